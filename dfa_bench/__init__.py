@@ -1,0 +1,1 @@
+"""Direct Feedback Alignment on modern deep learning tasks."""

@@ -1,0 +1,25 @@
+"""Mistakes that a user can mend: each is shown as one message, without a stack trace."""
+
+
+class UserError(Exception):
+    """Base: the message says what was given, what was expected and how to fix it."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown, impossible, or does not go with another one."""
+
+
+class MissingData(UserError):
+    """A data set is not where it was looked for and could not be downloaded."""
+
+
+class CorruptData(UserError):
+    """A data file is truncated, or not the official one."""
+
+
+class RecordError(UserError):
+    """A run's record cannot be written, or was written by something else."""
+
+
+class Diverged(UserError):
+    """The loss became NaN or infinite."""

@@ -1,0 +1,126 @@
+"""A learning rule at work on a model: its hooks, its matrices, and what learns from what."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from dfa_bench.feedback.describe import Description, describe_graph, warn_of_both
+from dfa_bench.feedback.errors import FeedbackError, MatrixNotDrawn
+from dfa_bench.feedback.matrix import MatrixRecipe
+from dfa_bench.feedback.paths import ResolvedPath, unwrap
+from dfa_bench.feedback.route import PointHook, Route, in_backward
+
+
+class Attachment(nn.Module):
+    """A learning rule at work on a model, as `rule.attach` returns it; also a context manager.
+
+    Its `state_dict` holds the feedback matrices, apart from the model's own, which stays as it was.
+    """
+
+    def __init__(self, model: nn.Module, found: Sequence[ResolvedPath], recipe: MatrixRecipe) -> None:
+        super().__init__()
+        self._model = (model,)  # in a tuple: the model is no part of the attachment
+        self._description: Description | None = None
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._inner: list[Route] = []  # whose scope is a part of the model, which a forward may pass by
+        self.routes = nn.ModuleList()
+        for number, path in enumerate(found):
+            route = Route(path, recipe, number)
+            self.routes.append(route)
+            if path.scope is not model:
+                self._inner.append(route)
+            add = self._handles.append
+            add(path.scope.register_forward_pre_hook(route.enter))
+            for name, module in path.points.items():
+                add(module.register_forward_hook(PointHook(route, name, is_cut=False)))
+            for name, module in path.cuts.items():
+                add(module.register_forward_hook(PointHook(route, name, is_cut=True)))
+            if path.points:  # a source that is a point too runs the point's hook first
+                add(path.source.register_forward_hook(route.at_source))
+            add(path.scope.register_forward_hook(route.leave))
+            add(path.scope.register_forward_hook(route.end, always_call=True))
+        self._handles.append(model.register_forward_pre_hook(self._begin))
+        self._handles.append(model.register_forward_hook(self._end))
+        _reset_compiler()
+
+    @property
+    def matrices(self) -> list[Tensor]:
+        """B of each path with points: (error width, widest point); one block of columns per point if not shared.
+
+        Raises:
+            MatrixNotDrawn: no forward has run yet.
+        """
+        drawn = [route.matrix for route in self.routes if isinstance(route, Route) and route.point_names]
+        missing = [number for number, matrix in enumerate(drawn) if matrix is None]
+        if missing:
+            raise MatrixNotDrawn(
+                f"The feedback matrix of path {missing[0]} is drawn at the first forward. "
+                f"Pass an example batch to attach(model, paths, example=...) to have it at once."
+            )
+        return [matrix for matrix in drawn if matrix is not None]
+
+    def describe(self) -> Description:
+        """Tell for every parameter what it learns from; `print` it. Warns of parameters that learn in two ways.
+
+        Raises:
+            FeedbackError: the model has not run eagerly, with gradients, since the rule was attached.
+        """
+        if self._description is None:
+            raise FeedbackError(
+                "What learns from what is read off the first forward with gradients outside torch.compile. "
+                "Run one, or pass an example batch to attach(model, paths, example=...)."
+            )
+        warn_of_both(self._description)
+        return self._description
+
+    def remove(self) -> None:
+        """Take all hooks off: the model is as it was before. Harmless when called twice."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        _reset_compiler()
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def _begin(self, model: nn.Module, args: object) -> None:
+        for route in self._inner:
+            route.entered = None
+
+    def _end(self, model: nn.Module, args: object, output: object) -> None:
+        if not torch.is_grad_enabled() or in_backward():
+            return
+        for route in self._inner:
+            route.check_entered()
+        if self._description is None and not torch.compiler.is_compiling():
+            self._description = describe_graph(model, output)
+
+
+def attachment_of(model: nn.Module) -> Attachment | None:
+    """The attachment at work on a model (or on a copy of one), if there is any."""
+    for module in unwrap(model).modules():
+        for hook in module._forward_hooks.values():
+            owner = getattr(hook, "__self__", None)
+            if isinstance(owner, Attachment):
+                return owner
+    return None
+
+
+def is_hooked(module: nn.Module) -> bool:
+    return any(isinstance(hook, PointHook) for hook in module._forward_hooks.values())
+
+
+def _reset_compiler() -> None:
+    """Compiled code does not look for new hooks: forget it, so that the next call compiles with them."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()

@@ -1,0 +1,91 @@
+"""Which parameter learns from what: read off the autograd graph of one forward."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.utils import _pytree as pytree
+
+BY_BACKPROP = "BP"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What each parameter of a model learns from.
+
+    `learns_from` maps a parameter's name to the names of the points that feed it; "BP" stands for the ordinary
+    gradient of the loss. An empty tuple: the parameter does not learn.
+    """
+
+    learns_from: dict[str, tuple[str, ...]]
+
+    @property
+    def both(self) -> list[str]:
+        """Parameters that a point feeds and that BP reaches as well, past the points."""
+        return [name for name, sources in self.learns_from.items() if BY_BACKPROP in sources and len(sources) > 1]
+
+    def __str__(self) -> str:
+        width = max((len(name) for name in self.learns_from), default=0)
+        lines = [f"{name:<{width}}  {_sentence(sources)}" for name, sources in self.learns_from.items()]
+        if self.both:
+            lines.append(_warning(self.both))
+        return "\n".join(lines)
+
+
+def describe_graph(model: nn.Module, outputs: object) -> Description:
+    """Walk the graph below `outputs` of a model with hooks, labelling each path by the point that it starts at."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[str, list[str]] = {name: [] for name in names.values()}
+    roots = [leaf.grad_fn for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.grad_fn]
+    todo: list[tuple[Node, str]] = [(root, BY_BACKPROP) for root in roots]
+    seen: set[tuple[Node, str]] = set(todo)
+    while todo:
+        node, label = todo.pop()
+        leaf = getattr(node, "variable", None)  # of AccumulateGrad
+        if leaf is not None and (name := names.get(id(leaf))) and label not in found[name]:
+            found[name].append(label)
+        for step in _steps(node, label):
+            if step not in seen:
+                seen.add(step)
+                todo.append(step)
+    order = {name: position for position, (name, _) in enumerate(model.named_modules(remove_duplicate=False))}
+    return Description(
+        {name: tuple(sorted(labels, key=lambda label: order.get(label, -1))) for name, labels in found.items()}
+    )
+
+
+def warn_of_both(description: Description) -> None:
+    """Warn of parameters that learn from a point and, past it, by BP as well."""
+    if description.both:
+        warnings.warn(_warning(description.both), stacklevel=3)
+
+
+def _steps(node: Node, label: str) -> Iterable[tuple[Node, str]]:
+    inputs = [parent for parent, _ in node.next_functions]
+    points = getattr(node, "point_names", None)  # set by the broadcast of DirectFeedback
+    if points is None:
+        return [(parent, label) for parent in inputs if parent is not None]
+    labels = [label, *points]  # its first input is a_y, the last ones are the kept activations
+    kept = [inputs[0], *inputs[len(inputs) - len(points) :]]
+    return [(parent, name) for parent, name in zip(kept, labels, strict=True) if parent is not None]
+
+
+def _sentence(sources: tuple[str, ...]) -> str:
+    if not sources:
+        return "does not learn"
+    points = [f"'{name}'" for name in sources if name != BY_BACKPROP]
+    parts = ([f"learns from {', '.join(points)}"] if points else []) + (["by BP"] if BY_BACKPROP in sources else [])
+    return " and ".join(parts) if points else f"learns {parts[0]}"
+
+
+def _warning(both: list[str]) -> str:
+    shown = ", ".join(both[:4]) + (", …" if len(both) > 4 else "")
+    return (
+        f"{len(both)} parameters learn from a point and by BP as well ({shown}): the true gradient gets past the "
+        f"points, for instance over a skip connection or a tied weight. If that is not meant, put the point after "
+        f"the sum."
+    )

@@ -1,0 +1,45 @@
+"""What can go wrong when a learning rule meets a model: one exception per kind of mistake."""
+
+
+class FeedbackError(Exception):
+    """Base of every error that `dfa_bench.feedback` raises on purpose."""
+
+
+class PointNotFound(FeedbackError):
+    """A pattern matches no module of the model, or an error source more than one."""
+
+
+class PointsOverlap(FeedbackError):
+    """One module stands twice: in two paths, or as point and as cut."""
+
+
+class PointNotReached(FeedbackError):
+    """A forward of the model passed by a feedback point, a cut or the error source."""
+
+
+class PointAboveSource(FeedbackError):
+    """A feedback point ran after the error source, so no error can reach it."""
+
+
+class PointWithoutGradient(FeedbackError):
+    """A feedback point's output carries no gradient although parameters below it should learn."""
+
+
+class PointChangedInPlace(FeedbackError):
+    """A kept activation was changed in place so that feedback would follow another graph than the one it belongs to."""
+
+
+class ShapeMismatch(FeedbackError):
+    """The error's batch axes do not lead the shape of a point's output, or its width has changed."""
+
+
+class NotATensor(FeedbackError):
+    """The output of a point, a cut or the error source is not a tensor."""
+
+
+class AlreadyAttached(FeedbackError):
+    """The model already learns by a rule."""
+
+
+class MatrixNotDrawn(FeedbackError):
+    """The feedback matrix is needed before it could be drawn."""

@@ -1,0 +1,82 @@
+"""The feedback matrix B: drawn once, scaled once, sliced to each point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Distribution = Literal["uniform", "normal", "orthogonal"]
+
+
+@dataclass(frozen=True)
+class MatrixRecipe:
+    """How the matrix of a path is drawn.
+
+    Args:
+        seed: of the matrix only; a generator of its own keeps weights and data order as they are with BP.
+        distribution: of the raw draw: "uniform" in [-1, 1), "normal" with variance 1, or "orthogonal"
+            (orthonormal rows or columns, whichever are fewer).
+        scale: factor on the raw draw. None: 1/sqrt(width of the widest point); 1 if orthogonal.
+        shared: True: one matrix, of which each point takes its first columns (the released code).
+            False: one B_i per point, each with its own scale (eq. 3); B holds them side by side.
+    """
+
+    seed: int = 0
+    distribution: Distribution = "uniform"
+    scale: float | None = None
+    shared: bool = True
+
+    def __post_init__(self) -> None:
+        if self.distribution not in get_args(Distribution):
+            raise ValueError(
+                f"distribution='{self.distribution}': choose one of {', '.join(map(repr, get_args(Distribution)))}."
+            )
+        if self.scale is not None and not 0 < self.scale < float("inf"):
+            raise ValueError(f"scale={self.scale}: give a positive number, or None for 1/sqrt(widest point).")
+
+
+def draw(recipe: MatrixRecipe, path_number: int, error_width: int, widths: Mapping[str, int]) -> Tensor:
+    """Draw B of one path, in float32 on the CPU, so that a seed gives the same B on every device.
+
+    Args:
+        recipe: distribution, scale, seed and sharing.
+        path_number: the paths of a model draw from streams of their own.
+        error_width: width of the error δa_y.
+        widths: flattened width of each point.
+
+    Returns:
+        Shape (error_width, widest point) if shared, else (error_width, sum of widths).
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    stream = torch.randint(2**62, (path_number + 1,), generator=generator)[path_number]
+    generator.manual_seed(int(stream))
+    if recipe.shared:
+        return _draw_block(recipe, error_width, max(widths.values()), generator)
+    return torch.cat([_draw_block(recipe, error_width, width, generator) for width in widths.values()], dim=1)
+
+
+def columns(recipe: MatrixRecipe, widths: Mapping[str, int]) -> dict[str, int]:
+    """First column of each point in the matrix that `draw` returns."""
+    if recipe.shared:
+        return dict.fromkeys(widths, 0)
+    starts, start = {}, 0
+    for name, width in widths.items():
+        starts[name] = start
+        start += width
+    return starts
+
+
+def _draw_block(recipe: MatrixRecipe, error_width: int, width: int, generator: torch.Generator) -> Tensor:
+    block = torch.empty(error_width, width)
+    if recipe.distribution == "uniform":
+        block.uniform_(-1, 1, generator=generator)
+    elif recipe.distribution == "normal":
+        block.normal_(generator=generator)
+    else:
+        torch.nn.init.orthogonal_(block, generator=generator)
+    default = 1.0 if recipe.distribution == "orthogonal" else width**-0.5
+    return block.mul_(default if recipe.scale is None else recipe.scale)

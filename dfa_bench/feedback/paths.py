@@ -1,0 +1,166 @@
+"""Feedback paths: from patterns over module names to the modules that a rule hooks."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from dfa_bench.feedback.errors import PointNotFound, PointsOverlap
+
+# What torch.compile, DistributedDataParallel and Lightning Fabric put before the names of the modules that they wrap.
+WRAPPERS = ("_orig_mod", "_forward_module", "module")
+
+
+@dataclass(frozen=True)
+class FeedbackPath:
+    """One error source and the feedback points that receive its error.
+
+    Patterns are those of `fnmatch`, over the dotted names of `model.named_modules()`; `*` also matches dots.
+
+    Args:
+        points: patterns of the modules whose outputs h_i get B_i δa_y as their gradient.
+        error_at: pattern of the one module whose output is a_y. None: the model's own output.
+        cuts: patterns of the modules whose outputs are detached and get no feedback.
+        batch_axes: how many leading axes of a_y each have an error of their own (samples, tokens, ...);
+            the rest is flattened. None: all but the last. An a_y of shape (N,) counts as (N, 1).
+        first_of_tuple: where a point, a cut or the source returns a tuple, take its first tensor.
+    """
+
+    points: Sequence[str]
+    error_at: str | None = None
+    cuts: Sequence[str] = ()
+    batch_axes: int | None = None
+    first_of_tuple: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("points", "cuts"):
+            if isinstance(getattr(self, field), str):
+                raise TypeError(f"FeedbackPath({field}=...) takes a list of patterns, not the single string given.")
+        if self.batch_axes is not None and self.batch_axes < 1:
+            raise ValueError(f"FeedbackPath(batch_axes={self.batch_axes}): an error has at least one batch axis.")
+
+
+@dataclass
+class ResolvedPath:
+    """A path whose patterns have met a model. `scope` is the lowest module around all of them that has a forward."""
+
+    path: FeedbackPath
+    points: dict[str, nn.Module]
+    cuts: dict[str, nn.Module]
+    source_name: str
+    source: nn.Module
+    scope: nn.Module
+    scope_name: str
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers of torch.compile, DistributedDataParallel and Lightning Fabric."""
+    while True:
+        inner = next((model._modules[name] for name in WRAPPERS if name in model._modules), None)
+        is_wrapper = type(model).__module__.startswith(("torch.nn.parallel", "torch._dynamo", "lightning"))
+        if inner is None or not is_wrapper:
+            return model
+        model = inner
+
+
+def resolve(model: nn.Module, paths: Iterable[FeedbackPath]) -> list[ResolvedPath]:
+    """Find the modules of each path.
+
+    Raises:
+        PointNotFound: a pattern matches no module, or `error_at` several.
+        PointsOverlap: a module stands in two roles.
+    """
+    resolved = [_resolve_one(model, path) for path in paths]
+    roles: dict[nn.Module, str] = {}
+    for number, found in enumerate(resolved):
+        for role, modules in (("a point", found.points), ("a cut", found.cuts)):
+            for name, module in modules.items():
+                described = f"{role} of path {number}"
+                if module in roles:
+                    raise PointsOverlap(
+                        f"The module '{name}' is {roles[module]} and {described}. "
+                        f"Give each module one role in one path."
+                    )
+                roles[module] = described
+    return resolved
+
+
+def _resolve_one(model: nn.Module, path: FeedbackPath) -> ResolvedPath:
+    points = _match_all(model, path.points, "feedback point")
+    cuts = _match_all(model, path.cuts, "cut")
+    source_name = "" if path.error_at is None else _match_one(model, path.error_at)
+    scope_name = _common_ancestor([*points, *cuts, source_name] if points else list(cuts))
+    scope = model.get_submodule(scope_name)
+    while type(scope).forward is nn.Module.forward and scope is not model:  # a ModuleList is never called
+        scope_name = scope_name.rpartition(".")[0]
+        scope = model.get_submodule(scope_name)
+    return ResolvedPath(path, points, cuts, source_name, model.get_submodule(source_name), scope, scope_name)
+
+
+def _match_all(model: nn.Module, patterns: Iterable[str], role: str) -> dict[str, nn.Module]:
+    found: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        matching = {name: module for name, module in _named(model) if name and _matches(name, pattern)}
+        if not matching:
+            raise PointNotFound(_not_found(model, pattern, role))
+        found |= matching
+    unique: dict[int, str] = {}
+    for name, module in found.items():  # a module with two names is one point
+        unique.setdefault(id(module), name)
+    order = {name: position for position, (name, _) in enumerate(_named(model))}
+    return {name: found[name] for name in sorted(unique.values(), key=order.__getitem__)}
+
+
+def _match_one(model: nn.Module, pattern: str) -> str:
+    matching = {id(module): name for name, module in reversed(list(_named(model))) if _matches(name, pattern)}
+    if not matching:
+        raise PointNotFound(_not_found(model, pattern, "error source"))
+    if len(matching) > 1:
+        raise PointNotFound(
+            f"The error source '{pattern}' matches {len(matching)} modules ({_listing(sorted(matching.values()))}). "
+            f"Give error_at a pattern that matches one."
+        )
+    return next(iter(matching.values()))
+
+
+def _named(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+    return model.named_modules(remove_duplicate=False)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    bare = ".".join(part for part in name.split(".") if part != "_orig_mod")
+    wanted = pattern.split(".")
+    while len(wanted) > 1 and wanted[0] in WRAPPERS:
+        wanted = wanted[1:]
+    patterns = (pattern, ".".join(part for part in wanted if part != "_orig_mod"))
+    return any(fnmatch.fnmatchcase(n, p) for n in (name, bare) for p in patterns)
+
+
+def _not_found(model: nn.Module, pattern: str, role: str) -> str:
+    names = [name for name, _ in _named(model) if name]
+    # One suggestion per shape of name: numbers become *, so that `layers.3.act` suggests `layers.*.act`.
+    shapes = list(dict.fromkeys(".".join("*" if p.isdigit() else p for p in name.split(".")) for name in names))
+    import difflib  # only on the way to an error
+
+    alike = [name for name in shapes + names if name.count(".") == pattern.count(".")]
+    close = [match for known in (alike, shapes + names) for match in difflib.get_close_matches(pattern, known, 1, 0.5)]
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"No module matches the {role} '{pattern}'. The model has: {_listing(names) or 'no submodules'}.{hint}"
+
+
+def _listing(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+def _common_ancestor(names: Sequence[str]) -> str:
+    split = [name.split(".") if name else [] for name in names]
+    common: list[str] = []
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)

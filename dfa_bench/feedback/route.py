@@ -1,0 +1,319 @@
+"""One feedback path at work: the hooks that keep activations, broadcast the error, and check that both happen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfa_bench.feedback.broadcast import Broadcast
+from dfa_bench.feedback.errors import (
+    FeedbackError,
+    MatrixNotDrawn,
+    NotATensor,
+    PointAboveSource,
+    PointChangedInPlace,
+    PointNotReached,
+    PointWithoutGradient,
+    ShapeMismatch,
+)
+from dfa_bench.feedback.inplace import Mark
+from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw
+from dfa_bench.feedback.paths import ResolvedPath
+
+
+class Route(nn.Module):
+    """One path at work: what its points have kept in this forward, and its matrix."""
+
+    matrix: Tensor | None
+
+    def __init__(self, found: ResolvedPath, recipe: MatrixRecipe, number: int) -> None:
+        super().__init__()
+        self.path, self.recipe, self.number = found.path, recipe, number
+        self.source_name, self.scope_name = found.source_name, found.scope_name
+        self.point_names, self.cut_names = list(found.points), list(found.cuts)
+        self.widths: dict[str, int] = {}  # of each point; known once the matrix is drawn
+        self.register_buffer("matrix", None)
+        self.kept: list[tuple[str, Tensor]] = []
+        self.marks: list[Mark] = []  # of the kept activations, to notice in-place changes
+        self.reached: list[str] = []
+        self.source_runs = 0
+        self.learning = False  # a forward of the scope, with gradients, is under way
+        self.entered: bool | None = None  # by the model's forward: not yet, without gradients, with them
+        self.ambiguous: str | None = None  # a point that ran twice outside the scope's forward
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Activations of an unfinished forward belong to no copy.
+        return self.__dict__ | {"kept": [], "marks": [], "ambiguous": None, "learning": False}
+
+    # Hooks, in the order in which a forward meets them.
+
+    def enter(self, module: nn.Module, args: object) -> None:
+        if in_backward():
+            return
+        self.forget()  # what a forward that never reached the source has left
+        self.reached = []
+        self.source_runs = 0
+        self.learning = torch.is_grad_enabled()
+        self.entered = self.entered or self.learning
+
+    def at_point(self, name: str, module: nn.Module, args: tuple[object, ...], output: object) -> object:
+        activation, rebuild = self._tensor(output, f"feedback point '{name}'")
+        if not torch.is_grad_enabled():
+            if self.learning and not in_backward():
+                _refuse_lost_gradient(name)
+            return None
+        if not in_backward():
+            if not activation.requires_grad and _learns(module):
+                _refuse_lost_gradient(name)
+            self._keep(name, activation, args)
+        elif _in_reentrant_checkpoint():
+            _refuse_lost_gradient(name)
+        # else: checkpointing recomputes a block whose activation is kept already
+        return rebuild(activation.detach())
+
+    def _keep(self, name: str, activation: Tensor, args: tuple[object, ...]) -> None:
+        if not self.learning and any(name == other for other, _ in self.kept):
+            self.forget()  # called outside the scope, perhaps with another batch: an endless loop keeps one call
+            self.ambiguous = name
+        self.kept.append((name, activation))
+        self.reached.append(name)
+        if not torch.compiler.is_compiling():
+            self.marks.append(Mark.of(activation, args))
+
+    def at_cut(self, name: str, module: nn.Module, args: tuple[object, ...], output: object) -> object:
+        activation, rebuild = self._tensor(output, f"cut '{name}'")
+        if not torch.is_grad_enabled():
+            return None
+        if not in_backward():
+            self.reached.append(name)
+            self.entered = True
+        return rebuild(activation.detach())
+
+    def at_source(self, module: nn.Module, args: object, output: object) -> object:
+        if not torch.is_grad_enabled():
+            return None
+        error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'")
+        kept, marks, ambiguous = self.kept, self.marks, self.ambiguous
+        self.forget()
+        if in_backward():
+            kept, marks = [], []
+        elif kept and ambiguous and not self.learning:
+            raise PointNotReached(
+                f"The feedback point '{ambiguous}' ran several times outside the forward of {self._scope()} before the "
+                f"error source '{self.source_name}' did, so which call the error belongs to is unknown. Call "
+                f"{self._scope()}, or run what needs no gradient under torch.no_grad()."
+            )
+        elif not kept and not self.learning:
+            return None  # the source called on its own
+        elif not kept and self.source_runs:
+            raise PointNotReached(
+                f"The error source '{self.source_name}' ran again with no feedback point before it, so its second "
+                f"error would reach no point. Choose a source that runs once after its points, such as a parent module."
+            )
+        self.source_runs += 1
+        self.entered = True  # perhaps past the scope's own forward
+        if not kept and self.matrix is None:
+            return None  # `leave` says what is missing
+        batch_axes = self._batch_axes(error_at)
+        self._check_shapes(error_at, batch_axes, kept)
+        for (name, activation), mark in zip(kept, marks, strict=False):  # compiled forwards leave no marks
+            if mark.is_broken_by(activation):
+                raise PointChangedInPlace(
+                    f"The output of the feedback point '{name}' was changed in place where its true gradient is lost. "
+                    f"Use the operation that makes a new tensor (y = y + z, inplace=False) after this point."
+                )
+        if self.matrix is None:
+            self._draw(error_at, batch_axes, kept)
+        if self.matrix is None:
+            return None  # a point was not reached: `leave` names it
+        starts = columns(self.recipe, self.widths)
+        names = [name for name, _ in kept]
+        activations = [activation for _, activation in kept]
+        matrix = self.matrix.to(error_at.device)
+        sent = Broadcast.apply(error_at, matrix, batch_axes, names, [starts[name] for name in names], *activations)
+        return rebuild(sent)
+
+    def leave(self, module: nn.Module, args: object, output: object) -> None:
+        if not torch.is_grad_enabled() or in_backward():
+            return
+        if not self.learning:
+            raise FeedbackError(
+                f"The forward of {self._scope()} called itself, so the calls of its points cannot be told apart. "
+                f"Let error_at and the points lie in a module that does not."
+            )
+        late = [name for name, _ in self.kept]
+        missed = [name for name in self.point_names + self.cut_names if name not in self.reached]
+        if missed:
+            raise PointNotReached(
+                f"The forward passed by '{missed[0]}' (feedback points and cuts not reached: {len(missed)}). "
+                f"Remove it from the path, or see that the model calls the module itself and not only its functions."
+            )
+        if self.point_names and not self.source_runs:
+            raise PointNotReached(
+                f"The forward never reached the error source '{self.source_name}', so its points "
+                f"({', '.join(self.point_names[:4])}) learn nothing. Set error_at to a module that the forward calls."
+            )
+        if late:
+            raise PointAboveSource(
+                f"The feedback point '{late[0]}' ran after the error source '{self.source_name}': no error comes back "
+                f"to it. Move error_at above it (None: the model's output), or take it out of the points: modules "
+                f"above the source learn by BP."
+            )
+
+    def end(self, module: nn.Module, args: object, output: object) -> None:
+        """Runs after every forward, a failed one too."""
+        self.learning = False
+        self.forget()
+
+    def forget(self) -> None:
+        self.kept, self.marks, self.ambiguous = [], [], None
+
+    def check_entered(self) -> None:
+        """After a forward of the model with gradients: did it come to this path?"""
+        names = self.point_names or self.cut_names
+        if self.entered is None:
+            raise PointNotReached(
+                f"The forward passed by {self._scope()}, and with it by the feedback points, cuts or error source in "
+                f"it: {', '.join(names[:4])}. Remove the path, or see that the model calls that module itself."
+            )
+        if not self.entered and self.point_names:
+            _refuse_lost_gradient(names[0])
+
+    def _scope(self) -> str:
+        return f"'{self.scope_name}'" if self.scope_name else "the model"
+
+    # The matrix.
+
+    def get_extra_state(self) -> dict[str, int]:
+        return dict(self.widths)
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        if set(state) != set(self.point_names) and (state or self.matrix is not None):
+            raise FeedbackError(
+                f"The saved feedback matrix is for the points {sorted(state) or 'of no forward yet'}, "
+                f"but this attachment has {sorted(self.point_names)}. Attach with the paths that were saved."
+            )
+        self.widths = dict(state)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        saved = state_dict.get(f"{prefix}matrix")
+        if saved is not None and (self.matrix is None or self.matrix.shape != saved.shape):
+            self.matrix = torch.empty_like(saved)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _draw(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
+        if torch.compiler.is_compiling():
+            raise MatrixNotDrawn(
+                "The feedback matrix cannot be drawn inside a compiled forward. "
+                "Pass an example batch to attach(model, paths, example=...), or run one forward before torch.compile."
+            )
+        for name in self.point_names:
+            calls = [math.prod(activation.shape[batch_axes:]) for point, activation in kept if point == name]
+            if calls:
+                self.widths[name] = max(calls)
+        if len(self.widths) < len(self.point_names):
+            missed = [name for name in self.point_names if name not in self.widths]
+            self.widths = {}
+            if not self.learning:  # outside the scope's forward: no `leave` to name it
+                raise PointNotReached(
+                    f"The error source '{self.source_name}' ran before the feedback point '{missed[0]}', so the matrix "
+                    f"cannot be drawn. Call {self._scope()}, which runs both, or remove the point from the path."
+                )
+            return
+        error_width = math.prod(error_at.shape[batch_axes:])
+        dtype = torch.float64 if error_at.dtype == torch.float64 else torch.float32
+        with torch.no_grad():
+            self.matrix = draw(self.recipe, self.number, error_width, self.widths).to(error_at.device, dtype)
+
+    # Axes.
+
+    def _batch_axes(self, error_at: Tensor) -> int:
+        if error_at.ndim == 0:
+            raise ShapeMismatch(
+                f"The error source '{self.source_name}' returns a scalar, which has no batch axis. "
+                f"Set error_at to the module whose output is a_y, below the loss."
+            )
+        axes = max(error_at.ndim - 1, 1) if self.path.batch_axes is None else self.path.batch_axes
+        if axes > error_at.ndim:
+            raise ShapeMismatch(
+                f"batch_axes={axes}, but the error source '{self.source_name}' returns only {error_at.ndim} axes: "
+                f"{tuple(error_at.shape)}."
+            )
+        return axes
+
+    def _check_shapes(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
+        batch = error_at.shape[:batch_axes]
+        for name, activation in kept:
+            if activation.shape[:batch_axes] != batch:
+                raise ShapeMismatch(
+                    f"The feedback point '{name}' returns shape {tuple(activation.shape)}, but the error at "
+                    f"'{self.source_name}' has shape {tuple(error_at.shape)}: the point's shape must begin with "
+                    f"{tuple(batch)}. Move the point, or set batch_axes (now {batch_axes}) to the axes that they share."
+                )
+            width = math.prod(activation.shape[batch_axes:])
+            if self.widths and width > self.widths[name]:
+                raise ShapeMismatch(
+                    f"The feedback point '{name}' is now {width} wide; its matrix was drawn for {self.widths[name]}. "
+                    f"Draw it from the widest batch: attach(model, paths, example=...)."
+                )
+        if self.matrix is not None and (width := math.prod(error_at.shape[batch_axes:])) != self.matrix.shape[0]:
+            raise ShapeMismatch(
+                f"The error at '{self.source_name}' is {width} wide (shape {tuple(error_at.shape)}, {batch_axes} batch "
+                f"axes), but its matrix was drawn for {self.matrix.shape[0]}. Attach anew."
+            )
+
+    def _tensor(self, output: object, what: str) -> tuple[Tensor, Callable[[Tensor], object]]:
+        if isinstance(output, Tensor):
+            return output, _itself
+        is_tuple = isinstance(output, (tuple, list)) and len(output) > 0 and isinstance(output[0], Tensor)
+        if is_tuple and self.path.first_of_tuple:
+            assert isinstance(output, (tuple, list))
+            rest = list(output[1:])
+            make = type(output)._make if hasattr(output, "_make") else type(output)
+            return output[0], lambda first: make([first, *rest])
+        hint = " Pass FeedbackPath(first_of_tuple=True) to use its first tensor." if is_tuple else ""
+        raise NotATensor(
+            f"The {what} returns a {type(output).__name__}, not a tensor.{hint or ' Choose another module.'}"
+        )
+
+
+class PointHook:
+    """Forward hook of one point or cut: an object, not a closure, so that a deep copy of the model has its own."""
+
+    def __init__(self, route: Route, name: str, is_cut: bool) -> None:
+        self.route, self.name, self.act = route, name, (route.at_cut if is_cut else route.at_point)
+
+    def __call__(self, module: nn.Module, args: tuple[object, ...], output: object) -> object:
+        return self.act(self.name, module, args, output)
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def in_backward() -> bool:
+    """Whether autograd runs a backward in this thread; inside torch.compile the question is not traceable: no."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _in_reentrant_checkpoint() -> bool:
+    """Within a backward: whether reentrant checkpointing runs this forward, and not the other kind, whose hooks on
+    saved tensors are at work then."""
+    return torch.is_grad_enabled() and torch._C._autograd._top_saved_tensors_default_hooks(False) is None
+
+
+def _refuse_lost_gradient(name: str) -> None:
+    raise PointWithoutGradient(
+        f"The output of the feedback point '{name}' carries no gradient although the model trains, so the parameters "
+        f"below it would learn nothing. With activation checkpointing pass use_reentrant=False; if the forward runs it "
+        f"under torch.no_grad(), take it out of the points; if it ends in another point ('*' in a pattern also matches "
+        f"dots), keep one of the two."
+    )

@@ -1,0 +1,32 @@
+"""What tests share: real data where there are any, and runs on the stand-in."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.settings import RunSettings
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    root = os.environ.get("DFA_BENCH_DATA")
+    if not root:
+        pytest.skip("DFA_BENCH_DATA is not set: no real data")
+    return Path(root)
+
+
+@pytest.fixture
+def smoke(tmp_path: Path) -> Callable[..., RunSettings]:
+    """Settings of a run on the stand-in, with a store of its own."""
+
+    def compose(*overrides: str) -> RunSettings:
+        fixed = ["scale=smoke", f"store.root={tmp_path / 'runs'}", "trainer.progress=none", "trainer.accelerator=cpu"]
+        return settings_of(compose_run([*fixed, *overrides]))
+
+    return compose

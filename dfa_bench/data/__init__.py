@@ -1,0 +1,1 @@
+"""Where data come from: the data folder, the user's cache, the official source, or a labelled stand-in."""

@@ -1,0 +1,122 @@
+"""Find the files of a data set: in `data.root`, then in the cache, else by download."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from dfa_bench.data.download import download
+from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a record says of its data."""
+
+    name: str
+    kind: str  # "real" or "stand-in"
+    rows: int
+    sha256: str  # of the data set as a whole
+
+
+@dataclass(frozen=True)
+class Files:
+    """The official files of a data set.
+
+    Args:
+        name: of the data set, as shown to the user.
+        folder: below `data.root` and the cache, as the official archive has it.
+        sha256: file name to checksum.
+        url: where the official files lie; each file is `url/name`.
+    """
+
+    name: str
+    folder: str
+    sha256: Mapping[str, str]
+    url: str
+
+    @property
+    def digest(self) -> str:
+        """One checksum for all files, by name and content."""
+        lines = "".join(f"{checksum}  {name}\n" for name, checksum in sorted(self.sha256.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def cache_folder(data: DataSettings) -> Path:
+    """Where processed and downloaded data go: `data.cache`, or the platform's user cache."""
+    return Path(data.cache) if data.cache else Path(platformdirs.user_cache_dir("dfa-bench"))
+
+
+def data_root(data: DataSettings) -> Path | None:
+    """`data.root`, or the environment variable DFA_BENCH_DATA."""
+    root = data.root or os.environ.get("DFA_BENCH_DATA")
+    return Path(root) if root else None
+
+
+def find(files: Files, data: DataSettings) -> Path:
+    """The folder with all files of a data set, each checked against its checksum.
+
+    Raises:
+        MissingData: found nowhere, and not to be downloaded.
+        CorruptData: a file is missing from a folder that has the others, or is not the official one.
+    """
+    cached = cache_folder(data) / files.folder
+    root = data_root(data)
+    looked_in = ([root / files.folder] if root else []) + [cached]
+    for folder in looked_in:
+        if any((folder / name).is_file() for name in files.sha256):
+            complete = all((folder / name).is_file() for name in files.sha256)
+            if folder == cached and data.download and not complete:
+                break  # a download was interrupted: fetch what it has left
+            _check(files, folder)
+            return folder
+    reason = "Downloads are off (data.download=false)."
+    if data.download:
+        try:
+            download(files.url, files.sha256, cached, files.name)
+        except MissingData as error:
+            reason = str(error)
+        else:
+            _check(files, cached)
+            return cached
+    raise MissingData(
+        f"{files.name} is not here. Looked in {' and in '.join(str(folder) for folder in looked_in)}. {reason} "
+        f"Get its {len(files.sha256)} files from {files.url}, put them into DIR/{files.folder}, and set data.root=DIR "
+        f"or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke a run needs no data: it uses a stand-in."
+    )
+
+
+def _check(files: Files, folder: Path) -> None:
+    for name, expected in files.sha256.items():
+        path = folder / name
+        if not path.is_file():
+            raise CorruptData(
+                f"{files.name}: {path} is missing, although other files of the set are there. {_advice()}"
+            )
+        stat = path.stat()
+        actual = _sha256(path, stat.st_size, stat.st_mtime_ns)
+        if actual != expected:
+            raise CorruptData(
+                f"{files.name}: {path} is not the official file, or is truncated: {stat.st_size} bytes with sha256 "
+                f"{actual}, expected {expected}. {_advice()}"
+            )
+
+
+def _advice() -> str:
+    return "Copy the file anew from the official source, or delete the folder from the cache to download it again."
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,49 @@
+"""The identity of a run: a hash of everything that can change its outcome, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from dfa_bench.data.resolve import DataCard
+from dfa_bench.settings import RunSettings
+
+# Where a run is kept, watched and computed, and the names of the choices that its other settings spell out.
+NEUTRAL = (
+    "store",
+    "logger",
+    "force",
+    "data",
+    "scale",
+    "variant",
+    "protocol",
+    "trainer.accelerator",
+    "trainer.threads",
+    "trainer.progress",
+    "trainer.checkpoint_seconds",
+    "model.tasks",
+    "dataset.tasks",
+    "dataset.url",
+)
+
+
+def outcome_settings(settings: RunSettings) -> dict[str, Any]:
+    """The settings that can change the outcome."""
+    values = settings.model_dump(mode="json", by_alias=True)
+    for key in NEUTRAL:
+        group, _, name = key.partition(".")
+        (values[group] if name else values).pop(name or group, None)
+    if settings.rule.name == "bp":
+        values["feedback"] = None  # BP has no points
+    elif settings.rule.name == "shallow":
+        values["feedback"] = sorted(module for path in settings.feedback for module in (*path.points, *path.cuts))
+    if settings.rule.name != "dfa":
+        values["rule"] = settings.rule.name  # no matrix
+    return values
+
+
+def identity(settings: RunSettings, card: DataCard, task_version: int) -> str:
+    """Hash of a run, 16 hexadecimal digits: its settings, its data, the version of its task's numerics."""
+    parts = [outcome_settings(settings), card.kind, card.sha256, task_version]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

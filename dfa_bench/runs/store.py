@@ -1,0 +1,47 @@
+"""Where records lie, and who may write to one."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dfa_bench.errors import RecordError
+from dfa_bench.runs.record import Record
+from dfa_bench.settings import RunSettings
+
+
+def run_name(settings: RunSettings) -> str:
+    """A readable name: dataset, model, rule and seed."""
+    parts = (settings.task.name, settings.dataset.name, settings.model.name, settings.rule.name, f"s{settings.seed}")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts).lower())
+
+
+def record_of(settings: RunSettings, identity: str) -> Record:
+    """The record of a run below `store.root`, whether it exists or not."""
+    return Record(Path(settings.store.root).absolute() / f"{run_name(settings)}-{identity}")
+
+
+@contextlib.contextmanager
+def owned(record: Record) -> Iterator[None]:
+    """Hold a record's folder for this process; wait while another one runs the same run.
+
+    The lock goes with the process that holds it, however that ends.
+    """
+    record.create()
+    lock = FileLock(record.folder / ".lock")
+    try:
+        try:
+            lock.acquire(timeout=0.1)
+        except Timeout:
+            print(f"Another process is at this run; waiting for it: {record.folder}", file=sys.stderr)
+            lock.acquire()
+    except OSError as error:
+        raise RecordError(f"{record.folder} cannot be locked: {error.strerror or error}.") from error
+    with lock:
+        lock.release()  # `with` has taken it once more
+        yield

@@ -1,0 +1,158 @@
+"""The typed form of a composed configuration: what a key means, what it may be, and what goes with what.
+
+Hydra composes `configs/` into plain values; `RunSettings.model_validate` refuses unknown keys and impossible values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dfa_bench.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Component(BaseModel):
+    """A class to build, as Hydra writes it: `_target_` is its dotted name, further keys are its arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    target: str = Field(alias="_target_")
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ModelSettings(Component):
+    tasks: list[str]  # that it can be trained on
+
+
+class DatasetSettings(Component):
+    tasks: list[str]  # that it can be used for
+
+
+class RuleSettings(Strict):
+    name: Literal["bp", "dfa", "shallow"]
+    distribution: Literal["uniform", "normal", "orthogonal"] = "uniform"
+    scale: Positive | None = None
+    shared: bool = True
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class PathSettings(Strict):
+    points: list[str]
+    error_at: str | None = None
+    cuts: list[str] = []
+    batch_axes: Count | None = None
+    first_of_tuple: bool = False
+
+
+class RecipeSettings(Strict):
+    optimizer: Literal["adam"] = "adam"
+    lr: Positive
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.0
+    decay_only: list[str] = ["*"]  # patterns of the parameters that weight decay touches
+    gradient_clip: Positive | None = None  # norm
+
+
+class TrainerSettings(Strict):
+    max_epochs: Count
+    keep: Literal["best", "last"] = "best"  # which weights are tested: first best validation, or the last epoch's
+    patience: Count | None = None  # epochs without a better validation metric before training stops
+    evaluate_every: Count = 1  # epochs
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    devices: Count = 1
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: Count | None = None  # of PyTorch on the CPU; null: its default
+    checkpoint_seconds: NotNegative = 10.0  # at most this much work is lost when a run is killed; 0: every epoch
+    progress: Literal["auto", "none"] = "auto"
+
+
+class DataSettings(Strict):
+    root: str | None = None
+    cache: str | None = None
+    download: bool = True
+    stand_in: bool = False
+
+
+class StoreSettings(Strict):
+    root: str = "runs"
+
+
+class LoggerSettings(Strict):
+    name: Literal["none", "wandb"] = "none"
+    project: str = "dfa-bench"
+    entity: str | None = None
+    mode: Literal["online", "offline", "disabled"] = "online"
+
+
+class RunSettings(Strict):
+    """Everything that one run is made of."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    task: Component
+    dataset: DatasetSettings
+    model: ModelSettings
+    rule: RuleSettings
+    feedback: list[PathSettings]
+    recipe: RecipeSettings
+    trainer: TrainerSettings
+    variant: Literal["released", "paper"] = "released"
+    scale: Literal["smoke", "cpu", "paper"]
+    protocol: Literal["paper", "reduced"]
+    data: DataSettings = DataSettings()
+    store: StoreSettings = StoreSettings()
+    logger: LoggerSettings = LoggerSettings()
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> RunSettings:
+        for part, component in (("model", self.model), ("dataset", self.dataset)):
+            if self.task.name not in component.tasks:
+                raise ValueError(
+                    f"{part}={component.name} does not go with task={self.task.name}: it is for "
+                    f"task={' or task='.join(component.tasks)}."
+                )
+        return self
+
+
+def parse_settings(values: Mapping[str, Any]) -> RunSettings:
+    """Check a composed configuration.
+
+    Raises:
+        ConfigError: naming each key that is unknown or has an impossible value.
+    """
+    try:
+        return RunSettings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+
+
+def explain(error: ValidationError, prefix: str = "") -> str:
+    """A validation error in one sentence per mistake: the key, the value, what is expected."""
+    return "\n".join(_sentence(mistake, prefix) for mistake in error.errors())
+
+
+def _sentence(mistake: Any, prefix: str) -> str:
+    key = ".".join(str(part) for part in (*prefix.split("."), *mistake["loc"]) if str(part))
+    if mistake["type"] == "value_error":
+        return str(mistake["ctx"]["error"])
+    if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"There is no setting '{key}'. `dfa-bench run --cfg job` shows all settings."
+    if mistake["type"] in ("missing", "missing_argument"):
+        return f"The setting '{key}' is missing. Give it as {key}=VALUE."
+    return f"{key}={mistake['input']}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}."

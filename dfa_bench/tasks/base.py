@@ -1,0 +1,123 @@
+"""The doors of a task: what the one trainer asks of every domain."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from dfa_bench.data.resolve import DataCard
+from dfa_bench.errors import ConfigError
+from dfa_bench.settings import Component, DataSettings, RunSettings, explain
+
+Split = Literal["val", "test"]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The metric that early stopping and the choice of weights go by."""
+
+    metric: str  # as `evaluate("val")` names it, without the split
+    better: Literal["higher", "lower"]
+
+    def improves(self, value: float, best: float | None) -> bool:
+        return best is None or (value > best if self.better == "higher" else value < best)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of an epoch's batches that one of several processes trains on."""
+
+    rank: int = 0
+    of: int = 1
+
+
+class Dataset(Protocol):
+    """A data set before it is loaded: enough to know which run this is."""
+
+    def card(self, data: DataSettings) -> DataCard: ...
+
+    def fetch(self, data: DataSettings) -> Path:
+        """The folder with the files, downloading small ones; raises MissingData or CorruptData if they are not here."""
+        ...
+
+
+class Task(Protocol):
+    """A model to train, batches to train it on, and a way to judge it.
+
+    It never steps an optimizer, writes a file or looks at the learning rule.
+    """
+
+    version: ClassVar[int]  # of its numerics: raise it when a change moves results, so that old runs are not reused
+    watch: ClassVar[Watch]
+
+    def __init__(self, dataset: Any, model: Component, data: DataSettings, seed: int, **task_settings: Any) -> None: ...
+
+    def build_model(self) -> nn.Module:
+        """The model with initial values from the global generator."""
+        ...
+
+    def example(self) -> object:
+        """Arguments of one forward, as `Rule.attach` takes them."""
+        ...
+
+    def batches(self, epoch: int, shard: Shard) -> Iterable[Any]:
+        """The batches of one epoch; the same ones for one (seed, epoch, shard)."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Training loss of a batch, a scalar."""
+        ...
+
+    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Metrics of a split, without its name: {"accuracy": 0.8}. The model is in eval mode, without gradients."""
+        ...
+
+
+def task_class(settings: RunSettings) -> type[Task]:
+    found: type[Task] = _resolve(settings.task, "task")
+    return found
+
+
+def build_dataset(settings: RunSettings) -> Dataset:
+    dataset: Dataset = build(settings.dataset, "dataset", name=settings.dataset.name)
+    return dataset
+
+
+def build_task(settings: RunSettings) -> Task:
+    """Load the data of a run and set up its task.
+
+    Raises:
+        MissingData, CorruptData: see `dfa_bench.data.resolve.find`.
+        ConfigError: a setting of the task is unknown or impossible.
+    """
+    parts = {"model": settings.model, "data": settings.data, "seed": settings.seed}
+    task: Task = build(settings.task, "task", dataset=build_dataset(settings), **parts)
+    return task
+
+
+def build(component: Component, part: str, **given: Any) -> Any:
+    """Call a component's class with its settings and what is given here.
+
+    Raises:
+        ConfigError: naming the setting that the class does not take, or whose value is impossible.
+    """
+    target = _resolve(component, part)
+    try:
+        return target(**component.arguments, **given)
+    except ValidationError as error:
+        raise ConfigError(explain(error, prefix=part)) from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{part}={component.name}: {error}") from error
+
+
+def _resolve(component: Component, part: str) -> Any:
+    try:
+        return pkgutil.resolve_name(component.target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{part}._target_={component.target} cannot be imported: {error}.") from error

@@ -1,0 +1,1 @@
+"""The one trainer: the epoch loop, optimisation, checkpoints, loggers."""

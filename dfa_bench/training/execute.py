@@ -1,0 +1,83 @@
+"""From settings to a finished record: the one way in which a run happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dfa_bench.data.resolve import DataCard
+from dfa_bench.errors import Diverged
+from dfa_bench.runs.identity import identity
+from dfa_bench.runs.provenance import provenance
+from dfa_bench.runs.record import Cost, Result
+from dfa_bench.runs.store import owned, record_of
+from dfa_bench.settings import RunSettings
+from dfa_bench.tasks.base import build_dataset, task_class
+from dfa_bench.training.checkpoint import Progress, load_checkpoint
+from dfa_bench.training.loop import train
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that is done."""
+
+    folder: Path
+    result: Result
+    reused: bool  # it had been done before
+
+
+def run_identity(settings: RunSettings) -> tuple[str, DataCard]:
+    """The identity of a run and the card of its data, without loading anything."""
+    card = build_dataset(settings).card(settings.data)
+    return identity(settings, card, task_class(settings).version), card
+
+
+def execute(settings: RunSettings) -> Outcome:
+    """Do a run: reuse it if it is done, resume it if it was interrupted, else start it.
+
+    Raises:
+        UserError: anything that the user can mend; the record then holds what can be resumed.
+    """
+    key, card = run_identity(settings)
+    record = record_of(settings, key)
+    with owned(record):
+        if settings.force:
+            record.clear()
+        elif (done := record.read_result()) is not None:
+            return Outcome(record.folder, done, reused=True)
+        record.write_config(settings.model_dump(mode="json", by_alias=True))
+        try:
+            progress, metrics, device = train(settings, record, key)
+            message = None
+        except Diverged as error:
+            metrics, device, message = {}, torch.device("cpu"), str(error)
+            state = load_checkpoint(record.checkpoint, key)
+            progress = Progress(**state["progress"]) if state else Progress()
+        result = Result(
+            identity=key,
+            status="finished" if message is None else "diverged",
+            task=settings.task.name,
+            dataset=settings.dataset.name,
+            model=settings.model.name,
+            rule=settings.rule.name,
+            variant=settings.variant,
+            scale=settings.scale,
+            protocol=settings.protocol,
+            seed=settings.seed,
+            epochs=progress.epoch,
+            best_epoch=progress.best_epoch,
+            metrics=metrics,
+            cost=Cost(
+                wall_seconds=progress.wall_seconds,
+                step_seconds=progress.step_seconds / max(progress.steps, 1),
+                steps=progress.steps,
+                peak_memory_mib=progress.peak_memory_mib,
+            ),
+            provenance=provenance(device, card),
+            message=message,
+        )
+        record.write_result(result)
+        record.checkpoint.unlink(missing_ok=True)
+    return Outcome(record.folder, result, reused=False)

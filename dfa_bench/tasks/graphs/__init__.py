@@ -1,0 +1,1 @@
+"""Citation graphs: node classification (Table 3) and link prediction (Table 4)."""

@@ -1,0 +1,89 @@
+"""Node classification on citation graphs (Table 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, validate_call
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor, nn
+
+from dfa_bench.settings import Component, DataSettings
+from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.graphs.graph import Graph
+from dfa_bench.tasks.graphs.planetoid import CitationGraph, Planetoid
+from dfa_bench.tasks.graphs.sparse import SparseMatrix
+
+FOLDS_SEED = 55  # of PyG's examples/dna.py, whose split the released code keeps
+
+
+class NodeBatch(NamedTuple):
+    graph: Graph
+    nodes: Tensor  # (n,) indices of the nodes that the loss sees
+    labels: Tensor  # (n,)
+
+
+class NodeClassification:
+    """Classify the nodes of one graph; an epoch is one batch, the whole graph.
+
+    Args:
+        dataset, model, data, seed: see `base.Task`.
+        features: "row_normalized" (each row sums to one) or "raw".
+        split: "public", Planetoid's 20 nodes per class / 500 / 1000; "folds", five stratified folds of all nodes,
+            one to train, one to validate, three to test (DNA).
+    """
+
+    version: ClassVar[int] = 1
+    watch: ClassVar[Watch] = Watch("accuracy", "higher")
+
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def __init__(
+        self,
+        dataset: Planetoid,
+        model: Component,
+        data: DataSettings,
+        seed: int,
+        features: Literal["row_normalized", "raw"],
+        split: Literal["public", "folds"],
+    ) -> None:
+        loaded = dataset.load(data)
+        sparse = SparseMatrix.from_dense(loaded.features)
+        self.graph = Graph(sparse.row_normalized() if features == "row_normalized" else sparse, loaded.edge_index)
+        self.labels, self.classes = loaded.labels, loaded.classes
+        self.nodes = _folds(loaded) if split == "folds" else _public(loaded)
+        self.model = model
+
+    def build_model(self) -> nn.Module:
+        model: nn.Module = build(self.model, "model", features=self.graph.features.shape[1], classes=self.classes)
+        return model
+
+    def example(self) -> object:
+        return self.graph
+
+    def batches(self, epoch: int, shard: Shard) -> Iterable[NodeBatch]:
+        train = self.nodes["train"]
+        return [NodeBatch(self.graph, train, self.labels[train])]  # one graph: every process sees all of it
+
+    def loss(self, model: nn.Module, batch: NodeBatch) -> Tensor:
+        return F.nll_loss(model(batch.graph)[batch.nodes], batch.labels)
+
+    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        device = next(model.parameters()).device
+        predicted = model(self.graph.to(device)).argmax(dim=-1).cpu()
+        nodes = self.nodes[split]
+        return {"accuracy": (predicted[nodes] == self.labels[nodes]).double().mean().item()}
+
+
+def _public(graph: CitationGraph) -> dict[str, Tensor]:
+    return {"train": graph.train, "val": graph.val, "test": graph.test}
+
+
+def _folds(graph: CitationGraph) -> dict[str, Tensor]:
+    labels = graph.labels.numpy()
+    splitter = StratifiedKFold(n_splits=5, shuffle=True, random_state=FOLDS_SEED)
+    folds = [torch.from_numpy(chosen) for _, chosen in splitter.split(np.zeros(len(labels)), labels)]
+    return {"train": folds[0], "val": folds[1], "test": torch.cat(folds[2:])}

@@ -1,0 +1,199 @@
+"""Fixed sparse matrices: bag-of-words features and normalised adjacencies, multiplied by their non-zeros only.
+
+PyTorch multiplies a CSR matrix fast but differentiates the product slowly: its backward transposes the matrix again
+each time. Here the transpose is kept beside the matrix.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SparseMatrix:
+    """A constant sparse matrix in compressed rows, with the rows of its transpose.
+
+    `matrix @ dense` is differentiable with respect to `dense`: (rows, columns) @ (columns, width).
+    """
+
+    shape: tuple[int, int]
+    crow: Tensor  # (rows + 1,) where each row begins
+    col: Tensor  # (non-zeros,) column of each value
+    values: Tensor  # (non-zeros,)
+    transposed_crow: Tensor  # (columns + 1,)
+    transposed_col: Tensor  # (non-zeros,)
+    transposed_order: Tensor  # (non-zeros,) position in `values` of each value of the transpose
+
+    @classmethod
+    def from_coordinates(cls, row: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> SparseMatrix:
+        """Build from the row, column and value of each non-zero, in any order; several at one place add up."""
+        by_row = torch.argsort(row * shape[1] + col)
+        row, col, values = row[by_row], col[by_row], values[by_row]
+        by_column = torch.argsort(col, stable=True)
+        return cls(
+            shape,
+            _compress(row, shape[0]),
+            col.int(),
+            values,
+            _compress(col[by_column], shape[1]),
+            row[by_column].int(),
+            by_column,
+        )
+
+    @classmethod
+    def from_dense(cls, dense: Tensor) -> SparseMatrix:
+        row, col = dense.nonzero(as_tuple=True)
+        return cls.from_coordinates(row, col, dense[row, col], (dense.shape[0], dense.shape[1]))
+
+    def __matmul__(self, dense: Tensor) -> Tensor:
+        return _Product.apply(self, dense.to(self.values.dtype))
+
+    def dropout(self, probability: float) -> SparseMatrix:
+        """Inverted dropout of the non-zeros: a dropped zero stays zero, so this is dropout of the whole matrix."""
+        if probability == 0:
+            return self
+        return self._with(values=F.dropout(self.values, probability))
+
+    def row_normalized(self) -> SparseMatrix:
+        """Rows divided by their sum; a row without values stays empty (as PyG's NormalizeFeatures)."""
+        counts = (self.crow[1:] - self.crow[:-1]).long()
+        row = torch.repeat_interleave(torch.arange(self.shape[0], device=self.values.device), counts)
+        sums = torch.zeros(self.shape[0], device=self.values.device).index_add_(0, row, self.values)
+        return self._with(values=self.values / sums.clamp(min=1.0)[row])
+
+    def to_dense(self) -> Tensor:
+        return self._rows().to_dense()
+
+    def to(self, device: torch.device, **options: Any) -> SparseMatrix:
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return self._with(**tensors)
+
+    def with_values(self, values: Tensor) -> SparseMatrix:
+        """The same places with other values, (non-zeros,)."""
+        return self._with(values=values)
+
+    def _with(self, **changes: Tensor) -> SparseMatrix:
+        return SparseMatrix(**{**vars(self), **changes})
+
+    def _rows(self) -> Tensor:
+        return _csr(self.crow, self.col, self.values, self.shape)
+
+    def _columns(self) -> Tensor:
+        shape = (self.shape[1], self.shape[0])
+        return _csr(self.transposed_crow, self.transposed_col, self.values[self.transposed_order], shape)
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, matrix: SparseMatrix, dense: Tensor) -> Tensor:
+        ctx.matrix = matrix
+        with _no_autocast(dense):
+            return matrix._rows() @ dense
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.matrix._columns() @ gradients[0].contiguous()
+
+
+def sampled_product(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
+    """left @ right.T at the places of a sparse matrix only, for several heads; differentiable in left and right.
+
+    Args:
+        places: (rows, columns); its values do not matter.
+        left: (heads, rows, width).
+        right: (heads, columns, width).
+
+    Returns:
+        (heads, non-zeros), in the order of `places.values`.
+    """
+    dtype = places.values.dtype
+    return _SampledProduct.apply(places, left.to(dtype), right.to(dtype))
+
+
+def weighted_sum(places: SparseMatrix, weights: Tensor, summands: Tensor) -> Tensor:
+    """Sparse matrix times dense, for several heads that have weights of their own; differentiable in both.
+
+    Args:
+        places: (rows, columns); its values do not matter.
+        weights: (heads, non-zeros), in the order of `places.values`.
+        summands: (heads, columns, width).
+
+    Returns:
+        (heads, rows, width).
+    """
+    dtype = places.values.dtype
+    return _WeightedSum.apply(places, weights.to(dtype), summands.to(dtype))
+
+
+class _SampledProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
+        ctx.places = places
+        ctx.save_for_backward(left, right)
+        with _no_autocast(left):
+            return _sample(places, left, right)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
+        left, right = ctx.saved_tensors
+        weighted = [ctx.places.with_values(gradient) for gradient in gradients[0]]  # one per head
+        return None, _rows_times(weighted, right), _columns_times(weighted, left)
+
+
+class _WeightedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, places: SparseMatrix, weights: Tensor, summands: Tensor) -> Tensor:
+        ctx.places = places
+        ctx.save_for_backward(weights, summands)
+        with _no_autocast(summands):
+            return _rows_times([places.with_values(values) for values in weights], summands)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
+        weights, summands = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        weighted = [ctx.places.with_values(values) for values in weights]
+        return None, _sample(ctx.places, gradient, summands), _columns_times(weighted, gradient)
+
+
+def _no_autocast(tensor: Tensor) -> torch.autocast:
+    """Sparse products exist in full precision only."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def _sample(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
+    pattern = places._rows()
+    per_head = [torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0) for a, b in zip(left, right, strict=True)]
+    return torch.stack([product.values() for product in per_head])
+
+
+def _rows_times(per_head: list[SparseMatrix], dense: Tensor) -> Tensor:
+    return torch.stack([matrix._rows() @ block for matrix, block in zip(per_head, dense, strict=True)])
+
+
+def _columns_times(per_head: list[SparseMatrix], dense: Tensor) -> Tensor:
+    return torch.stack([matrix._columns() @ block for matrix, block in zip(per_head, dense, strict=True)])
+
+
+def drop(features: Tensor | SparseMatrix, probability: float, training: bool) -> Tensor | SparseMatrix:
+    """Dropout of dense or sparse features."""
+    if isinstance(features, SparseMatrix):
+        return features.dropout(probability) if training else features
+    return F.dropout(features, probability, training)
+
+
+def _compress(sorted_row: Tensor, rows: int) -> Tensor:
+    counts = torch.bincount(sorted_row, minlength=rows)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+
+
+def _csr(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        return torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=False)

@@ -1,0 +1,129 @@
+"""Our graph convolutions against PyG's, and the spline convolution against its formula."""
+
+import itertools
+
+import pytest
+import torch
+import torch_geometric.nn as pyg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+from torch_geometric.nn.conv.dna_conv import restricted_softmax as pyg_restricted_softmax
+
+from dfa_bench.data.standins import block_model_graph
+from dfa_bench.tasks.graphs.graph import Graph
+from dfa_bench.tasks.graphs.layers import ChebConv, DNAConv, GCNConv, SplineConv, restricted_softmax, spline_basis
+from dfa_bench.tasks.graphs.models import GAT
+from dfa_bench.tasks.graphs.sparse import SparseMatrix, sampled_product, weighted_sum
+
+
+@pytest.fixture
+def graph() -> Graph:
+    features, edge_index, _ = block_model_graph(nodes=60, classes=3, features=40, seed=0)
+    return Graph(SparseMatrix.from_dense(features), edge_index)
+
+
+@given(rows=st.integers(1, 12), columns=st.integers(1, 12), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=30)
+def test_a_sparse_product_and_its_gradient_equal_the_dense_ones(rows, columns, seed):
+    generator = torch.Generator().manual_seed(seed)
+    dense = torch.rand(rows, columns, generator=generator)
+    dense[dense < 0.6] = 0
+    weight = torch.rand(columns, 3, generator=generator, requires_grad=True)
+    sparse = SparseMatrix.from_dense(dense)
+    assert_close(sparse.to_dense(), dense)
+    (ours,) = torch.autograd.grad(((sparse @ weight) ** 2).sum(), weight)
+    (reference,) = torch.autograd.grad(((dense @ weight) ** 2).sum(), weight)
+    assert_close(ours, reference)
+
+
+def test_values_at_one_place_add_up():
+    matrix = SparseMatrix.from_coordinates(
+        torch.tensor([0, 0, 1]), torch.tensor([1, 1, 0]), torch.tensor([1.0, 2.0, 4.0]), (2, 2)
+    )
+    assert_close(matrix @ torch.eye(2), torch.tensor([[0.0, 3.0], [4.0, 0.0]]))
+
+
+def test_sampled_product_and_weighted_sum_equal_dense_attention():
+    mask = torch.rand(7, 9, generator=torch.Generator().manual_seed(1)) < 0.4
+    places = SparseMatrix.from_dense(mask.float())
+    left, right = torch.randn(2, 7, 4, requires_grad=True), torch.randn(2, 9, 4, requires_grad=True)
+    ours = weighted_sum(places, sampled_product(places, left, right), right)
+    reference = ((left @ right.transpose(1, 2)) * mask) @ right
+    assert_close(ours, reference)
+    gradients = [torch.autograd.grad((out**2).sum(), (left, right)) for out in (ours, reference)]
+    assert_close(gradients[0], gradients[1])
+
+
+def test_gcn_equals_pyg(graph):
+    ours, theirs = GCNConv(40, 5), pyg.GCNConv(40, 5)
+    theirs.load_state_dict({"lin.weight": ours.weight.t(), "bias": ours.bias})
+    assert_close(ours(graph.features, graph), theirs(graph.features.to_dense(), graph.edge_index))
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3])
+def test_chebyshev_equals_pyg(graph, terms):
+    ours, theirs = ChebConv(40, 5, terms), pyg.ChebConv(40, 5, terms)
+    weights = {f"lins.{k}.weight": weight.t() for k, weight in enumerate(ours.weights)}
+    theirs.load_state_dict({**weights, "bias": ours.bias})
+    assert_close(ours(graph.features, graph), theirs(graph.features.to_dense(), graph.edge_index))
+
+
+@pytest.mark.parametrize("heads, groups", [(2, 4), (4, 4), (4, 2)])
+def test_dna_equals_pyg_with_gradients(graph, heads, groups):
+    ours, theirs = DNAConv(16, heads, groups, 0.0), pyg.DNAConv(16, heads, groups, 0.0)
+    theirs.load_state_dict(ours.state_dict())
+    layers = torch.randn(graph.nodes, 3, 16, requires_grad=True)
+    outputs = ours(layers, graph), theirs(layers, graph.edge_index)
+    assert_close(outputs[0], outputs[1])
+    gradients = [
+        torch.autograd.grad((out**2).sum(), [layers, *conv.parameters()])
+        for out, conv in zip(outputs, (ours, theirs), strict=True)
+    ]
+    assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-3)
+
+
+def test_gat_equals_pyg_when_its_map_is_put_back(graph):
+    model = GAT(40, 3).eval()
+    theirs = pyg.GATConv(40, 8, heads=8).eval()
+    state = model.conv1.state_dict() | {"lin.weight": model.map1.t()}
+    theirs.load_state_dict(state)
+    ours = model.conv1(graph.features @ model.map1, graph.edge_index)
+    assert_close(ours, theirs(graph.features.to_dense(), graph.edge_index))
+
+
+def test_restricted_softmax_equals_pyg():
+    scores = 10 * torch.randn(4, 6, 5)
+    assert_close(restricted_softmax(scores), pyg_restricted_softmax(scores))
+
+
+@given(dim=st.integers(1, 3), kernel_size=st.integers(2, 5), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=30)
+def test_the_spline_basis_is_a_partition_of_unity_that_reproduces_its_coordinates(dim, kernel_size, seed):
+    pseudo = torch.rand(20, dim, generator=torch.Generator().manual_seed(seed))
+    pseudo[0], pseudo[1] = 0, 1
+    values, indices = spline_basis(pseudo, kernel_size)
+    assert_close(values.sum(dim=1), torch.ones(20))
+    for axis in range(dim):  # control points at k / (K - 1): a linear function is reproduced
+        position = (indices // kernel_size**axis) % kernel_size / (kernel_size - 1)
+        assert_close((values * position).sum(dim=1), pseudo[:, axis])
+
+
+def test_the_spline_basis_has_the_values_worked_out_by_hand():
+    values, indices = spline_basis(torch.tensor([[0.25], [1.0]]), kernel_size=3)
+    assert_close(values, torch.tensor([[0.5, 0.5], [0.0, 1.0]]))
+    assert indices.tolist() == [[0, 1], [1, 2]]
+
+
+def test_spline_convolution_equals_its_formula_edge_by_edge(graph):
+    conv, x = SplineConv(40, 4, dim=2, kernel_size=3), graph.features.to_dense()
+    pseudo = torch.rand(graph.edge_index.shape[1], 2)
+    expected = x @ conv.root + conv.bias
+    neighbours = torch.bincount(graph.edge_index[1], minlength=graph.nodes)
+    for edge, (source, target) in enumerate(graph.edge_index.t().tolist()):
+        position = pseudo[edge] * 2
+        for corner in itertools.product(range(3), repeat=2):
+            weight = (1 - (position - torch.tensor(corner)).abs()).clamp(min=0).prod()
+            message = weight * x[source] @ conv.weight[corner[0] + 3 * corner[1]]
+            expected[target] = expected[target] + message / neighbours[target]
+    assert_close(conv(graph.features, graph, pseudo), expected)

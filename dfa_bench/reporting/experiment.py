@@ -1,0 +1,104 @@
+"""A table of the paper as a file: the runs that it needs, the paper's numbers, how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from omegaconf import OmegaConf
+from pydantic import Field, ValidationError, model_validator
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.settings import Positive, Strict, explain
+
+Rule = Literal["bp", "dfa", "shallow"]
+Variant = Literal["released", "paper"]
+
+
+class Metric(Strict):
+    key: str  # in a run's metrics
+    factor: Positive = 1.0  # from the run's unit to the paper's
+    digits: int = 3
+
+
+class Line(Strict):
+    """A row or a column: what it adds to the overrides of its runs."""
+
+    overrides: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ("released",)
+    cost: Positive = 1.0  # relative time of its runs, to start the longest first
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a table: runs of it differ in their seed only."""
+
+    row: str
+    column: str
+    rule: Rule
+    variant: Variant
+    overrides: tuple[str, ...]
+    cost: float
+
+
+class Experiment(Strict):
+    """See `experiments/table3.yaml`."""
+
+    name: str
+    title: str
+    overrides: tuple[str, ...] = ()
+    metrics: dict[str, Metric]
+    rules: list[Rule]
+    rows: dict[str, Line]
+    columns: dict[str, Line]
+    bold_within: float | None = None
+    paper: dict[str, dict[str, dict[str, dict[Rule, float]]]] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _paper_numbers_have_a_place(self) -> Experiment:
+        for metric, rows in self.paper.items():
+            for row, columns in rows.items():
+                for column in columns:
+                    if metric not in self.metrics or row not in self.rows or column not in self.columns:
+                        raise ValueError(f"paper.{metric}.{row}.{column} is no cell of the table.")
+        return self
+
+    def cells(self) -> list[Cell]:
+        """All places, row by row."""
+        return [
+            Cell(
+                row,
+                column,
+                rule,
+                variant,
+                (*self.overrides, *in_row.overrides, *in_column.overrides, f"rule={rule}", f"variant={variant}"),
+                in_row.cost * in_column.cost,
+            )
+            for row, in_row in self.rows.items()
+            for column, in_column in self.columns.items()
+            for variant in in_column.variants
+            for rule in self.rules
+        ]
+
+    def paper_value(self, metric: str, cell: Cell) -> float | None:
+        return self.paper.get(metric, {}).get(cell.row, {}).get(cell.column, {}).get(cell.rule)
+
+
+def load_experiments(folder: Path) -> Mapping[str, Experiment]:
+    """All experiments, by name ("table3").
+
+    Raises:
+        ConfigError: a file has an unknown key or an impossible value.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.yaml")):
+        values = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(values, dict)
+        try:
+            found[path.stem] = Experiment.model_validate({"name": path.stem, **values})
+        except ValidationError as error:
+            raise ConfigError(f"{path.name}: {explain(error)}") from None
+    return found

@@ -1,0 +1,256 @@
+"""`dfa-bench`: what it prints, what it refuses and how, and what a sweep does when something goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from dfa_bench.cli import main
+from dfa_bench.compose import compose_run, settings_of
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def dfa_bench(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """The command, in this process."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def command(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["dfa-bench", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        assert isinstance(end.value.code, int), end.value.code
+        return Said(end.value.code, out, err)
+
+    return command
+
+
+@pytest.fixture
+def run(dfa_bench: Callable[..., Said], tmp_path: Path) -> Callable[..., Said]:
+    """`dfa-bench run` on the stand-in."""
+    return lambda *overrides: dfa_bench(
+        "run", "scale=smoke", "trainer.accelerator=cpu", f"store.root={tmp_path / 'runs'}", *overrides
+    )
+
+
+def records(tmp_path: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/result.json"))]
+
+
+def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
+    said = run("model=gcn", "rule=dfa", "seed=3")
+    assert said.code == 0
+    result = json.loads((Path(said.out.splitlines()[-1]) / "result.json").read_text())
+    assert {"metrics", "cost", "protocol", "provenance"} <= result.keys()
+    assert {"test/accuracy", "val/accuracy"} <= result["metrics"].keys()
+    assert (result["seed"], result["rule"], result["protocol"]) == (3, "dfa", "reduced")
+    assert "STAND-IN DATA" in said.out
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("model.dropout=1.5", "model.dropout=1.5"),
+        ("recipe.lr=-1", "recipe.lr=-1"),
+        ("recipe.lr=abc", "recipe.lr=abc"),
+        ("recipe.lr=inf", "recipe.lr=inf"),
+        ("rule.seed=-1", "rule.seed=-1"),
+        ("model.hidden=0", "model.hidden=0"),
+        ("task.split=half", "task.split=half"),
+        ("task.features=none", "task.features=none"),
+        ("trainer.keep=worst", "trainer.keep=worst"),
+        ("trainer.precision=8-true", "trainer.precision=8-true"),
+        ("trainer.foo=1", "'trainer.foo'"),
+        ("+trainer.foo=1", "'trainer.foo'"),
+        ("+model.foo=1", "'model.foo'"),
+        ("+task.foo=1", "'task.foo'"),
+        ("foo=1", "'foo'"),
+        ("model=nope", "model can be cheb, dna, gae, gat, gcn, spline"),
+        ("dataset=nope", "dataset can be citeseer, cora, pubmed"),
+        ("task=links", "model=gcn does not go with task=links"),
+        ("model=gae", "model=gae does not go with task=nodes"),
+        ("nodes", "'nodes'"),
+        ("model._target_=dfa_bench.nothing", "dfa_bench.nothing"),
+        ("recipe.decay_only=[conv7.*]", "conv7.*"),
+        ("feedback.0.points=[relu]", "feedback.0.points"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(run, override, told, tmp_path):
+    said = run(override)
+    assert said.code != 0
+    assert said.err.startswith("Error: ")
+    assert told in said.err
+    assert "Traceback" not in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert records(tmp_path) == []
+
+
+def test_a_store_below_a_file_is_told_in_a_sentence(dfa_bench, tmp_path):
+    (tmp_path / "file").write_text("")
+    for sweep in ([], ["-m", "seed=0,1"]):
+        said = dfa_bench("run", "scale=smoke", f"store.root={tmp_path}/file/runs", *sweep)
+        assert said.code != 0
+        assert f"{tmp_path}/file/runs" in said.err
+        assert "Not a directory" in said.err
+        assert "Traceback" not in said.err
+
+
+def test_an_unknown_command_is_refused(dfa_bench, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dfa-bench", "train"])
+    with pytest.raises(SystemExit, match="no command 'train'"):
+        main()
+
+
+def test_a_failing_run_of_a_sweep_neither_stops_nor_hides_the_others(run, tmp_path):
+    said = run("-m", "model=gcn,gae,gat", "seed=0,1")
+    assert said.code == 1
+    assert "4 of 6 runs are done." in said.out
+    assert {(result["model"], result["seed"]) for result in records(tmp_path)} == {
+        (model, seed) for model in ("gcn", "gat") for seed in (0, 1)
+    }
+    failed = [line for line in said.out.splitlines() if line.startswith("Failed: ")]
+    assert len(failed) == 2
+    assert all(line.startswith("Failed: dfa-bench run ") and "model=gae" in line for line in failed)
+    assert "model=gae does not go with task=nodes" in said.out
+
+
+def test_a_diverged_run_is_named_and_recorded(run, tmp_path):
+    said = run("-m", "rule=bp", "recipe.lr=0.01,1e30")
+    assert said.code == 1
+    assert "1 of 2 runs are done." in said.out
+    assert "Failed: dfa-bench run" in said.out
+    assert "recipe.lr=1e30" in said.out
+    assert {result["status"] for result in records(tmp_path)} == {"finished", "diverged"}
+
+
+def test_a_diverged_run_alone_ends_with_status_1(run):
+    said = run("rule=bp", "recipe.lr=1e30")
+    assert said.code == 1
+    assert "The loss became" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_the_same_sweep_again_does_nothing_anew(run, tmp_path):
+    sweep = "-m", "rule=bp,dfa", "seed=0,1"
+    assert run(*sweep).code == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/result.json")}
+    said = run(*sweep)
+    assert said.out.count("Done before") == 4
+    assert "4 of 4 runs are done." in said.out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/result.json")} == before
+
+
+def test_a_sweep_runs_in_parallel_through_joblib(run, tmp_path):
+    said = run("-m", "rule=bp,dfa", "model=gcn,gae", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert said.code == 1
+    assert "2 of 4 runs are done." in said.out
+    assert {result["rule"] for result in records(tmp_path)} == {"bp", "dfa"}
+    assert said.out.count("Failed: ") == 2
+
+
+def test_a_sweep_that_is_interrupted_keeps_what_is_finished_and_goes_on(run, tmp_path):
+    """SIGINT as soon as the first run has printed its folder; the next one would take hours."""
+    overrides = "scale=smoke", "rule=bp", f"store.root={tmp_path / 'runs'}", "-m", "trainer.max_epochs=2,1000000"
+    command = [sys.executable, "-u", "-c", "from dfa_bench.cli import main; main()", "run", *overrides]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if line.startswith(str(tmp_path)):
+                break
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+        assert process.wait() == 130
+    assert "Interrupted" in told
+    assert "Traceback" not in told
+    assert [result["epochs"] for result in records(tmp_path)] == [2]
+    said = run("rule=bp", "-m", "trainer.max_epochs=2,3")
+    assert said.out.count("Done before") == 1
+    assert "2 of 2 runs are done." in said.out
+
+
+def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
+    said = dfa_bench("run", "--help")
+    assert said.code == 0
+    assert sum(line.strip().startswith("dfa-bench run ") for line in said.out.splitlines()) >= 3
+    for group, option in {"model": "gcn", "dataset": "cora", "rule": "dfa", "task": "nodes", "scale": "smoke"}.items():
+        assert any(line.startswith(f"{group}: ") and option in line for line in said.out.splitlines()), group
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["reproduce", "--help"], ["table", "--help"], ["data", "-h"]])
+def test_every_command_explains_itself(dfa_bench, arguments):
+    said = dfa_bench(*arguments)
+    assert said.code == 0
+    assert "dfa-bench" in said.out
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("dfa-bench ", {"run", "reproduce", "table", "data"}),
+        ("dfa-bench run model=", {f"model={name}" for name in ("cheb", "dna", "gae", "gat", "gcn", "spline")}),
+        ("dfa-bench run model=g", {"model=gae", "model=gat", "model=gcn"}),
+        ("dfa-bench run model=gcn trainer.max", {"trainer.max_epochs="}),
+    ],
+)
+def test_the_shell_completes_commands_groups_and_keys(dfa_bench, monkeypatch, line, expected):
+    monkeypatch.setenv("COMP_LINE", line)
+    said = dfa_bench("-sc", "query=bash")
+    assert said.code == 0
+    assert set(said.out.split()) == expected
+
+
+def test_help_and_completion_do_not_load_pytorch():
+    code = "import dfa_bench.sweeps, dfa_bench.cli, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("choices", [[], ["model=gat", "rule=bp"], ["model=dna", "variant=paper"], ["seed=7"]])
+def test_choices_keep_the_papers_protocol(choices):
+    assert settings_of(compose_run(choices)).protocol == "paper"
+
+
+@pytest.mark.parametrize("neutral", ["store.root=/tmp/x", "trainer.threads=1", "logger=wandb", "data.root=/tmp"])
+def test_what_cannot_change_the_outcome_keeps_the_papers_protocol(neutral):
+    assert settings_of(compose_run([neutral])).protocol == "paper"
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["recipe.lr=0.02", "model.hidden=32", "trainer.max_epochs=5", "data.stand_in=true", "scale=smoke", "rule.seed=9"],
+)
+def test_other_hyperparameters_or_data_leave_the_papers_protocol(change):
+    assert settings_of(compose_run([change])).protocol == "reduced"
+
+
+def test_data_says_where_each_set_is_and_what_is_missing(dfa_bench, real_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    said = dfa_bench("data", f"data.root={real_data}")
+    assert said.code == 0
+    assert f"cora: {real_data / 'planetoid' / 'Cora' / 'raw'}" in said.out
+    (tmp_path / "empty").mkdir()
+    missing = dfa_bench("data", f"data.root={tmp_path / 'empty'}")
+    assert "Cora is not here" in missing.out
+    assert list((tmp_path / "empty").iterdir()) == []
+    assert dfa_bench("data", "get", "nope").code == 2
+
+
+def test_missing_data_stop_a_run_with_the_one_message(dfa_bench, tmp_path, monkeypatch):
+    monkeypatch.delenv("DFA_BENCH_DATA", raising=False)
+    where = f"store.root={tmp_path}/runs", f"data.cache={tmp_path}/cache", "data.download=false"
+    said = dfa_bench("run", *where)
+    assert said.code == 1
+    assert "Cora is not here" in said.err
+    assert os.linesep not in said.err.strip()

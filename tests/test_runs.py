@@ -1,0 +1,215 @@
+"""A run: its identity, its record, resuming, and what stops it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfa_bench.errors import ConfigError, RecordError
+from dfa_bench.runs.identity import identity
+from dfa_bench.runs.ledger import COLUMNS, Ledger
+from dfa_bench.runs.store import record_of
+from dfa_bench.settings import DataSettings
+from dfa_bench.tasks.base import build_dataset
+from dfa_bench.training.execute import execute, run_identity
+
+
+def test_a_record_has_metrics_cost_protocol_and_provenance(smoke):
+    outcome = execute(smoke())
+    written = json.loads((outcome.folder / "result.json").read_text())
+    assert {"test/accuracy", "val/accuracy"} <= set(written["metrics"])
+    assert {"wall_seconds", "step_seconds", "peak_memory_mib"} <= set(written["cost"])
+    assert written["protocol"] == "reduced"
+    assert written["provenance"]["data"]["kind"] == "stand-in"
+
+
+def test_a_finished_run_is_not_run_again_unless_forced(smoke):
+    first, again, forced = execute(smoke()), execute(smoke()), execute(smoke("force=true"))
+    assert (first.reused, again.reused, forced.reused) == (False, True, False)
+    assert forced.result.metrics == first.result.metrics
+
+
+@pytest.mark.parametrize("override", ["logger=wandb", "trainer.threads=1", "force=true", "variant=paper"])
+def test_identity_does_not_see_what_cannot_change_the_outcome(smoke, override):
+    assert run_identity(smoke("rule=bp"))[0] == run_identity(smoke("rule=bp", override))[0]
+
+
+@pytest.mark.parametrize("override", ["seed=1", "recipe.lr=0.02", "rule=dfa", "model.hidden=8", "trainer.max_epochs=7"])
+def test_identity_sees_what_can_change_the_outcome(smoke, override):
+    assert run_identity(smoke("rule=bp"))[0] != run_identity(smoke("rule=bp", override))[0]
+
+
+def test_identity_sees_the_data_and_the_version_of_the_code(smoke):
+    settings = smoke()
+    dataset = build_dataset(settings)
+    cards = dataset.card(settings.data), dataset.card(DataSettings())
+    assert len({identity(settings, cards[0], 1), identity(settings, cards[1], 1), identity(settings, cards[0], 2)}) == 3
+
+
+@pytest.mark.parametrize("task", [["model=gcn"], ["task=links", "model=gae"]])
+def test_a_killed_run_goes_on_and_ends_with_the_same_metrics(smoke, tmp_path, task):
+    # dfa-bench run in a process of its own, killed as soon as a checkpoint of a few epochs is there.
+    overrides = [*task, "rule=dfa", "trainer.max_epochs=400", "trainer.checkpoint_seconds=0"]
+    whole = execute(smoke(*overrides, f"store.root={tmp_path / 'whole'}"))
+    settings = smoke(*overrides)
+    record = record_of(settings, run_identity(settings)[0])
+    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", "run", "scale=smoke", *overrides]
+    command += [f"store.root={tmp_path / 'runs'}", "trainer.accelerator=cpu"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not record.checkpoint.exists() and process.poll() is None:
+        threading.Event().wait(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert record.read_result() is None, "it was killed before its end"
+    assert 0 < torch.load(record.checkpoint)["progress"]["epoch"] < 400
+    resumed = execute(settings)
+    assert resumed.result.metrics == whole.result.metrics
+    curves = [
+        [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+        for lines in (record_of(settings, resumed.result.identity).read_metrics(), _lines(whole.folder))
+    ]
+    assert curves[0] == curves[1]
+    assert [line["epoch"] for line in curves[0]] == list(range(1, 401))
+
+
+def _lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_first_epoch_with_the_best_validation_is_tested(smoke):
+    outcome = execute(smoke("trainer.max_epochs=30", "rule=bp"))
+    values = [line["val/accuracy"] for line in _lines(outcome.folder)]
+    assert outcome.result.best_epoch == values.index(max(values)) + 1
+    assert outcome.result.metrics["val/accuracy"] == max(values)
+
+
+def test_patience_stops_a_run_that_no_longer_gets_better(smoke):
+    outcome = execute(smoke("trainer.max_epochs=400", "trainer.patience=3", "rule=bp"))
+    assert outcome.result.epochs == outcome.result.best_epoch + 3 < 400
+
+
+def test_an_infinite_loss_stops_the_run_and_the_record_says_so(smoke):
+    result = execute(smoke("recipe.lr=1e30", "trainer.max_epochs=20", "rule=bp")).result
+    assert result.status == "diverged"
+    assert "recipe.lr" in result.message
+    assert result.metrics == {}
+
+
+@pytest.mark.parametrize("model", ["cheb", "gcn", "spline", "gat", "dna"])
+def test_bfloat16_trains(smoke, model):
+    result = execute(smoke(f"model={model}", "trainer.precision=bf16-mixed", "trainer.max_epochs=2")).result
+    assert result.status == "finished"
+
+
+@pytest.mark.parametrize("rule", ["bp", "dfa", "shallow"])
+def test_two_processes_train_as_one_does(smoke, rule):
+    overrides = [f"rule={rule}", "model.dropout=0", "trainer.max_epochs=5"]
+    one, two = (execute(smoke(*overrides, f"trainer.devices={devices}")).result for devices in (1, 2))
+    assert one.metrics == pytest.approx(two.metrics, abs=1e-4)
+
+
+def test_weight_decay_on_a_parameter_that_is_not_there_is_refused(smoke):
+    with pytest.raises(ConfigError, match=r"'conv9\.\*' matches no parameter.*conv1\.weight"):
+        execute(smoke("recipe.decay_only=[conv9.*]"))
+
+
+def test_a_checkpoint_of_other_settings_is_refused(smoke):
+    settings = smoke()
+    record = record_of(settings, run_identity(settings)[0])
+    record.create()
+    torch.save({"identity": "another"}, record.checkpoint)
+    with pytest.raises(RecordError, match="of the run another"):
+        execute(settings)
+
+
+def test_a_damaged_checkpoint_is_refused(smoke):
+    settings = smoke()
+    record = record_of(settings, run_identity(settings)[0])
+    record.create()
+    record.checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(RecordError, match="damaged"):
+        execute(settings)
+
+
+@pytest.mark.parametrize("text, message", [('{"record_version": 0}', "version 0"), ("{", "damaged")])
+def test_a_record_of_another_version_or_a_damaged_one_is_refused(smoke, text, message):
+    outcome = execute(smoke())
+    (outcome.folder / "result.json").write_text(text)
+    with pytest.raises(RecordError, match=message):
+        execute(smoke())
+
+
+def test_a_store_that_cannot_be_written_is_named(smoke, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match="file/runs"):
+        execute(smoke(f"store.root={tmp_path / 'file' / 'runs'}"))
+
+
+FULL_DISK = """
+import resource, signal, sys
+from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.errors import UserError
+from dfa_bench.training import execute as module
+settings = settings_of(compose_run(sys.argv[1:]))
+module.run_identity(settings)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    module.execute(settings)
+except UserError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_disk_that_fills_up_costs_no_result(smoke, tmp_path):
+    overrides = ["scale=smoke", f"store.root={tmp_path / 'runs'}", "trainer.progress=none"]
+    told = subprocess.run([sys.executable, "-c", FULL_DISK, *overrides], capture_output=True, text=True).stdout
+    assert told.startswith("RecordError")
+    assert "store.root=DIR" in told
+    settings = smoke()
+    record = record_of(settings, run_identity(settings)[0])
+    assert record.read_result() is None
+    assert not list(record.folder.glob(".model.pt.*")), "no half-written file stays"
+    assert execute(settings).result.status == "finished"
+
+
+def test_two_processes_at_one_run_do_it_once(smoke, tmp_path):
+    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", "run", "scale=smoke"]
+    command += [f"store.root={tmp_path / 'runs'}", "trainer.max_epochs=100"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sum("Done before" in output for output in outputs) == 1
+    assert outputs[0].splitlines()[-1] == outputs[1].splitlines()[-1]
+
+
+def test_the_ledger_keeps_one_row_a_run(smoke, tmp_path):
+    result = execute(smoke()).result
+    path = tmp_path / "results" / "runs.csv"
+    for _ in range(2):
+        Ledger(path).add([result])
+    rows = Ledger(path).rows
+    assert list(rows) == [result.identity]
+    assert float(rows[result.identity]["test/accuracy"]) == pytest.approx(result.metrics["test/accuracy"], abs=1e-5)
+    assert path.read_text().splitlines()[0].startswith(",".join(COLUMNS[:5]))
+
+
+def test_a_ledger_of_another_version_is_refused(tmp_path):
+    (tmp_path / "runs.csv").write_text("identity,seed\nabc,0\n")
+    with pytest.raises(RecordError, match="lacks the columns"):
+        Ledger(tmp_path / "runs.csv")
+
+
+def test_wandb_offline_writes_group_and_rule(smoke):
+    outcome = execute(smoke("logger=wandb", "logger.mode=offline", "rule=bp"))
+    (written,) = (outcome.folder / "wandb").glob("offline-run-*/run-*.wandb")
+    content = written.read_bytes()
+    assert b"gcn-Cora-s0" in content
+    assert b"val/accuracy" in content
+    assert os.path.basename(written).endswith(f"{outcome.result.identity}.wandb")  # noqa: PTH119

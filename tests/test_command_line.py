@@ -84,7 +84,7 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
         ("nodes", "'nodes'"),
         ("model._target_=dfa_bench.nothing", "dfa_bench.nothing"),
         ("recipe.decay_only=[conv7.*]", "conv7.*"),
-        ("feedback.0.points=[relu]", "feedback.0.points"),
+        ("feedback.0.points=[relu]", "the feedback point 'relu'"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(run, override, told, tmp_path):
@@ -131,7 +131,7 @@ def test_a_diverged_run_is_named_and_recorded(run, tmp_path):
     assert said.code == 1
     assert "1 of 2 runs are done." in said.out
     assert "Failed: dfa-bench run" in said.out
-    assert "recipe.lr=1e30" in said.out
+    assert "recipe.lr=1e+30" in said.out
     assert {result["status"] for result in records(tmp_path)} == {"finished", "diverged"}
 
 
@@ -254,3 +254,19 @@ def test_missing_data_stop_a_run_with_the_one_message(dfa_bench, tmp_path, monke
     assert said.code == 1
     assert "Cora is not here" in said.err
     assert os.linesep not in said.err.strip()
+
+
+def test_a_table_on_stand_ins_is_shown_apart_and_done_once(dfa_bench, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = dfa_bench("reproduce", "table4", "scale=smoke", "jobs=2")
+    assert said.code == 0
+    assert "STAND-IN DATA" in said.out
+    assert not Path("results").exists()
+    assert "0 of them to do" in dfa_bench("reproduce", "table4", "scale=smoke").out
+
+
+@pytest.mark.parametrize("arguments", [["table9"], ["table3", "seeds=0"], ["table3", "skip=Cora/Nothing"]])
+def test_a_bad_request_for_a_table_is_refused(dfa_bench, arguments):
+    said = dfa_bench("reproduce", *arguments)
+    assert said.code == 2
+    assert said.err.startswith("Error: ")

@@ -1,0 +1,42 @@
+"""Tables: what a cell shows, and what never stands beside a paper's number."""
+
+from dfa_bench.compose import resource_folder
+from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.reporting.tables import CSV_COLUMNS, Run, Table
+
+
+def test_the_papers_numbers_stand_in_the_experiments():
+    tables = load_experiments(resource_folder("experiments"))
+    assert tables["table3"].paper["accuracy"]["CiteSeer"]["GATConv"] == {"bp": 72.0, "dfa": 71.2}
+    assert tables["table3"].paper["accuracy"]["PubMed"]["DNAConv"] == {"bp": 87.2, "dfa": 79.9}
+    assert tables["table4"].paper["ap"]["CiteSeer"]["GAE"] == {"bp": 0.895, "dfa": 0.889}
+
+
+def _table(stand_in: bool) -> Table:
+    experiment = load_experiments(resource_folder("experiments"))["table3"]
+    cells = [c for c in experiment.cells() if (c.row, c.column) == ("Cora", "GraphConv") and c.rule in ("bp", "dfa")]
+    values = {"bp": [0.80, 0.82], "dfa": [0.79]}
+    runs = {
+        cell: [
+            Run(f"{cell.rule}{seed}", seed, {"test/accuracy": value}, "cpu", "paper", "real", None)
+            for seed, value in enumerate(values[cell.rule])
+        ]
+        for cell in cells
+    }
+    runs[cells[0]].append(Run("diverged", 2, {}, "cpu", "paper", "real", None))
+    return Table(experiment, runs, stand_in)
+
+
+def test_a_cell_is_mean_spread_seeds_paper_and_difference():
+    text = _table(stand_in=False).markdown()
+    assert "81.0 ± 1.4 (n=2), 1 diverged<br>paper 80.1, +0.9" in text
+    assert "**79.0 (n=1)**<br>paper 79.9, -0.9" in text
+    rows = _table(stand_in=False).csv().splitlines()
+    assert rows[0] == ",".join(CSV_COLUMNS)
+    assert rows[1] == "table3,Cora,GraphConv,bp,released,accuracy,81.0,1.414214,2,80.1,cpu,paper"
+
+
+def test_no_number_of_the_paper_stands_beside_a_stand_in():
+    text = _table(stand_in=True).markdown()
+    assert "80.1" not in text
+    assert "Cora (stand-in)" in text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dfa_bench.compose import compose_run, settings_of, typed
 from dfa_bench.reporting.experiment import Cell, Experiment
+from dfa_bench.runs.identity import NEUTRAL
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Result
 from dfa_bench.runs.store import record_of
@@ -41,13 +42,19 @@ def plan(experiment: Experiment, seeds: Sequence[int], overrides: Sequence[str])
     for cell in experiment.cells():
         chosen = (*cell.overrides, *overrides)
         config = compose_run(chosen)
-        # An experiment's cells are the configs' own choices; only further overrides can leave the paper's protocol.
-        protocol = (settings_of(config) if overrides else typed(config)).protocol
+        # Cells that are nothing but the configs' own choices keep the protocol without a second look.
+        protocol = (settings_of(config) if changes_outcome(chosen) else typed(config)).protocol
         for seed in seeds:
             config.seed = seed
             settings = typed(config).model_copy(update={"protocol": protocol})
             planned.append(PlannedRun(cell, chosen, settings, run_identity(settings)[0]))
     return planned
+
+
+def changes_outcome(overrides: Sequence[str]) -> bool:
+    """Whether overrides set hyperparameters, and not only choose parts or say where things lie."""
+    keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
+    return any("." in key and key not in NEUTRAL and key.partition(".")[0] not in NEUTRAL for key in keys)
 
 
 def finished_result(run: PlannedRun) -> Result | None:

@@ -189,7 +189,10 @@ def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
         assert any(line.startswith(f"{group}: ") and option in line for line in said.out.splitlines()), group
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["reproduce", "--help"], ["table", "--help"], ["data", "-h"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--help"], ["reproduce", "--help"], ["table", "--help"], ["claims", "-h"], ["figure", "-h"], ["data", "-h"]],
+)
 def test_every_command_explains_itself(dfa_bench, arguments):
     said = dfa_bench(*arguments)
     assert said.code == 0
@@ -199,7 +202,7 @@ def test_every_command_explains_itself(dfa_bench, arguments):
 @pytest.mark.parametrize(
     "line, expected",
     [
-        ("dfa-bench ", {"run", "reproduce", "table", "data"}),
+        ("dfa-bench ", {"run", "reproduce", "table", "claims", "figure", "data"}),
         ("dfa-bench run model=", {f"model={name}" for name in ("cheb", "dna", "gae", "gat", "gcn", "spline")}),
         ("dfa-bench run model=g", {"model=gae", "model=gat", "model=gcn"}),
         ("dfa-bench run model=gcn trainer.max", {"trainer.max_epochs="}),
@@ -270,3 +273,34 @@ def test_a_bad_request_for_a_table_is_refused(dfa_bench, arguments):
     said = dfa_bench("reproduce", *arguments)
     assert said.code == 2
     assert said.err.startswith("Error: ")
+
+
+def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):
+    said = dfa_bench("claims", f"results={tmp_path}", f"store.root={tmp_path}")
+    assert said.code == 0
+    assert "table3-dfa-near-bp" in said.out
+    assert "│ not tested │" in said.out
+    assert "supported  │" not in said.out
+
+
+def test_figure_2_of_stand_ins_is_labelled_in_name_and_record(dfa_bench, tmp_path):
+    said = dfa_bench("figure", "2", "scale=smoke", f"results={tmp_path}/out", f"store.root={tmp_path}/runs")
+    assert said.code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"figure2-stand-in.{ending}" for ending in ("json", "png", "svg")
+    ]
+    panels = json.loads((tmp_path / "out" / "figure2-stand-in.json").read_text())
+    assert [(panel["rule"], panel["data"]) for panel in panels] == [
+        (rule, "stand-in") for rule in ("bp", "dfa", "shallow")
+    ]
+    assert dfa_bench("figure", "7").code == 2
+
+
+def test_a_reproduction_with_fewer_seeds_keeps_the_seeds_that_are_done(dfa_bench, real_data, tmp_path):
+    where = f"data.root={real_data}", f"results={tmp_path}/results", f"store.root={tmp_path}/runs"
+    only_cora = "skip=CiteSeer/*,PubMed/*"
+    assert dfa_bench("reproduce", "table4", "seeds=2", only_cora, *where).code == 0
+    assert dfa_bench("reproduce", "table4", "seeds=1", only_cora, *where).code == 0
+    rows = (tmp_path / "results" / "table4.csv").read_text().splitlines()
+    assert len(rows) == 1 + 6
+    assert all(row.split(",")[8] == "2" for row in rows[1:])

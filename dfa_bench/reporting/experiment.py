@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.settings import Positive, Strict, explain
@@ -29,6 +29,35 @@ class Line(Strict):
     overrides: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ("released",)
     cost: Positive = 1.0  # relative time of its runs, to start the longest first
+
+
+class Term(Strict):
+    """One side of a claim, or a part of it: a rule, in the claim's columns or in one of its own."""
+
+    rule: Rule
+    column: str | None = None
+
+
+def _terms(value: Any) -> Any:
+    """ "dfa", "dfa @ + Adam", or several, of which the mean counts."""
+    if isinstance(value, (str, Term)):
+        value = [value]
+    parts = [each.partition(" @ ") if isinstance(each, str) else each for each in value]
+    return [{"rule": each[0], "column": each[2] or None} if isinstance(each, tuple) else each for each in parts]
+
+
+class Claim(Strict):
+    """A conclusion of the paper: `higher` − `lower` > `by` in every cell of these rows and columns."""
+
+    id: str
+    says: str  # restated in our words
+    metric: str
+    higher: Annotated[tuple[Term, ...], BeforeValidator(_terms), Field(min_length=1)]
+    lower: Annotated[tuple[Term, ...], BeforeValidator(_terms), Field(min_length=1)]
+    by: float = 0.0  # in the table's unit
+    rows: tuple[str, ...] = ()  # all, if empty
+    columns: tuple[str, ...] = ()
+    min_seeds: Annotated[int, Field(ge=2)] = 3  # of both sides, for a verdict
 
 
 @dataclass(frozen=True)
@@ -56,6 +85,17 @@ class Experiment(Strict):
     bold_within: float | None = None
     paper: dict[str, dict[str, dict[str, dict[Rule, float]]]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+    @model_validator(mode="after")
+    def _claims_are_about_the_table(self) -> Experiment:
+        for claim in self.claims:
+            terms = [term.column for term in (*claim.higher, *claim.lower) if term.column]
+            unknown = {*claim.rows} - {*self.rows} | {*claim.columns, *terms} - {*self.columns}
+            unknown |= {claim.metric} - {*self.metrics}
+            if unknown:
+                raise ValueError(f"claims.{claim.id}: there is no {', '.join(sorted(unknown))} in the table.")
+        return self
 
     @model_validator(mode="after")
     def _paper_numbers_have_a_place(self) -> Experiment:
@@ -88,17 +128,18 @@ class Experiment(Strict):
 
 
 def load_experiments(folder: Path) -> Mapping[str, Experiment]:
-    """All experiments, by name ("table3").
+    """All experiments by name: tables of the paper ("table3"), and studies of our own ("studies/dna_feedback").
 
     Raises:
         ConfigError: a file has an unknown key or an impossible value.
     """
     found = {}
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
+        name = path.relative_to(folder).with_suffix("").as_posix()
         values = OmegaConf.to_container(OmegaConf.load(path))
         assert isinstance(values, dict)
         try:
-            found[path.stem] = Experiment.model_validate({"name": path.stem, **values})
+            found[name] = Experiment.model_validate({"name": name, **values})
         except ValidationError as error:
-            raise ConfigError(f"{path.name}: {explain(error)}") from None
+            raise ConfigError(f"experiments/{name}.yaml: {explain(error)}") from None
     return found

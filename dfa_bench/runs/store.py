@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.record import Record
-from dfa_bench.settings import RunSettings
+from dfa_bench.settings import RunSettings, StoreSettings
 
 
 def run_name(settings: RunSettings) -> str:
@@ -24,6 +24,12 @@ def run_name(settings: RunSettings) -> str:
 def record_of(settings: RunSettings, identity: str) -> Record:
     """The record of a run below `store.root`, whether it exists or not."""
     return Record(Path(settings.store.root).absolute() / f"{run_name(settings)}-{identity}")
+
+
+def stored_seeds(store: StoreSettings) -> set[int]:
+    """Seeds of the records in a store."""
+    names = (path.parent.name for path in Path(store.root).glob("*/result.json"))
+    return {int(found[1]) for name in names if (found := re.search(r"-s(\d+)-[0-9a-f]+$", name))}
 
 
 @contextlib.contextmanager

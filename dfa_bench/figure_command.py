@@ -1,0 +1,102 @@
+"""`dfa-bench figure 2`: what graph convolutions make of Cora, with BP, DFA and shallow training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+
+from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.errors import ConfigError
+from dfa_bench.reporting.figures import Embedding, draw_embeddings, save
+from dfa_bench.reporting.tables import RULE_NAMES
+from dfa_bench.runs.record import Result, atomic
+from dfa_bench.settings import RunSettings
+from dfa_bench.tasks.base import build_task
+from dfa_bench.tasks.graphs.nodes import NodeClassification
+from dfa_bench.training.execute import execute
+
+HIDDEN = "activation"  # the module of `model=gcn` whose output is drawn
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw a figure of the paper; train the runs that it needs if they are not in the store.
+
+    Raises:
+        ConfigError: there is no such figure, or an override is impossible.
+    """
+    names = [argument for argument in arguments if "=" not in argument]
+    if names not in (["2"], ["figure2"]):
+        raise ConfigError(f"There is no figure '{' '.join(names)}'. There is: 2.")
+    results = [Path(argument[8:]) for argument in arguments if argument.startswith("results=")] or [Path("results")]
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("results=")]
+    draw_figure2(results[-1], overrides)
+    return 0
+
+
+def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
+    """t-SNE of the hidden layer of GraphConv on Cora, a panel for each rule; silhouettes by class in the titles.
+
+    The silhouette of the hidden layer itself stands beside that of its picture, which t-SNE flatters.
+    """
+    embeddings: dict[str, Embedding] = {}
+    evidence = []
+    labels = np.empty(0, dtype=int)
+    stand_in = False
+    for rule in RULE_NAMES:
+        settings = settings_of(compose_run(["task=nodes", "model=gcn", "dataset=cora", *overrides, f"rule={rule}"]))
+        outcome = execute(settings)
+        hidden, labels = hidden_layer(settings, outcome.folder / "model.pt")
+        stand_in = outcome.result.provenance.data.kind != "real"
+        print(f"{RULE_NAMES[rule]}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
+        position = TSNE(random_state=0, init="pca", learning_rate="auto").fit_transform(hidden)
+        measured = _evidence(rule, outcome.result, hidden, position, labels)
+        evidence.append(measured)
+        embeddings[rule] = Embedding(
+            f"{RULE_NAMES[rule]}, silhouette {measured['silhouette_tsne']:.2f} "
+            f"(hidden layer {measured['silhouette_hidden']:.2f})",
+            position,
+        )
+    heading = "Figure 2: t-SNE of the hidden layer of GraphConv on Cora" + (" (STAND-IN DATA)" if stand_in else "")
+    name = "figure2-stand-in" if stand_in else "figure2"
+    paths = save(draw_embeddings(embeddings, labels, heading), folder, name)
+    paths.append(folder / f"{name}.json")
+    with atomic(paths[-1]) as file:
+        file.write(json.dumps(evidence, indent=2) + "\n")
+    print(f"Written: {', '.join(str(path) for path in paths)}")
+
+
+def hidden_layer(settings: RunSettings, weights: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Activations (nodes, hidden) of a trained GraphConv in evaluation mode, and the nodes' classes."""
+    task = build_task(settings)
+    assert isinstance(task, NodeClassification)
+    model = task.build_model()
+    model.load_state_dict(torch.load(weights, weights_only=True)["model"])
+    model.eval()
+    kept: list[torch.Tensor] = []
+    handle = model.get_submodule(HIDDEN).register_forward_hook(lambda *call: kept.append(call[2]))
+    with torch.no_grad():
+        model(task.graph)
+    handle.remove()
+    return kept[0].numpy(), task.labels.numpy()
+
+
+def _evidence(
+    rule: str, result: Result, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray
+) -> dict[str, object]:
+    return {
+        "rule": rule,
+        "identity": result.identity,
+        "seed": result.seed,
+        "commit": result.provenance.commit,
+        "data": result.provenance.data.kind,
+        "test_accuracy": result.metrics["test/accuracy"],
+        "silhouette_tsne": round(float(silhouette_score(position, labels)), 4),
+        "silhouette_hidden": round(float(silhouette_score(hidden, labels)), 4),
+    }

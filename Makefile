@@ -1,4 +1,5 @@
 # make reproduce   set up, then train and show every table on the data that are found (one seed)
+# make results     write results/ and what README and docs quote anew, from the runs in results/runs.csv
 # make test        set up, then run the tests
 # make check       lint, format and types
 # make bench       speed and memory, each against a named peer
@@ -15,10 +16,13 @@ SKIP ?= PubMed/DNAConv
 DFA_BENCH_DATA ?= $(abspath $(wildcard ../shared/data))
 export DFA_BENCH_DATA
 
-.PHONY: reproduce test check bench clean
+.PHONY: reproduce results test check bench clean
 
 reproduce: .venv/installed
 	$(BIN)/dfa-bench reproduce all seeds=1 scale=$(SCALE) results=$(RESULTS) skip=$(SKIP)
+
+results: .venv/installed
+	$(BIN)/dfa-bench results
 
 test: .venv/installed
 	$(BIN)/pytest

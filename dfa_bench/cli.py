@@ -1,10 +1,14 @@
-"""The command line: `dfa-bench run | reproduce | table | claims | figure | data`."""
+"""The command line: `dfa-bench run | reproduce | table | claims | results | figure | data`."""
 
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
 import sys
+from typing import NamedTuple
+
+from dfa_bench.errors import UserError
 
 USAGE = """\
 dfa-bench: train modern networks with Direct Feedback Alignment or backpropagation, and reproduce Launay et al. 2020.
@@ -13,6 +17,7 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench reproduce table3 seeds=10                         run what a table lacks, then write it to results/
   dfa-bench table 3                                           show a table from the runs that exist
   dfa-bench claims                                            what the paper concludes, checked over the runs that exist
+  dfa-bench results                                           write all tables anew from the runs that exist
   dfa-bench figure 2                                          draw a figure; trains what it needs
   dfa-bench data                                              which data sets are here, and where to get the others
 
@@ -63,6 +68,18 @@ Examples:
 """
 
 
+RESULTS = """\
+dfa-bench results [TABLE...] [seeds=N] [results=DIR] [OVERRIDE...]
+
+Writes results/TABLE.{md,csv,tex} and TABLE-claims.md anew from the runs that exist, in the run store and in
+results/runs.csv, and runs nothing. README.md and docs/*.md beside the results quote these files between
+<!-- from results/table3.md --> and <!-- end -->; the quotes are renewed.
+
+Examples:
+  dfa-bench results
+  dfa-bench results table3
+"""
+
 FIGURE = """\
 dfa-bench figure 2 [results=DIR] [OVERRIDE...]
 
@@ -87,7 +104,21 @@ Examples:
 """
 
 
-TABLE_HELP = {"reproduce": REPRODUCE, "table": TABLE, "claims": CLAIMS}
+class Command(NamedTuple):
+    help: str  # "": the command prints its own
+    target: str  # module:function, which takes the arguments and returns the exit status
+    needs_arguments: bool = False
+
+
+COMMANDS = {
+    "run": Command("", "dfa_bench.sweeps:main"),
+    "reproduce": Command(REPRODUCE, "dfa_bench.reproduce:reproduce_command", needs_arguments=True),
+    "table": Command(TABLE, "dfa_bench.reproduce:table_command", needs_arguments=True),
+    "claims": Command(CLAIMS, "dfa_bench.reproduce:claims_command"),
+    "results": Command(RESULTS, "dfa_bench.reproduce:results_command"),
+    "figure": Command(FIGURE, "dfa_bench.figure_command:main", needs_arguments=True),
+    "data": Command(DATA, "dfa_bench.data_command:main"),
+}
 
 
 def main() -> None:
@@ -95,63 +126,28 @@ def main() -> None:
     if arguments[:1] in (["-sc"], ["--shell-completion"]):  # the shell asks without the word `run`
         arguments = ["run", *arguments]
         _complete_behind_command()
-    command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
-    if command in ("-h", "--help", "help"):
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if name in ("-h", "--help", "help"):
         print(USAGE, end="")
         sys.exit(0)
-    if command == "run":
-        from dfa_bench.sweeps import main as run  # each command imports what it needs: --help answers at once
-
-        sys.exit(run(rest))
-    if command in TABLE_HELP:
-        if rest[:1] in (["-h"], ["--help"]) or (not rest and command != "claims"):
-            print(TABLE_HELP[command], end="")
-            sys.exit(0 if rest else 2)
-        sys.exit(_tables(command, rest))
-    if command == "data":
-        if rest[:1] in (["-h"], ["--help"]):
-            print(DATA, end="")
-            sys.exit(0)
-        from dfa_bench.data_command import main as data
-
-        sys.exit(data(rest))
-    if command == "figure":
-        if not rest or rest[0] in ("-h", "--help"):
-            print(FIGURE, end="")
-            sys.exit(0 if rest else 2)
-        sys.exit(_figure(rest))
-    sys.exit(f"dfa-bench has no command '{command}'.\n\n{USAGE}")
+    if name not in COMMANDS:
+        sys.exit(f"dfa-bench has no command '{name}'.\n\n{USAGE}")
+    command = COMMANDS[name]
+    asked = rest[:1] in (["-h"], ["--help"])
+    if command.help and (asked or (command.needs_arguments and not rest)):
+        print(command.help, end="")
+        sys.exit(0 if asked else 2)
+    try:
+        sys.exit(pkgutil.resolve_name(command.target)(rest))  # imports what it needs, so that --help answers at once
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _complete_behind_command() -> None:
     """Give Hydra the line without the word `run`; if that is being typed, complete it here."""
     line = os.environ.get("COMP_LINE", "")
     if re.fullmatch(r"\s*\S+\s+\w*", line):
-        print("run reproduce table claims figure data")
+        print(*COMMANDS)
         sys.exit(0)
     os.environ["COMP_LINE"] = re.sub(r"^(\s*\S+)\s+run\b", r"\1", line)
-
-
-def _figure(arguments: list[str]) -> int:
-    from dfa_bench.errors import UserError
-    from dfa_bench.figure_command import main as figure
-
-    try:
-        return figure(arguments)
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-
-
-def _tables(command: str, arguments: list[str]) -> int:
-    from dfa_bench.errors import UserError
-    from dfa_bench.reproduce import reproduce, show, show_claims
-    from dfa_bench.request import parse_request
-
-    default = ["all", "studies"] if command == "claims" else []
-    try:
-        request = parse_request(arguments, seeds=1 if command == "reproduce" else 0, default=default)
-        return {"reproduce": reproduce, "table": show, "claims": show_claims}[command](request)
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2

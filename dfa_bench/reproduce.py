@@ -1,4 +1,4 @@
-"""`dfa-bench reproduce`, `table` and `claims`: run what a table lacks, on all cores, and write what there is."""
+"""`dfa-bench reproduce`, `table`, `claims`, `results`: run what tables lack, on all cores, and write what there is."""
 
 from __future__ import annotations
 
@@ -17,14 +17,33 @@ from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.plan import PlannedRun, changes_outcome, finished_result, missing, plan
 from dfa_bench.pool import Failure, run_all
 from dfa_bench.reporting import claims
+from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.experiment import Cell, Experiment
 from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.request import Request
+from dfa_bench.request import Request, parse_request
 from dfa_bench.runs.ledger import COLUMNS, Ledger
 from dfa_bench.runs.record import Result, atomic
 from dfa_bench.runs.store import stored_seeds
 from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_dataset
+
+EVERYTHING = ("all", "studies")
+
+
+def reproduce_command(arguments: Sequence[str]) -> int:
+    return reproduce(parse_request(arguments, seeds=1))
+
+
+def table_command(arguments: Sequence[str]) -> int:
+    return show(parse_request(arguments, seeds=0))
+
+
+def claims_command(arguments: Sequence[str]) -> int:
+    return show_claims(parse_request(arguments, seeds=0, default=EVERYTHING))
+
+
+def results_command(arguments: Sequence[str]) -> int:
+    return write_results(parse_request(arguments, seeds=0, default=EVERYTHING))
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,16 @@ def show_claims(request: Request) -> int:
     """Check the paper's conclusions over the runs that exist, and print the verdicts."""
     checked = [each for table in _existing_tables(request) for each in claims.check(table)]
     Console(width=None if sys.stdout.isatty() else 160).print(claims.rich(checked))
+    return 0
+
+
+def write_results(request: Request) -> int:
+    """Write the tables from the runs that exist, and renew what README.md and docs/ beside the results quote."""
+    for table in _existing_tables(request):
+        if table.entries and not table.stand_in:
+            write(table, request.results)
+    for path in embed_all(request.results.absolute().parent):
+        print(f"Renewed: {path}")
     return 0
 
 

@@ -191,7 +191,16 @@ def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--help"], ["reproduce", "--help"], ["table", "--help"], ["claims", "-h"], ["figure", "-h"], ["data", "-h"]],
+    [
+        [],
+        ["--help"],
+        ["reproduce", "--help"],
+        ["table", "--help"],
+        ["claims", "-h"],
+        ["results", "-h"],
+        ["figure", "-h"],
+        ["data", "-h"],
+    ],
 )
 def test_every_command_explains_itself(dfa_bench, arguments):
     said = dfa_bench(*arguments)
@@ -202,7 +211,7 @@ def test_every_command_explains_itself(dfa_bench, arguments):
 @pytest.mark.parametrize(
     "line, expected",
     [
-        ("dfa-bench ", {"run", "reproduce", "table", "claims", "figure", "data"}),
+        ("dfa-bench ", {"run", "reproduce", "table", "claims", "results", "figure", "data"}),
         ("dfa-bench run model=", {f"model={name}" for name in ("cheb", "dna", "gae", "gat", "gcn", "spline")}),
         ("dfa-bench run model=g", {"model=gae", "model=gat", "model=gcn"}),
         ("dfa-bench run model=gcn trainer.max", {"trainer.max_epochs="}),

@@ -83,6 +83,7 @@ class Experiment(Strict):
     rows: dict[str, Line]
     columns: dict[str, Line]
     bold_within: float | None = None
+    off_by: Positive | None = None  # means that differ more from the paper are listed below the table
     paper: dict[str, dict[str, dict[str, dict[Rule, float]]]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()

@@ -123,14 +123,14 @@ class Table:
         return ours, f"paper {entry.paper:.{digits}f}, {reference}"
 
     def caption(self) -> str:
+        if self.stand_in:
+            return "STAND-IN DATA, scale smoke: these numbers only show that everything runs."
         runs = [run for found in self.runs.values() for run in found]
-        protocols = sorted({run.protocol for run in runs})
-        return (
-            f"{len({run.identity for run in runs})} runs, protocol: {', '.join(protocols) or 'none'}. "
-            f"Mean ± standard deviation over n seeds; below it the paper's number and our difference from it."
-            if not self.stand_in
-            else "STAND-IN DATA, scale smoke: these numbers only show that everything runs."
-        )
+        protocols = " and ".join(sorted({run.protocol for run in runs}))
+        compared = any(entry.paper is not None for entry in self.entries.values())
+        paper = "; below it the paper's number and our difference from it" if compared else ""
+        count = len({run.identity for run in runs})
+        return f"{count} runs, protocol: {protocols}. Mean ± standard deviation over n seeds{paper}."
 
     # The forms.
 
@@ -146,7 +146,7 @@ class Table:
                 ours = f"**{ours}**" if ours and self.is_bold(line, head) else ours
                 cells.append(f"{ours}<br>{paper}" if paper else ours)
             out.append(f"| {self.row_text(line)} | {RULE_NAMES[line[1]]} | " + " | ".join(cells) + " |")
-        out += ["", self.caption(), *(self._bold_note()), *self.experiment.notes]
+        out += ["", " ".join([self.caption(), *self._bold_note(), *self._off_note(), *self.experiment.notes])]
         return "\n".join(out) + "\n"
 
     def tex(self) -> str:
@@ -203,6 +203,20 @@ class Table:
     def _bold_note(self) -> Iterable[str]:
         if self.experiment.bold_within is not None:
             yield f"Bold, as in the paper: DFA within {self.experiment.bold_within} of BP."
+
+    def _off_note(self) -> Iterable[str]:
+        limit = self.experiment.off_by
+        compared = [each for each in self.entries.items() if each[1].paper is not None and each[1].protocol == "paper"]
+        if limit is None or not compared:
+            return
+        off = []
+        for (cell, metric), entry in compared:
+            difference = entry.mean - (entry.paper or 0.0)
+            if abs(difference) > limit:
+                digits = self.experiment.metrics[metric].digits
+                head = self.head_text((cell.column, cell.variant, metric))
+                off.append(f"{cell.row} {head} {RULE_NAMES[cell.rule]} ({difference:+.{digits}f})")
+        yield f"Off by more than {limit:g}: {', '.join(off) or 'none'} (of {len(compared)} numbers of the paper)."
 
 
 def _escape(text: str) -> str:

@@ -1,0 +1,66 @@
+"""README, docs, results/ and results/runs.csv say the same."""
+
+from pathlib import Path
+
+import pytest
+
+import dfa_bench
+from dfa_bench.compose import resource_folder
+from dfa_bench.errors import ConfigError
+from dfa_bench.plan import plan
+from dfa_bench.reporting import claims
+from dfa_bench.reporting.embed import documents, embed, embed_all
+from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.reproduce import build_table
+from dfa_bench.runs.ledger import Ledger
+
+ROOT = Path(dfa_bench.__file__).parent.parent
+EXPERIMENTS = load_experiments(resource_folder("experiments"))
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Ledger:
+    return Ledger(ROOT / "results" / "runs.csv")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_committed_table_is_what_the_committed_runs_give(name, ledger, tmp_path):
+    written = ROOT / "results" / f"{name}.md"
+    assert written.exists(), f"`dfa-bench reproduce {name}` has not been run"
+    seeds = range(1 + max(int(row["seed"]) for row in ledger.rows.values()))
+    table = build_table(EXPERIMENTS[name], plan(EXPERIMENTS[name], seeds, [f"store.root={tmp_path}"]), ledger)
+    assert written.read_text() == table.markdown()
+    assert written.with_suffix(".csv").read_text() == table.csv()
+    assert written.with_suffix(".tex").read_text() == table.tex()
+    if EXPERIMENTS[name].claims:
+        assert written.with_name(f"{written.stem}-claims.md").read_text() == claims.markdown(claims.check(table))
+
+
+def test_committed_runs_are_of_real_data_and_of_committed_code(ledger):
+    assert ledger.rows
+    for row in ledger.rows.values():
+        assert row["data_kind"] == "real"
+        assert row["scale"] != "smoke"
+        assert "dirty" not in row["commit"]
+
+
+def test_documents_quote_the_committed_results():
+    found = list(documents(ROOT))
+    assert ROOT / "README.md" in found
+    for path in found:
+        assert embed(path.read_text(), ROOT) == path.read_text(), f"{path}: `make results` renews it"
+
+
+def test_a_quote_is_renewed_and_the_rest_stays(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "t.md").write_text("| new |\n")
+    text = "# Title\n<!-- from results/t.md -->\n\n| old |\n\n<!-- end -->\nrest\n"
+    (tmp_path / "README.md").write_text(text)
+    assert embed_all(tmp_path) == [tmp_path / "README.md"]
+    assert (tmp_path / "README.md").read_text() == text.replace("old", "new")
+    assert embed_all(tmp_path) == []
+
+
+def test_a_quote_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"quotes .*t\.md, which is not there"):
+        embed("<!-- from results/t.md -->\n<!-- end -->\n", tmp_path)

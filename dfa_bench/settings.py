@@ -59,6 +59,23 @@ class PathSettings(Strict):
     first_of_tuple: bool = False
 
 
+class ScheduleSettings(Strict):
+    """How the learning rate goes; `recipe.lr` is its highest value."""
+
+    name: Literal["constant", "exponential", "inverse_sqrt", "plateau"] = "constant"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1  # exponential: per `steps` steps; plateau: at each plateau
+    steps: Count | None = None  # exponential: in which the rate falls by `factor`
+    warmup: Annotated[float, Field(gt=0, le=1)] | None = None  # inverse_sqrt: rising part, as a fraction of all steps
+    patience: Annotated[int, Field(ge=0)] = 1  # plateau: evaluations without a better value before the rate falls
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> ScheduleSettings:
+        for name, needed in (("exponential", "steps"), ("inverse_sqrt", "warmup")):
+            if self.name == name and getattr(self, needed) is None:
+                raise ValueError(f"recipe.schedule.name={name} needs recipe.schedule.{needed}.")
+        return self
+
+
 class RecipeSettings(Strict):
     optimizer: Literal["adam"] = "adam"
     lr: Positive
@@ -67,6 +84,7 @@ class RecipeSettings(Strict):
     weight_decay: NotNegative = 0.0
     decay_only: list[str] = ["*"]  # patterns of the parameters that weight decay touches
     gradient_clip: Positive | None = None  # norm
+    schedule: ScheduleSettings = ScheduleSettings()
 
 
 class TrainerSettings(Strict):

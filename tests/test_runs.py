@@ -52,7 +52,10 @@ def test_identity_sees_the_data_and_the_version_of_the_code(smoke):
     assert len({identity(settings, cards[0], 1), identity(settings, cards[1], 1), identity(settings, cards[0], 2)}) == 3
 
 
-@pytest.mark.parametrize("task", [["model=gcn"], ["task=links", "model=gae"]])
+PLATEAU = ["recipe.schedule.name=plateau", "recipe.schedule.factor=0.9"]
+
+
+@pytest.mark.parametrize("task", [["model=gcn", *PLATEAU], ["task=links", "model=gae"]])
 def test_a_killed_run_goes_on_and_ends_with_the_same_metrics(smoke, tmp_path, task):
     # dfa-bench run in a process of its own, killed as soon as a checkpoint of a few epochs is there.
     overrides = [*task, "rule=dfa", "trainer.max_epochs=400", "trainer.checkpoint_seconds=0"]

@@ -29,11 +29,14 @@ NEUTRAL = (
 
 
 def outcome_settings(settings: RunSettings) -> dict[str, Any]:
-    """The settings that can change the outcome."""
-    values = settings.model_dump(mode="json", by_alias=True)
+    """The settings that can change the outcome, as far as they differ from the typed defaults.
+
+    So a setting that is added later, with today's behaviour as its default, leaves the identities of old runs alone.
+    """
+    values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     for key in NEUTRAL:
         group, _, name = key.partition(".")
-        (values[group] if name else values).pop(name or group, None)
+        (values.get(group, {}) if name else values).pop(name or group, None)
     if settings.rule.name == "bp":
         values["feedback"] = None  # BP has no points
     elif settings.rule.name == "shallow":

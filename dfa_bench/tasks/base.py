@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -37,6 +37,14 @@ class Shard:
     of: int = 1
 
 
+class Batches(Protocol):
+    """What one epoch goes through: it knows how many there are before it makes them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 class Dataset(Protocol):
     """A data set before it is loaded: enough to know which run this is."""
 
@@ -66,8 +74,8 @@ class Task(Protocol):
         """Arguments of one forward, as `Rule.attach` takes them."""
         ...
 
-    def batches(self, epoch: int, shard: Shard) -> Iterable[Any]:
-        """The batches of one epoch; the same ones for one (seed, epoch, shard)."""
+    def batches(self, epoch: int, shard: Shard) -> Batches:
+        """The batches of one epoch, as many in each; the same ones for one (seed, epoch, shard)."""
         ...
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from dfa_bench.training.loggers import as_metrics, build_logger
 from dfa_bench.training.optim import build_optimizer
 from dfa_bench.training.progress import EpochLine
 from dfa_bench.training.rules import build_path, build_rule
+from dfa_bench.training.schedule import Schedule, build_schedule
 
 Trained = tuple[Progress, dict[str, float], torch.device]
 
@@ -104,7 +106,10 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
     optimizer = build_optimizer(model, recipe)
     learner: Any
     learner, optimizer = fabric.setup(model, optimizer)
-    progress = _resume(record, identity, model, attachment, optimizer)
+    steps = trainer.max_epochs * len(task.batches(1, Shard(fabric.global_rank, fabric.world_size)))
+    schedule = build_schedule(optimizer, recipe.schedule, steps, task.watch)
+    parts = {"model": model, "attachment": attachment, "optimizer": optimizer, "schedule": schedule}
+    progress = _resume(record, identity, parts)
     reset_peak_memory(fabric.device)
     earlier = progress.wall_seconds
     started = saved = time.perf_counter()
@@ -118,20 +123,21 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
     try:
         while progress.epoch < trainer.max_epochs and not _out_of_patience(progress, trainer.patience):
             epoch = progress.epoch + 1
-            loss = _train_epoch(fabric, learner, optimizer, task, settings, epoch, progress)
+            loss = _train_epoch(fabric, learner, optimizer, schedule, task, settings, epoch, progress)
             metrics = {"train/loss": loss}
             if epoch % trainer.evaluate_every == 0 or epoch == trainer.max_epochs:
                 metrics |= as_metrics("val", _evaluate(fabric, model, task, "val"))
                 _keep_best(progress, task, epoch, metrics, model, keep_weights=trainer.keep == "best")
+                schedule.after_evaluation(metrics[f"val/{task.watch.metric}"])
             progress.epoch, progress.metrics = epoch, metrics
             progress.wall_seconds = earlier + time.perf_counter() - started
             if leads:
-                record.append_metrics({"epoch": epoch, "seconds": progress.wall_seconds, **metrics})
-                logger.log(epoch, metrics)
+                rate = optimizer.param_groups[0]["lr"]
+                record.append_metrics({"epoch": epoch, "seconds": progress.wall_seconds, "lr": rate, **metrics})
+                logger.log(epoch, {"lr": rate, **metrics})
                 line.show(epoch, metrics)
                 if time.perf_counter() - saved >= trainer.checkpoint_seconds:
                     progress.peak_memory_mib = max(progress.peak_memory_mib, peak_memory_mib(fabric.device))
-                    parts = {"model": model, "attachment": attachment, "optimizer": optimizer}
                     states = {name: part.state_dict() for name, part in parts.items()}
                     save_checkpoint(record.checkpoint, identity, progress, states)
                     saved = time.perf_counter()
@@ -156,6 +162,7 @@ def _train_epoch(
     fabric: Fabric,
     learner: nn.Module,
     optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
     task: Task,
     settings: RunSettings,
     epoch: int,
@@ -173,6 +180,7 @@ def _train_epoch(
         if settings.recipe.gradient_clip is not None:
             fabric.clip_gradients(learner, optimizer, max_norm=settings.recipe.gradient_clip)
         optimizer.step()
+        schedule.after_step()
         total += loss.detach()
         steps += 1
         if steps % CHECK_EVERY == 0:
@@ -219,14 +227,11 @@ def _out_of_patience(progress: Progress, patience: int | None) -> bool:
     return patience is not None and progress.epoch - (progress.best_epoch or progress.epoch) >= patience
 
 
-def _resume(
-    record: Record, identity: str, model: nn.Module, attachment: Attachment, optimizer: torch.optim.Optimizer
-) -> Progress:
+def _resume(record: Record, identity: str, parts: Mapping[str, Any]) -> Progress:
     state = load_checkpoint(record.checkpoint, identity)
     progress = Progress(**state["progress"]) if state else Progress()
     if state:
-        model.load_state_dict(state["model"])
-        attachment.load_state_dict(state["attachment"])
-        optimizer.load_state_dict(state["optimizer"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
     record.truncate_metrics(progress.epoch)
     return progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -73,7 +73,7 @@ class LinkPrediction:
     def example(self) -> object:
         return self.graph
 
-    def batches(self, epoch: int, shard: Shard) -> Iterable[LinkBatch]:
+    def batches(self, epoch: int, shard: Shard) -> list[LinkBatch]:
         links = self.graph.edge_index
         return [LinkBatch(self.graph, links, negative_sampling(links, self.graph.nodes))]
 

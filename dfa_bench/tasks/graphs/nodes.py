@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ class NodeClassification:
     def example(self) -> object:
         return self.graph
 
-    def batches(self, epoch: int, shard: Shard) -> Iterable[NodeBatch]:
+    def batches(self, epoch: int, shard: Shard) -> list[NodeBatch]:
         train = self.nodes["train"]
         return [NodeBatch(self.graph, train, self.labels[train])]  # one graph: every process sees all of it
 

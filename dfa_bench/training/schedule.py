@@ -1,0 +1,83 @@
+"""Learning rates over training, by PyTorch's own schedulers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from dfa_bench.settings import ScheduleSettings
+from dfa_bench.tasks.base import Watch
+
+
+class Schedule:
+    """A constant rate; the other schedules change it after steps or after evaluations."""
+
+    def after_step(self) -> None:
+        pass
+
+    def after_evaluation(self, value: float) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class StepSchedule(Schedule):
+    """The rate is a function of the number of steps taken."""
+
+    def __init__(self, scheduler: LambdaLR) -> None:
+        self._scheduler = scheduler
+
+    def after_step(self) -> None:
+        self._scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._scheduler.load_state_dict(state)
+
+
+class PlateauSchedule(Schedule):
+    """The rate falls when the validation metric stops getting better."""
+
+    def __init__(self, scheduler: ReduceLROnPlateau) -> None:
+        self._scheduler = scheduler
+
+    def after_evaluation(self, value: float) -> None:
+        self._scheduler.step(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._scheduler.load_state_dict(state)
+
+
+def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, total_steps: int, watch: Watch) -> Schedule:
+    """The schedule of a run.
+
+    Args:
+        optimizer: with the recipe's rate, the highest of the schedule.
+        total_steps: of the whole training, which `warmup` is a fraction of.
+        watch: the metric whose plateau counts.
+    """
+    if settings.name == "constant":
+        return Schedule()
+    if settings.name == "plateau":
+        mode: Literal["min", "max"] = "max" if watch.better == "higher" else "min"
+        # Any improvement counts, as for the best epoch: no threshold.
+        return PlateauSchedule(ReduceLROnPlateau(optimizer, mode, settings.factor, settings.patience, threshold=0.0))
+    if settings.name == "exponential":
+        assert settings.steps is not None
+        factor, span = settings.factor, settings.steps
+        return StepSchedule(LambdaLR(optimizer, lambda step: factor ** (step / span)))
+    assert settings.warmup is not None
+    rising = max(1, round(settings.warmup * total_steps))
+    # Vaswani et al. 2017, eq. (3), with the factor d_model^-0.5 warmup^-0.5 in `recipe.lr`. Their first step is 1.
+    return StepSchedule(LambdaLR(optimizer, lambda step: min((step + 1) / rising, (rising / (step + 1)) ** 0.5)))

@@ -52,7 +52,7 @@ class Checked:
         count = sum(each.verdict == "supported" for each in tested)
         agree = f"{count} of {len(tested)} cells, {_range([each.seeds for each in tested])} seeds"
         untested = len(self.evidence) - len(tested)
-        worst = min(tested, key=lambda each: each.difference)
+        worst = min(tested, key=lambda each: each.low)
         least = f"{worst.place} {worst.difference:+.3g} [{worst.low:+.3g}, {worst.high:+.3g}]"
         rest = f", {untested} not tested" if untested else ""
         return f"{agree}{rest}; least: {least}; claimed: more than {self.claim.by:+.3g}"

@@ -56,6 +56,10 @@ def _train_or_tell(fabric: Fabric, settings: RunSettings, record: Record, identi
         return _train(fabric, settings, record, identity)
     except UserError as error:
         return error
+    finally:
+        # Gloo's threads abort a process that ends before they are joined.
+        if fabric.world_size > 1:
+            torch.distributed.destroy_process_group()
 
 
 def build_fabric(settings: RunSettings) -> Fabric:

@@ -163,6 +163,8 @@ def _fabric_learns(fabric):
     fabric.clip_gradients(wrapped, optimizer, max_norm=1.0)
     optimizer.step()
     assert attachment_of(wrapped) is attached
+    if world > 1:
+        dist.destroy_process_group()  # gloo's threads abort a process that ends before they are joined
 
 
 def test_fabric_in_one_process():

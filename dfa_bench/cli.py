@@ -33,7 +33,7 @@ results/runs.csv. Runs that stand there or in the run store count as done, so th
 and a larger `seeds` adds seeds.
 
   TABLE      table3, table4, ..., all of them as `all`; studies of our own: studies/dna_feedback, ...,
-             all of them as `studies`
+             all of a folder by its name: `studies`, `search` (of hyperparameters), `first` (short first looks)
   seeds=N    seeds 0 to N-1 of each cell (default 1)
   jobs=N     runs at a time (default: the number of cores)
   results=DIR  where tables go (default results)

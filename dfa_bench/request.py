@@ -12,6 +12,8 @@ from dfa_bench.compose import resource_folder
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.experiment import Experiment, load_experiments
 
+FOLDERS = ("first", "search", "studies")  # below experiments/: short first looks, searches, experiments of our own
+
 
 @dataclass(frozen=True)
 class Request:
@@ -51,12 +53,13 @@ def parse_request(arguments: Sequence[str], seeds: int, default: Sequence[str] =
             options[key] = value
         else:
             overrides.append(argument)
-    several = {"all": [name for name in known if "/" not in name], "studies": [name for name in known if "/" in name]}
+    several = {"all": [name for name in known if "/" not in name]}
+    several |= {folder: [name for name in known if name.startswith(f"{folder}/")] for folder in FOLDERS}
     names = names or list(default)
     unknown = [name for name in names if name not in known and name not in several]
     if unknown or not names:
         what = f"There is no table '{unknown[0]}'." if unknown else "Name the tables."
-        raise ConfigError(f"{what} There are: {', '.join(known)}, all of them as 'all', our studies as 'studies'.")
+        raise ConfigError(f"{what} There are: {', '.join(known)}, all of them as 'all', those of a folder by its name.")
     for key in ("seeds", "jobs"):
         if not options[key].isdigit() or (int(options[key]) < 1 and options[key] != str(seeds)):
             raise ConfigError(f"{key}={options[key]}: give a whole number from 1 on; {key}=10, for instance.")

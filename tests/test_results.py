@@ -23,7 +23,7 @@ def ledger() -> Ledger:
     return Ledger(ROOT / "results" / "runs.csv")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith("first/")])  # stay with the user
 def test_a_committed_table_is_what_the_committed_runs_give(name, ledger, tmp_path):
     written = ROOT / "results" / f"{name}.md"
     assert written.exists(), f"`dfa-bench reproduce {name}` has not been run"

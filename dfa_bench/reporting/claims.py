@@ -121,13 +121,12 @@ def _values(table: Table, metric: str) -> dict[tuple[str, ...], dict[int, float]
 
 def _places(claim: Claim, experiment: Experiment) -> list[Cell]:
     """The cells that a claim is about, one for all rules."""
-    return [
-        cell
+    places = {
+        (cell.row, cell.column, cell.variant): cell
         for cell in experiment.cells()
-        if cell.rule == experiment.rules[0]
-        and (not claim.rows or cell.row in claim.rows)
-        and (not claim.columns or cell.column in claim.columns)
-    ]
+        if (not claim.rows or cell.row in claim.rows) and (not claim.columns or cell.column in claim.columns)
+    }
+    return list(places.values())
 
 
 def rich(checked: Sequence[Checked]) -> RichTable:

@@ -27,8 +27,19 @@ class Line(Strict):
     """A row or a column: what it adds to the overrides of its runs."""
 
     overrides: tuple[str, ...] = ()
-    variants: tuple[Variant, ...] = ("released",)
+    rules: tuple[Rule, ...] = ()  # with which it is trained; all of the table's, if empty
     cost: Positive = 1.0  # relative time of its runs, to start the longest first
+
+    def has_rule(self, rule: Rule) -> bool:
+        return not self.rules or rule in self.rules
+
+
+class Row(Line):
+    columns: tuple[str, ...] = ()  # where it has cells; all, if empty
+
+
+class Column(Line):
+    variants: tuple[Variant, ...] = ("released",)
 
 
 class Term(Strict):
@@ -80,8 +91,8 @@ class Experiment(Strict):
     overrides: tuple[str, ...] = ()
     metrics: dict[str, Metric]
     rules: list[Rule]
-    rows: dict[str, Line]
-    columns: dict[str, Line]
+    rows: dict[str, Row]
+    columns: dict[str, Column]
     bold_within: float | None = None
     off_by: Positive | None = None  # means that differ more from the paper are listed below the table
     paper: dict[str, dict[str, dict[str, dict[Rule, float]]]] = Field(default_factory=dict)
@@ -96,6 +107,13 @@ class Experiment(Strict):
             unknown |= {claim.metric} - {*self.metrics}
             if unknown:
                 raise ValueError(f"claims.{claim.id}: there is no {', '.join(sorted(unknown))} in the table.")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_have_columns_of_the_table(self) -> Experiment:
+        for name, row in self.rows.items():
+            if unknown := {*row.columns} - {*self.columns}:
+                raise ValueError(f"rows.{name}.columns: there is no {', '.join(sorted(unknown))} in the table.")
         return self
 
     @model_validator(mode="after")
@@ -120,8 +138,10 @@ class Experiment(Strict):
             )
             for row, in_row in self.rows.items()
             for column, in_column in self.columns.items()
+            if not in_row.columns or column in in_row.columns
             for variant in in_column.variants
             for rule in self.rules
+            if in_row.has_rule(rule) and in_column.has_rule(rule)
         ]
 
     def paper_value(self, metric: str, cell: Cell) -> float | None:

@@ -188,16 +188,16 @@ class Table:
         table.add_column("")
         for head in heads:
             table.add_column(self.head_text(head), justify="right")
-        for row, rule in self.lines():
+        lines = self.lines()
+        for (row, rule), following in zip(lines, [*lines[1:], None], strict=True):
             texts = []
             for head in heads:
                 entry = self.entry((row, rule), head)
                 ours, paper = self.texts(entry, head[2]) if entry else ("", "")
                 ours = f"[bold]{ours}[/bold]" if ours and self.is_bold((row, rule), head) else ours
                 texts.append(f"{ours}\n[dim]{paper}[/dim]" if paper else ours)
-            table.add_row(
-                self.row_text((row, rule)), RULE_NAMES[rule], *texts, end_section=rule == self.experiment.rules[-1]
-            )
+            ends = following is None or following[0] != row
+            table.add_row(self.row_text((row, rule)), RULE_NAMES[rule], *texts, end_section=ends)
         return table
 
     def _bold_note(self) -> Iterable[str]:

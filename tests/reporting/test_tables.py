@@ -1,7 +1,9 @@
 """Tables: what a cell shows, and what never stands beside a paper's number."""
 
+import pytest
+
 from dfa_bench.compose import resource_folder
-from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.reporting.experiment import Experiment, load_experiments
 from dfa_bench.reporting.tables import CSV_COLUMNS, Run, Table
 
 
@@ -40,3 +42,24 @@ def test_no_number_of_the_paper_stands_beside_a_stand_in():
     text = _table(stand_in=True).markdown()
     assert "80.1" not in text
     assert "Cora (stand-in)" in text
+
+
+def test_rows_and_columns_may_lack_cells():
+    lines = {"rows": {"A": {"columns": ["x"]}, "B": {"rules": ["bp"]}}, "columns": {"x": {}, "y": {"rules": ["bp"]}}}
+    sparse = Experiment.model_validate({"name": "t", "title": "T", "metrics": {}, "rules": ["bp", "dfa"], **lines})
+    places = [(cell.row, cell.column, cell.rule) for cell in sparse.cells()]
+    assert places == [("A", "x", "bp"), ("A", "x", "dfa"), ("B", "x", "bp"), ("B", "y", "bp")]
+
+
+def test_a_row_of_columns_that_are_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"rows\.A\.columns: there is no z"):
+        Experiment.model_validate(
+            {
+                "name": "t",
+                "title": "T",
+                "metrics": {},
+                "rules": ["bp"],
+                "rows": {"A": {"columns": ["z"]}},
+                "columns": {"x": {}},
+            }
+        )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,3 +123,19 @@ def _sha256(path: Path, size: int, modified: int) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def file_sha256(path: Path, cache: Path) -> str:
+    """Checksum of a large file, kept in the cache for as long as its size and time of change stay the same."""
+    stat = path.stat()
+    key = hashlib.sha256(f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
+    kept = cache / "checksums" / f"{key[:16]}.json"
+    if kept.is_file():
+        return str(json.loads(kept.read_text())["sha256"])
+    actual = _sha256(path, stat.st_size, stat.st_mtime_ns)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as file:
+            json.dump({"file": str(path.absolute()), "sha256": actual}, file)
+        Path(file.name).replace(kept)
+    return actual

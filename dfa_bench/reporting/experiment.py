@@ -21,6 +21,7 @@ class Metric(Strict):
     key: str  # in a run's metrics
     factor: Positive = 1.0  # from the run's unit to the paper's
     digits: int = 3
+    bold_within: float | None = None  # DFA so near to BP, in the paper's unit, is bold
 
 
 class Line(Strict):
@@ -93,7 +94,6 @@ class Experiment(Strict):
     rules: list[Rule]
     rows: dict[str, Row]
     columns: dict[str, Column]
-    bold_within: float | None = None
     off_by: Positive | None = None  # means that differ more from the paper are listed below the table
     paper: dict[str, dict[str, dict[str, dict[Rule, float]]]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -86,7 +86,7 @@ class Table:
         if len(self.experiment.columns[column].variants) > 1:
             parts.append(f"({variant})")
         if len(self.experiment.metrics) > 1:
-            parts.append(metric.upper())
+            parts.append(_spoken(metric))
         return " ".join(parts)
 
     def lines(self) -> list[tuple[str, Rule]]:
@@ -105,7 +105,7 @@ class Table:
 
     def is_bold(self, line: tuple[str, Rule], head: tuple[str, str, str]) -> bool:
         """As in the paper: DFA so near to BP."""
-        within = self.experiment.bold_within
+        within = self.experiment.metrics[head[2]].bold_within
         row, rule = line
         ours, backprop = self.entry(line, head), self.entry((row, "bp"), head)
         return bool(rule == "dfa" and within is not None and ours and backprop and ours.mean >= backprop.mean - within)
@@ -201,8 +201,10 @@ class Table:
         return table
 
     def _bold_note(self) -> Iterable[str]:
-        if self.experiment.bold_within is not None:
-            yield f"Bold, as in the paper: DFA within {self.experiment.bold_within} of BP."
+        for name, metric in self.experiment.metrics.items():
+            if metric.bold_within is not None:
+                by = f" by {_spoken(name)}" if len(self.experiment.metrics) > 1 else ""
+                yield f"Bold, as in the paper: DFA within {metric.bold_within} of BP{by}."
 
     def _off_note(self) -> Iterable[str]:
         limit = self.experiment.off_by
@@ -217,6 +219,10 @@ class Table:
                 head = self.head_text((cell.column, cell.variant, metric))
                 off.append(f"{cell.row} {head} {RULE_NAMES[cell.rule]} ({difference:+.{digits}f})")
         yield f"Off by more than {limit:g}: {', '.join(off) or 'none'} (of {len(compared)} numbers of the paper)."
+
+
+def _spoken(metric: str) -> str:
+    return metric.replace("_", " ") if "_" in metric else metric.upper()
 
 
 def _escape(text: str) -> str:

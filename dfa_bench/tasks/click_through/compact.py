@@ -1,0 +1,169 @@
+"""From chunks of integer keys to the compact form on disk, in bounded memory.
+
+One pass over the source codes each chunk by itself and writes the codes where the ids will be; the distinct keys are
+then counted and numbered, and a pass over the written file replaces codes by ids. So the source is parsed once, and
+only distinct keys are ever held, never rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from dfa_bench.errors import CorruptData, RecordError
+from dfa_bench.tasks.click_through.interactions import Interactions, split_rows
+
+FORMAT = 1  # of the files below; raised when it or the numbering of ids changes
+MISSING = np.iinfo(np.int64).min  # key of an empty value
+RARE_ID, MISSING_ID, FIRST_ID = 0, 1, 2  # within the range of a field
+
+Vocabulary = Literal["all", "training"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive rows of a source.
+
+    Args:
+        labels: (rows,) uint8.
+        keys: one int64 array (rows,) per field, `MISSING` where a value is empty.
+    """
+
+    labels: np.ndarray
+    keys: list[np.ndarray]
+
+
+def compact(
+    folder: Path, name: str, chunks: Callable[[], Iterable[Chunk]], min_count: int, vocabulary: Vocabulary
+) -> Interactions:
+    """The compact form in `folder`; made of `chunks()` if it is not there, in a folder beside it that is then renamed.
+
+    Args:
+        folder: named after the checksum of the source and the options.
+        name: of the data set, for messages.
+        chunks: reads the source.
+        min_count: keys seen less often share their field's "rare" id.
+        vocabulary: whether keys are counted over all rows or over those of the training split.
+
+    Raises:
+        CorruptData: the source has no rows, or what `chunks` raises.
+        RecordError: the folder cannot be written (disk full, no permission).
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not (folder / "meta.json").is_file():
+                unfinished = folder.with_suffix(".unfinished")
+                shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+                shutil.rmtree(folder, ignore_errors=True)
+                unfinished.mkdir()
+                try:
+                    _make(unfinished, name, chunks(), min_count, vocabulary)
+                    unfinished.replace(folder)
+                finally:
+                    shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise RecordError(
+            f"{name}: its compact form cannot be written below {folder.parent}: {error.strerror or error}. Free some "
+            f"space or choose another folder with data.cache=DIR."
+        ) from error
+    return _open(folder, name)
+
+
+def _open(folder: Path, name: str) -> Interactions:
+    meta = json.loads((folder / "meta.json").read_text())
+    shape = (meta["rows"], meta["fields"])
+    sizes = {"ids.bin": 4 * shape[0] * shape[1], "labels.bin": shape[0]}
+    for file, size in sizes.items():
+        if not (folder / file).is_file() or (folder / file).stat().st_size != size:
+            raise CorruptData(f"{name}: {folder / file} is damaged. Delete {folder}; it is then made anew.")
+    ids = np.memmap(folder / "ids.bin", np.int32, "r", shape=shape)
+    return Interactions(name, ids, np.memmap(folder / "labels.bin", np.uint8, "r", shape=shape[:1]), meta["vocabulary"])
+
+
+def _make(folder: Path, name: str, chunks: Iterable[Chunk], min_count: int, vocabulary: Vocabulary) -> None:
+    lengths, distinct = _write_codes(folder, chunks)
+    rows = sum(lengths)
+    if not rows:
+        raise CorruptData(f"{name} has no rows.")
+    fields = len(distinct[0])
+    ids = np.memmap(folder / "ids.bin", np.int32, "r+", shape=(rows, fields))
+    counted = np.ones(rows, bool)
+    if vocabulary == "training":
+        counted[:] = False
+        counted[split_rows(rows)["train"]] = True
+    starts = np.cumsum([0, *lengths])
+    blocks = [slice(start, stop) for start, stop in itertools.pairwise(starts)]
+
+    def number(field: int) -> tuple[list[np.ndarray], int]:
+        """Per chunk the table from codes to the field's ids, and how many ids the field has."""
+        keys = [chunk[field] for chunk in distinct]
+        counts = [
+            np.bincount(ids[block, field][counted[block]], minlength=len(own))
+            for block, own in zip(blocks, keys, strict=True)
+        ]
+        table, size = _number_keys(np.concatenate(keys), np.concatenate(counts), min_count)
+        return np.split(table, np.cumsum([len(own) for own in keys])[:-1]), size
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and pandas let go of the interpreter
+        tables, sizes = zip(*pool.map(number, range(fields)), strict=True)
+        offsets = np.cumsum([0, *sizes])
+
+        def replace(index: int) -> None:
+            block = np.ascontiguousarray(ids[blocks[index]].T)  # (fields, rows)
+            for field, codes in enumerate(block):
+                block[field] = tables[field][index][codes] + offsets[field]
+            ids[blocks[index]] = block.T
+
+        list(pool.map(replace, range(len(blocks))))
+    ids.flush()
+    meta = {"format": FORMAT, "rows": rows, "fields": fields, "vocabulary": int(offsets[-1]), "sizes": list(sizes)}
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def _write_codes(folder: Path, chunks: Iterable[Chunk]) -> tuple[list[int], list[list[np.ndarray]]]:
+    """Write labels, and each chunk's codes; returns the chunks' lengths, and their distinct keys by field."""
+    lengths, distinct = [], []
+    with (
+        (folder / "ids.bin").open("wb") as ids,
+        (folder / "labels.bin").open("wb") as labels,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        for chunk in chunks:
+            coded = list(pool.map(pd.factorize, chunk.keys))
+            codes = np.stack([each[0] for each in coded], axis=1).astype(np.int32)
+            ids.write(codes.data)
+            labels.write(chunk.labels.data)
+            lengths.append(len(chunk.labels))
+            distinct.append([each[1] for each in coded])
+    return lengths, distinct
+
+
+def _number_keys(keys: np.ndarray, counts: np.ndarray, min_count: int) -> tuple[np.ndarray, int]:
+    """Ids within a field, in the order of the keys.
+
+    Args:
+        keys: of all chunks one after the other; a key that several chunks have stands there several times.
+        counts: how often each is seen in its chunk.
+
+    Returns:
+        An int32 id for each entry of `keys`, and the number of ids.
+    """
+    merged, place = np.unique(keys, return_inverse=True)
+    total = np.bincount(place, weights=counts, minlength=len(merged))
+    frequent = (total >= min_count) & (merged != MISSING)
+    ids = np.full(len(merged), RARE_ID, np.int32)
+    ids[frequent] = np.arange(FIRST_ID, FIRST_ID + frequent.sum(), dtype=np.int32)
+    ids[merged == MISSING] = MISSING_ID
+    return ids[place], FIRST_ID + int(frequent.sum())

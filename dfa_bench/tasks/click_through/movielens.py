@@ -1,0 +1,84 @@
+"""MovieLens-1M (Harper & Konstan 2015): whether a user rates a film above 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import validate_call
+
+from dfa_bench.data.resolve import DataCard, cache_folder, data_root, file_sha256
+from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.settings import DataSettings
+from dfa_bench.tasks.click_through.compact import FORMAT, Chunk, compact
+from dfa_bench.tasks.click_through.interactions import Interactions
+from dfa_bench.tasks.click_through.planted import planted_card, planted_interactions
+
+FILES = ("ratings.dat", "ratings.csv.gz", "ratings.csv")
+POSITIVE_ABOVE = 3  # stars, as in the released code
+
+
+class MovieLens:
+    """User and film, the only fields that the released code takes; a rating above 3 is positive.
+
+    Args:
+        name: of the data set.
+        url: where to get the official archive.
+    """
+
+    @validate_call
+    def __init__(self, name: str, url: str) -> None:
+        self.name, self.url = name, url
+
+    def card(self, data: DataSettings) -> DataCard:
+        if data.stand_in:
+            return planted_card()
+        sha256 = file_sha256(self._find(data), cache_folder(data))
+        return DataCard(self.name, "real", len(self.load(data).labels), sha256)
+
+    def fetch(self, data: DataSettings) -> Path:
+        return self._find(data).parent
+
+    def load(self, data: DataSettings) -> Interactions:
+        """The compact form; raises MissingData or CorruptData."""
+        if data.stand_in:
+            return planted_interactions()
+        file = self._find(data)
+        folder = cache_folder(data) / "ml-1m" / f"{file_sha256(file, cache_folder(data))[:16]}-v{FORMAT}"
+        return compact(folder, self.name, lambda: read_ratings(file), min_count=1, vocabulary="all")
+
+    def _find(self, data: DataSettings) -> Path:
+        root = data_root(data)
+        folders = ([root / "ml-1m"] if root else []) + [cache_folder(data) / "ml-1m"]
+        for path in (folder / name for folder in folders for name in FILES):
+            if path.is_file():
+                return path
+        raise MissingData(
+            f"{self.name} is not here. Looked for {', '.join(FILES)} in {' and in '.join(map(str, folders))}. Get it "
+            f"from {self.url}, put ratings.dat into DIR/ml-1m, and set data.root=DIR or the environment variable "
+            f"DFA_BENCH_DATA=DIR. With scale=smoke a run needs no data: it uses a stand-in."
+        )
+
+
+def read_ratings(path: Path) -> Iterator[Chunk]:
+    """The million ratings in one chunk, from `user::movie::rating::time` or from csv with a header.
+
+    Raises:
+        CorruptData: it has other columns, or a value is not a whole number, or a rating not 1 to 5.
+    """
+    try:
+        if path.suffix == ".dat":  # separated by two colons: every second column is empty
+            frame = pl.read_csv(path, separator=":", has_header=False).select(
+                user_id="column_1", movie_id="column_3", rating="column_5"
+            )
+        else:
+            frame = pl.read_csv(path).select("user_id", "movie_id", "rating")
+        frame = frame.cast(pl.Int64)
+    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+        raise CorruptData(f"{path}: {str(error).splitlines()[0]}") from error
+    if frame.null_count().row(0) != (0, 0, 0) or not frame["rating"].is_between(1, 5).all():
+        raise CorruptData(f"{path}: a row lacks user, film or rating, or a rating is not from 1 to 5.")
+    labels = (frame["rating"] > POSITIVE_ABOVE).to_numpy().astype(np.uint8)
+    yield Chunk(labels, [frame["user_id"].to_numpy(), frame["movie_id"].to_numpy()])

@@ -77,7 +77,7 @@ class ScheduleSettings(Strict):
 
 
 class RecipeSettings(Strict):
-    optimizer: Literal["adam"] = "adam"
+    optimizer: Literal["adam", "lazy_adam"] = "adam"
     lr: Positive
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     eps: Positive = 1e-8

@@ -17,6 +17,8 @@ from dfa_bench.tasks.click_through.interactions import Interactions
 from dfa_bench.tasks.click_through.planted import planted_card, planted_interactions
 
 FILES = ("ratings.dat", "ratings.csv.gz", "ratings.csv")
+USED = ["user_id", "movie_id", "rating"]
+DAT_COLUMNS = ["user_id", "1", "movie_id", "3", "rating", "5", "time"]
 POSITIVE_ABOVE = 3  # stars, as in the released code
 
 
@@ -70,11 +72,9 @@ def read_ratings(path: Path) -> Iterator[Chunk]:
     """
     try:
         if path.suffix == ".dat":  # separated by two colons: every second column is empty
-            frame = pl.read_csv(path, separator=":", has_header=False).select(
-                user_id="column_1", movie_id="column_3", rating="column_5"
-            )
+            frame = pl.read_csv(path, separator=":", has_header=False, new_columns=DAT_COLUMNS).select(USED)
         else:
-            frame = pl.read_csv(path).select("user_id", "movie_id", "rating")
+            frame = pl.read_csv(path).select(USED)
         frame = frame.cast(pl.Int64)
     except (pl.exceptions.PolarsError, OSError, EOFError) as error:
         raise CorruptData(f"{path}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,129 @@
+"""The click task: split, batches and metrics."""
+
+import gzip
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.errors import CorruptData
+from dfa_bench.settings import DataSettings
+from dfa_bench.tasks.base import Shard, build_task
+from dfa_bench.tasks.click_through.interactions import split_rows
+from dfa_bench.tasks.click_through.movielens import MovieLens
+from dfa_bench.tasks.click_through.planted import STAND_IN, planted
+from dfa_bench.tasks.click_through.task import RowBatches
+
+
+def task_of(*overrides: str):
+    chosen = ["task=clicks", "dataset=criteo", "model=fm", "rule=bp", "scale=smoke", *overrides]
+    return build_task(settings_of(compose_run(chosen)))
+
+
+@given(st.integers(10, 1000))
+def test_the_split_has_every_row_once_and_is_the_same_each_time(rows):
+    parts = split_rows(rows)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(rows))
+    assert len(parts["train"]) == int(0.8 * rows)
+    assert all((parts[name] == split_rows(rows)[name]).all() for name in parts)
+
+
+@given(rows=st.integers(2, 60), size=st.integers(1, 20))
+def test_batches_go_through_the_rows_in_order_and_never_leave_one_alone(rows, size):
+    order = np.random.default_rng(rows).permutation(STAND_IN.rows)[:rows]
+    data = planted(STAND_IN._replace(rows=STAND_IN.rows))
+    batches = list(RowBatches(data, order, size))
+    assert len(batches) == len(RowBatches(data, order, size))
+    seen = torch.cat([batch.ids for batch in batches]) if batches else torch.empty(0)
+    np.testing.assert_array_equal(seen[: len(seen)], data.ids[order[: len(seen)]])
+    assert rows - len(seen) <= 1
+    assert all(len(batch.ids) > 1 for batch in batches) or size == 1
+
+
+def test_two_processes_share_the_rows_of_one():
+    task = task_of("task.batch=100")
+    whole = list(task.batches(1, Shard()))
+    halves = [list(task.batches(1, Shard(rank, 2))) for rank in (0, 1)]
+    assert [len(half) for half in halves] == [len(whole)] * 2
+    together = torch.cat([halves[0][0].ids, halves[1][0].ids])
+    assert sorted(map(tuple, together.tolist())) == sorted(map(tuple, whole[0].ids.tolist()))
+
+
+def test_the_order_is_fixed_unless_shuffled_and_then_follows_seed_and_epoch():
+    fixed, shuffled = task_of(), task_of("task.shuffle=true")
+    first = [next(iter(task.batches(epoch, Shard()))).ids for task in (fixed, shuffled) for epoch in (1, 2)]
+    assert torch.equal(first[0], first[1])
+    assert not torch.equal(first[2], first[3])
+    assert torch.equal(first[2], next(iter(task_of("task.shuffle=true").batches(1, Shard()))).ids)
+
+
+def test_metrics_are_those_of_the_whole_split():
+    task = task_of()
+    model = task.build_model().eval()
+    rows = task.rows["val"]
+    logits = model(torch.from_numpy(np.asarray(task.data.ids[rows]))).detach()
+    clicked = np.asarray(task.data.labels[rows], dtype=float)
+    by_hand = [-math.log(1 / (1 + math.exp(-z if y else z))) for z, y in zip(logits.tolist(), clicked, strict=True)]
+    found = task.evaluate(model, "val")
+    assert found["log_loss"] == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-5)
+    assert found["auc"] == pytest.approx(roc_auc_score(clicked, logits))
+
+
+def test_movielens_reads_both_layouts_alike(tmp_path):
+    rows = [(1, 10, 5), (1, 20, 3), (2, 10, 4), (2, 30, 1)]
+    for name, text in {
+        "a/ml-1m/ratings.dat": "".join(f"{u}::{m}::{r}::978300760\n" for u, m, r in rows),
+        "b/ml-1m/ratings.csv.gz": "user_id,movie_id,rating\n" + "".join(f"{u},{m},{r}\n" for u, m, r in rows),
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+        loaded = MovieLens("MovieLens-1M", "").load(DataSettings(root=str(path.parents[1]), cache=str(tmp_path / "c")))
+        assert loaded.labels.tolist() == [1, 0, 1, 0]
+        assert loaded.ids.tolist() == [[2, 6], [2, 7], [3, 6], [3, 8]]
+
+
+def test_a_rating_out_of_range_is_refused(tmp_path):
+    path = tmp_path / "ml-1m" / "ratings.csv"
+    path.parent.mkdir()
+    path.write_text("user_id,movie_id,rating\n1,1,7\n")
+    with pytest.raises(CorruptData, match="not from 1 to 5"):
+        MovieLens("MovieLens-1M", "").load(DataSettings(root=str(tmp_path), cache=str(tmp_path / "c")))
+
+
+def test_the_real_ratings_are_a_million(real_data, tmp_path):
+    loaded = MovieLens("MovieLens-1M", "").load(DataSettings(root=str(real_data), cache=str(tmp_path)))
+    assert loaded.ids.shape == (1000209, 2)
+    assert len(np.unique(loaded.ids[:, 0])) == 6040
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_rates_at_cpu_scale_are_those_that_the_search_chose():
+    import pandas as pd
+
+    found = pd.read_csv(ROOT / "results" / "search" / "table2.csv")
+    names = {"FM": "fm", "DeepFM": "deepfm", "Deep&Cross": "dcn", "AFN": "afn", "AutoInt": "autoint"}
+    released = found[found.variant == "released"]
+    for (column, rule), cells in released.groupby(["column", "rule"]):
+        best = float(cells.loc[cells["mean"].idxmax(), "row"].removeprefix("rate "))
+        chosen = ["task=clicks", "dataset=criteo", f"model={names[column]}", f"rule={rule}"]
+        assert settings_of(compose_run(chosen)).recipe.lr == best, (column, rule)
+
+
+def test_a_run_on_the_stand_in_is_recorded(tmp_path):
+    from dfa_bench.training.execute import execute
+
+    chosen = ["task=clicks", "dataset=criteo", "model=deepfm", "rule=dfa", "scale=smoke", f"store.root={tmp_path}"]
+    outcome = execute(settings_of(compose_run([*chosen, "trainer.progress=none", "trainer.accelerator=cpu"])))
+    result = json.loads((outcome.folder / "result.json").read_text())
+    assert {"test/auc", "test/log_loss", "val/auc"} <= result["metrics"].keys()
+    assert result["provenance"]["data"]["kind"] == "stand-in"

@@ -1,4 +1,4 @@
-"""The command line: `dfa-bench run | reproduce | table | claims | results | figure | data`."""
+"""The command line: `dfa-bench run | reproduce | table | claims | results | figure | curves | bootstrap | data`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench claims                                            what the paper concludes, checked over the runs that exist
   dfa-bench results                                           write all tables anew from the runs that exist
   dfa-bench figure 2                                          draw a figure; trains what it needs
+  dfa-bench curves table2                                     draw the validation metric over epochs
+  dfa-bench bootstrap table2                                  how sure the differences of click models are
   dfa-bench data                                              which data sets are here, and where to get the others
 
 Each command has a --help of its own.
@@ -93,6 +95,26 @@ Examples:
   dfa-bench figure 2 seed=3 results=/tmp/figures
 """
 
+CURVES = """\
+dfa-bench curves TABLE... [seeds=N] [results=DIR] [OVERRIDE...]
+
+Draws the validation metric of a table's runs over epochs, BP, DFA and shallow over each other, as
+results/TABLE-curves.{png,svg}. Only runs in the run store have curves; results/runs.csv keeps final numbers.
+
+Examples:
+  dfa-bench curves table2
+"""
+
+BOOTSTRAP = """\
+dfa-bench bootstrap TABLE... [seeds=N] [results=DIR] [OVERRIDE...]
+
+Resamples the test rows of click models in the run store, the same rows for BP and DFA, and writes
+results/TABLE-bootstrap.{md,csv}: the difference in AUC, its interval, and how many test rows would decide about 0.001.
+
+Examples:
+  dfa-bench bootstrap table2
+"""
+
 DATA = """\
 dfa-bench data [get NAME...] [data.root=DIR]
 
@@ -117,6 +139,8 @@ COMMANDS = {
     "claims": Command(CLAIMS, "dfa_bench.reproduce:claims_command"),
     "results": Command(RESULTS, "dfa_bench.reproduce:results_command"),
     "figure": Command(FIGURE, "dfa_bench.figure_command:main", needs_arguments=True),
+    "curves": Command(CURVES, "dfa_bench.curves_command:main", needs_arguments=True),
+    "bootstrap": Command(BOOTSTRAP, "dfa_bench.bootstrap_command:main", needs_arguments=True),
     "data": Command(DATA, "dfa_bench.data_command:main"),
 }
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dfa_bench.compose import compose_run, settings_of, typed
+from dfa_bench.data.resolve import DataCard
+from dfa_bench.errors import MissingData
 from dfa_bench.reporting.experiment import Cell, Experiment
-from dfa_bench.runs.identity import NEUTRAL
+from dfa_bench.runs.identity import NEUTRAL, identity
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Result
-from dfa_bench.runs.store import record_of
+from dfa_bench.runs.store import record_of, stored_seeds
 from dfa_bench.settings import RunSettings
+from dfa_bench.tasks.base import task_class
 from dfa_bench.training.execute import run_identity
 
 
@@ -27,13 +30,16 @@ class PlannedRun:
         return " ".join(["dfa-bench run", *self.overrides, f"seed={self.settings.seed}"])
 
 
-def plan(experiment: Experiment, seeds: Sequence[int], overrides: Sequence[str]) -> list[PlannedRun]:
+def plan(
+    experiment: Experiment, seeds: Sequence[int], overrides: Sequence[str], cards: Mapping[str, DataCard] | None = None
+) -> list[PlannedRun]:
     """All runs of an experiment.
 
     Args:
         experiment: the table.
         seeds: one run of each cell for each of them.
         overrides: further ones, the same for all runs.
+        cards: of data sets by name, for those whose files are not here: so that runs on other machines are found.
 
     Raises:
         ConfigError: an override names an unknown group, option or key, or an impossible value.
@@ -47,8 +53,22 @@ def plan(experiment: Experiment, seeds: Sequence[int], overrides: Sequence[str])
         for seed in seeds:
             config.seed = seed
             settings = typed(config).model_copy(update={"protocol": protocol})
-            planned.append(PlannedRun(cell, chosen, settings, run_identity(settings)[0]))
+            planned.append(PlannedRun(cell, chosen, settings, _identity(settings, cards or {})))
     return planned
+
+
+def _identity(settings: RunSettings, cards: Mapping[str, DataCard]) -> str:
+    try:
+        return run_identity(settings)[0]
+    except MissingData:
+        name = settings.dataset.name
+        nothing = DataCard(name, "real", 0, "")  # the identity of no run
+        return identity(settings, cards.get(name, nothing), task_class(settings).version)
+
+
+def seeds_in_store(overrides: Sequence[str]) -> int:
+    """One more than the highest seed in the run store."""
+    return 1 + max(stored_seeds(typed(compose_run(overrides)).store), default=0)
 
 
 def changes_outcome(overrides: Sequence[str]) -> bool:

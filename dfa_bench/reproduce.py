@@ -11,10 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dfa_bench.compose import compose_run, typed
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import CorruptData, MissingData
-from dfa_bench.plan import PlannedRun, changes_outcome, finished_result, missing, plan
+from dfa_bench.plan import PlannedRun, changes_outcome, finished_result, missing, plan, seeds_in_store
 from dfa_bench.pool import Failure, run_all
 from dfa_bench.reporting import claims
 from dfa_bench.reporting.embed import embed_all
@@ -23,7 +22,6 @@ from dfa_bench.reporting.tables import Run, Table
 from dfa_bench.request import Request, parse_request
 from dfa_bench.runs.ledger import COLUMNS, Ledger
 from dfa_bench.runs.record import Result, atomic
-from dfa_bench.runs.store import stored_seeds
 from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_dataset
 
@@ -62,7 +60,7 @@ def reproduce(request: Request) -> int:
     ledger = Ledger(request.results / "runs.csv")
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
         seeds = max(request.seeds, _seeds_done(request, ledger))
-        works = _plan_all(request, seeds)
+        works = _plan_all(request, seeds, ledger)
     wanted = [run for work in works for run in (*work.real, *work.stand_in) if run.settings.seed < request.seeds]
     todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
     total = len({run.identity for run in wanted})
@@ -113,20 +111,22 @@ def write_results(request: Request) -> int:
 def _existing_tables(request: Request) -> list[Table]:
     ledger = Ledger(request.results / "runs.csv")
     seeds = range(request.seeds or _seeds_done(request, ledger))
-    return [build_table(each, plan(each, seeds, request.overrides), ledger) for each in request.experiments]
+    return [
+        build_table(each, plan(each, seeds, request.overrides, ledger.cards()), ledger) for each in request.experiments
+    ]
 
 
 def _seeds_done(request: Request, ledger: Ledger) -> int:
     """One more than the highest seed in the ledger or the run store."""
     in_ledger = [int(row["seed"]) for row in ledger.rows.values()]
-    return max([*in_ledger, *stored_seeds(typed(compose_run(request.overrides)).store)], default=0) + 1
+    return max(max(in_ledger, default=0) + 1, seeds_in_store(request.overrides))
 
 
-def _plan_all(request: Request, seeds: int) -> list[Work]:
+def _plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
     reasons: dict[str, str | None] = {}  # why a data set is not here
     works = []
     for experiment in request.experiments:
-        runs = plan(experiment, range(seeds), request.overrides)
+        runs = plan(experiment, range(seeds), request.overrides, ledger.cards())
         real, without = _split_by_data(runs, reasons)
         stand_in: list[PlannedRun] = []
         if without:

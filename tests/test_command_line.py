@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from dfa_bench.cli import main
-from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.cli import COMMANDS, main
+from dfa_bench.compose import compose_run, resource_folder, settings_of
+
+MODELS = {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")}
 
 
 class Said(NamedTuple):
@@ -77,8 +79,8 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
         ("+model.foo=1", "'model.foo'"),
         ("+task.foo=1", "'task.foo'"),
         ("foo=1", "'foo'"),
-        ("model=nope", "model can be cheb, dna, gae, gat, gcn, spline"),
-        ("dataset=nope", "dataset can be citeseer, cora, pubmed"),
+        ("model=nope", "model can be afn, autoint, cheb, dcn, deepfm, dna, fm, gae, gat, gcn, spline"),
+        ("dataset=nope", "dataset can be citeseer, cora, criteo, movielens, pubmed"),
         ("task=links", "model=gcn does not go with task=links"),
         ("model=gae", "model=gae does not go with task=nodes"),
         ("nodes", "'nodes'"),
@@ -199,6 +201,8 @@ def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
         ["claims", "-h"],
         ["results", "-h"],
         ["figure", "-h"],
+        ["curves", "-h"],
+        ["bootstrap", "-h"],
         ["data", "-h"],
     ],
 )
@@ -211,8 +215,11 @@ def test_every_command_explains_itself(dfa_bench, arguments):
 @pytest.mark.parametrize(
     "line, expected",
     [
-        ("dfa-bench ", {"run", "reproduce", "table", "claims", "results", "figure", "data"}),
-        ("dfa-bench run model=", {f"model={name}" for name in ("cheb", "dna", "gae", "gat", "gcn", "spline")}),
+        ("dfa-bench ", set(COMMANDS)),
+        (
+            "dfa-bench run model=",
+            {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")},
+        ),
         ("dfa-bench run model=g", {"model=gae", "model=gat", "model=gcn"}),
         ("dfa-bench run model=gcn trainer.max", {"trainer.max_epochs="}),
     ],
@@ -313,3 +320,18 @@ def test_a_reproduction_with_fewer_seeds_keeps_the_seeds_that_are_done(dfa_bench
     rows = (tmp_path / "results" / "table4.csv").read_text().splitlines()
     assert len(rows) == 1 + 6
     assert all(row.split(",")[8] == "2" for row in rows[1:])
+
+
+def test_curves_and_bootstrap_go_by_the_runs_in_the_store(dfa_bench, tmp_path):
+    where = "scale=smoke", f"results={tmp_path}/out", f"store.root={tmp_path}/runs"
+    for command in ("curves", "bootstrap"):
+        said = dfa_bench(command, "first/table2", *where)
+        assert (said.code, "in the run store" in said.err) == (2, True)
+    assert dfa_bench("reproduce", "first/table2", "jobs=1", *where).code == 0
+    assert dfa_bench("curves", "first/table2", *where).code == 0
+    said = dfa_bench("bootstrap", "first/table2", *where)
+    assert said.code == 0
+    assert "Criteo DeepFM" in said.out
+    found = sorted(path.name for path in (tmp_path / "out").rglob("*.*"))
+    endings = ("bootstrap-stand-in.csv", "bootstrap-stand-in.md", "curves-stand-in.png", "curves-stand-in.svg")
+    assert found == [f"table2-{ending}" for ending in endings]

@@ -28,7 +28,9 @@ def test_a_committed_table_is_what_the_committed_runs_give(name, ledger, tmp_pat
     written = ROOT / "results" / f"{name}.md"
     assert written.exists(), f"`dfa-bench reproduce {name}` has not been run"
     seeds = range(1 + max(int(row["seed"]) for row in ledger.rows.values()))
-    table = build_table(EXPERIMENTS[name], plan(EXPERIMENTS[name], seeds, [f"store.root={tmp_path}"]), ledger)
+    table = build_table(
+        EXPERIMENTS[name], plan(EXPERIMENTS[name], seeds, [f"store.root={tmp_path}"], ledger.cards()), ledger
+    )
     assert written.read_text() == table.markdown()
     assert written.with_suffix(".csv").read_text() == table.csv()
     assert written.with_suffix(".tex").read_text() == table.tex()

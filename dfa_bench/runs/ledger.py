@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
+from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.record import Result, atomic
 
@@ -50,6 +51,14 @@ class Ledger:
 
     def __contains__(self, identity: object) -> bool:
         return identity in self.rows
+
+    def cards(self) -> dict[str, DataCard]:
+        """The data sets of the runs by name; of several versions the one that was trained on last."""
+        rows = sorted(self.rows.values(), key=lambda row: row["finished"])
+        return {
+            row["data_name"]: DataCard(row["data_name"], row["data_kind"], int(row["data_rows"]), row["data_sha256"])
+            for row in rows
+        }
 
     def add(self, results: Iterable[Result]) -> None:
         """Add runs, or replace those of the same identity, and write the file whole."""

@@ -16,6 +16,7 @@ from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import CorruptData
 from dfa_bench.settings import DataSettings
 from dfa_bench.tasks.base import Shard, build_task
+from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.interactions import split_rows
 from dfa_bench.tasks.click_through.movielens import MovieLens
 from dfa_bench.tasks.click_through.planted import STAND_IN, planted
@@ -127,3 +128,30 @@ def test_a_run_on_the_stand_in_is_recorded(tmp_path):
     result = json.loads((outcome.folder / "result.json").read_text())
     assert {"test/auc", "test/log_loss", "val/auc"} <= result["metrics"].keys()
     assert result["provenance"]["data"]["kind"] == "stand-in"
+
+
+def test_the_bootstrap_is_nought_for_equal_scores_and_narrows_with_rows():
+    random = np.random.default_rng(0)
+
+    def error(rows: int) -> float:
+        labels = random.integers(0, 2, rows)
+        ours, theirs = (labels + random.standard_normal(rows) for _ in range(2))
+        return paired_bootstrap(labels, [ours], [theirs], draws=200, seed=0).error
+
+    labels, scores = np.array([0, 1] * 20), random.standard_normal(40)
+    same = paired_bootstrap(labels, [scores], [scores], draws=20, seed=0)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    assert error(400) / error(6400) == pytest.approx(4, rel=0.3)
+
+
+def test_the_bootstrap_difference_is_the_mean_over_seeds():
+    labels = np.array([0, 0, 1, 1])
+    right, wrong = np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])
+    found = paired_bootstrap(labels, [right, right], [wrong, right], draws=10, seed=0)
+    assert found.mean == 0.5  # 1 with the first seed, 0 with the second
+    assert found.rows == 4
+
+
+def test_twice_the_precision_needs_four_times_the_rows():
+    assert Difference(0.0, -0.01, 0.01, error=0.005, rows=1000).rows_to_decide(0.0098) == 1000
+    assert Difference(0.0, -0.01, 0.01, error=0.005, rows=1000).rows_to_decide(0.0049) == 4000

@@ -4,8 +4,8 @@
 
 Preprocessing: the same ids and labels by a row-by-row reader, as common PyTorch packages for factorisation machines
 have it, by pandas, and by ours; in one process, one after the other. Memory: a generated file of --big-rows, read by a
-process that may not allocate more than 2 GiB. Training: a step of FM and DeepFM over --vocabulary ids, by part, with
-dense and with lazy Adam.
+process that may not allocate more than 2 GiB. Training: a BP step of the paper's models over --vocabulary ids, 2048
+rows, by part, with dense and with lazy Adam.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import nn
 from dfa_bench.settings import RecipeSettings
 from dfa_bench.tasks.click_through.compact import compact
 from dfa_bench.tasks.click_through.criteo import COLUMNS, read_chunks
-from dfa_bench.tasks.click_through.models import FM, DeepFM
+from dfa_bench.tasks.click_through.models import AFN, FM, AutoInt, DeepCross, DeepFM
 from dfa_bench.training.optim import build_optimizer
 
 LIMIT = 2 * 2**30  # bytes
@@ -155,8 +155,8 @@ def read_limited(path: Path) -> None:
 def training(vocabulary: int, steps: int) -> None:
     random = torch.Generator().manual_seed(0)
     batches = [torch.randint(vocabulary, (2048, 39), generator=random) for _ in range(steps)]
-    for kind in (FM, DeepFM):
-        for name in ("adam", "lazy_adam"):
+    for kind in (FM, DeepFM, DeepCross, AFN, AutoInt):
+        for name in ("adam", "lazy_adam") if kind in (FM, DeepFM) else ("adam",):
             torch.manual_seed(0)
             model = kind(39, vocabulary)
             optimizer = build_optimizer(model, RecipeSettings(optimizer=name, lr=1e-4))  # type: ignore[arg-type]
@@ -174,7 +174,8 @@ def training(vocabulary: int, steps: int) -> None:
                     spent[part].append(end - begin)
             shares = {part: 1000 * statistics.median(times) for part, times in spent.items()}
             per_part = ", ".join(f"{part} {value:.0f}" for part, value in shares.items())
-            print(f"{kind.__name__:<7}{name:<10}{vocabulary} ids: {sum(shares.values()):.0f} ms a step ({per_part})")
+            total, size = sum(shares.values()), sum(parameter.numel() for parameter in model.parameters())
+            print(f"{kind.__name__:<10}{name:<10}{size / 1e6:5.1f} M parameters: {total:.0f} ms a step ({per_part})")
 
 
 def main() -> None:

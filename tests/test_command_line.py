@@ -80,7 +80,7 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
         ("+task.foo=1", "'task.foo'"),
         ("foo=1", "'foo'"),
         ("model=nope", "model can be afn, autoint, cheb, dcn, deepfm, dna, fm, gae, gat, gcn, spline"),
-        ("dataset=nope", "dataset can be citeseer, cora, criteo, movielens, pubmed"),
+        ("dataset=nope", "dataset can be citeseer, cora, criteo, movielens-1m, pubmed"),
         ("task=links", "model=gcn does not go with task=links"),
         ("model=gae", "model=gae does not go with task=nodes"),
         ("nodes", "'nodes'"),

@@ -27,6 +27,7 @@ class DataCard:
     kind: str  # "real" or "stand-in"
     rows: int
     sha256: str  # of the data set as a whole
+    whole: bool = True  # not a sample of it: else no run is of the paper's protocol
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def execute(settings: RunSettings) -> Outcome:
             rule=settings.rule.name,
             variant=settings.variant,
             scale=settings.scale,
-            protocol=settings.protocol,
+            protocol=settings.protocol if card.whole else "reduced",
             seed=settings.seed,
             epochs=progress.epoch,
             best_epoch=progress.best_epoch,

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -21,6 +22,7 @@ from dfa_bench.tasks.click_through.interactions import split_rows
 from dfa_bench.tasks.click_through.movielens import MovieLens
 from dfa_bench.tasks.click_through.planted import STAND_IN, planted
 from dfa_bench.tasks.click_through.task import RowBatches
+from dfa_bench.training.execute import execute
 
 
 def task_of(*overrides: str):
@@ -109,8 +111,6 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_rates_at_cpu_scale_are_those_that_the_search_chose():
-    import pandas as pd
-
     found = pd.read_csv(ROOT / "results" / "search" / "table2.csv")
     names = {"FM": "fm", "DeepFM": "deepfm", "Deep&Cross": "dcn", "AFN": "afn", "AutoInt": "autoint"}
     released = found[found.variant == "released"]
@@ -121,8 +121,6 @@ def test_the_rates_at_cpu_scale_are_those_that_the_search_chose():
 
 
 def test_a_run_on_the_stand_in_is_recorded(tmp_path):
-    from dfa_bench.training.execute import execute
-
     chosen = ["task=clicks", "dataset=criteo", "model=deepfm", "rule=dfa", "scale=smoke", f"store.root={tmp_path}"]
     outcome = execute(settings_of(compose_run([*chosen, "trainer.progress=none", "trainer.accelerator=cpu"])))
     result = json.loads((outcome.folder / "result.json").read_text())
@@ -155,3 +153,33 @@ def test_the_bootstrap_difference_is_the_mean_over_seeds():
 def test_twice_the_precision_needs_four_times_the_rows():
     assert Difference(0.0, -0.01, 0.01, error=0.005, rows=1000).rows_to_decide(0.0098) == 1000
     assert Difference(0.0, -0.01, 0.01, error=0.005, rows=1000).rows_to_decide(0.0049) == 4000
+
+
+def test_a_sample_of_the_rows_is_never_the_papers_protocol(tmp_path):
+    path = tmp_path / "ml-1m" / "ratings.csv"
+    path.parent.mkdir()
+    rows = "".join(f"{1 + k % 7},{1 + k % 11},{1 + k % 5}\n" for k in range(300))
+    path.write_text("user_id,movie_id,rating\n" + rows)
+    where = (
+        f"data.root={tmp_path}",
+        f"data.cache={tmp_path}/cache",
+        f"store.root={tmp_path}/runs",
+        "trainer.progress=none",
+    )
+    chosen = settings_of(
+        compose_run(["task=clicks", "dataset=movielens-1m", "model=fm", "rule=bp", "scale=paper", *where])
+    )
+    assert chosen.protocol == "paper"
+    assert execute(chosen).result.protocol == "reduced"
+
+
+@pytest.mark.parametrize(
+    "model, rule, rate, epochs, batch",
+    [("deepfm", "dfa", 5e-5, 30, 2048), ("dcn", "shallow", 1e-3, 30, 512), ("fm", "bp", 1e-4, 15, 2048)],
+)
+def test_the_paper_scale_has_the_papers_recipes(model, rule, rate, epochs, batch):
+    chosen = settings_of(
+        compose_run(["task=clicks", "dataset=criteo", f"model={model}", f"rule={rule}", "scale=paper"])
+    )
+    assert (chosen.recipe.lr, chosen.trainer.max_epochs, chosen.task.arguments["batch"]) == (rate, epochs, batch)
+    assert chosen.protocol == "paper"

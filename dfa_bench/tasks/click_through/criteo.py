@@ -22,6 +22,7 @@ from dfa_bench.tasks.click_through.interactions import Interactions
 from dfa_bench.tasks.click_through.planted import planted_card, planted_interactions
 
 FILES = ("train.txt", "train.txt.gz", "train.parquet")  # looked for in this order
+ROWS = 45_840_617  # of the official file; another number of them is a sample
 INTEGERS, CATEGORIES = 13, 26
 COLUMNS = ["label", *(f"i{k}" for k in range(1, INTEGERS + 1)), *(f"c{k}" for k in range(1, CATEGORIES + 1))]
 LAYOUT = "40 (a label, 13 counts, 26 categories)"
@@ -57,7 +58,8 @@ class Criteo:
         if data.stand_in:
             return planted_card()
         file = self._find(data)
-        return DataCard(self.name, "real", len(self.load(data).labels), file_sha256(file, cache_folder(data)))
+        rows, sha256 = len(self.load(data).labels), file_sha256(file, cache_folder(data))
+        return DataCard(self.name, "real", rows, sha256, whole=rows == ROWS)
 
     def fetch(self, data: DataSettings) -> Path:
         return self._find(data).parent

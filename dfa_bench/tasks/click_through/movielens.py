@@ -17,6 +17,7 @@ from dfa_bench.tasks.click_through.interactions import Interactions
 from dfa_bench.tasks.click_through.planted import planted_card, planted_interactions
 
 FILES = ("ratings.dat", "ratings.csv.gz", "ratings.csv")
+ROWS = 1_000_209
 USED = ["user_id", "movie_id", "rating"]
 DAT_COLUMNS = ["user_id", "1", "movie_id", "3", "rating", "5", "time"]
 POSITIVE_ABOVE = 3  # stars, as in the released code
@@ -38,7 +39,8 @@ class MovieLens:
         if data.stand_in:
             return planted_card()
         sha256 = file_sha256(self._find(data), cache_folder(data))
-        return DataCard(self.name, "real", len(self.load(data).labels), sha256)
+        rows = len(self.load(data).labels)
+        return DataCard(self.name, "real", rows, sha256, whole=rows == ROWS)
 
     def fetch(self, data: DataSettings) -> Path:
         return self._find(data).parent

@@ -66,3 +66,11 @@ def test_a_quote_is_renewed_and_the_rest_stays(tmp_path):
 def test_a_quote_of_nothing_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"quotes .*t\.md, which is not there"):
         embed("<!-- from results/t.md -->\n<!-- end -->\n", tmp_path)
+
+
+def test_a_table_shows_runs_of_other_machines_where_its_data_are_not_here(ledger, tmp_path):
+    nowhere = [f"data.root={tmp_path}", f"data.cache={tmp_path}", "data.download=false", f"store.root={tmp_path}"]
+    experiment = EXPERIMENTS["table2"]
+    table = build_table(experiment, plan(experiment, range(3), nowhere, ledger.cards()), ledger)
+    assert table.csv() == (ROOT / "results" / "table2.csv").read_text()
+    assert not build_table(experiment, plan(experiment, range(3), nowhere), ledger).entries

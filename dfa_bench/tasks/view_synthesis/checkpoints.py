@@ -68,8 +68,9 @@ def _read(path: Path) -> dict[str, Mapping[str, Tensor]]:
             f"{path} holds more than tensors and plain values, or is damaged; nothing in it was run "
             f"({str(error).splitlines()[0][:160]})."
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CorruptData(f"{path} is truncated or no checkpoint ({str(error).splitlines()[0][:160]}).") from None
+    except Exception as error:  # the restricted unpickler has one of its own for each way in which a file is damaged
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CorruptData(f"{path} is truncated or no checkpoint ({reason[:160]}).") from None
     return {field: _state(content, key, path) for field, key in FIELDS.items()}
 
 

@@ -58,7 +58,7 @@ def load_llff(folder: Path, name: str, images: str, longest_side: int | None = N
 def read_poses_bounds(path: Path) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Poses (views, 3, 4) with axes right, up, backward; depth bounds (views, 2); width and focal length in pixels.
 
-    The file has a row of 17 for each view: a 3 × 5 matrix (axes down, right, backward; position; height, width and focal
+    The file has a row of 17 for each view: a 3 × 5 matrix (axes down, right, backward; position; height, width, focal
     length) and the bounds.
 
     Raises:

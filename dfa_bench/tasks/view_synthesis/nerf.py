@@ -1,4 +1,4 @@
-"""Neural radiance fields (Mildenhall et al. 2020), in the paper's form and in the form that the released code builds."""
+"""Neural radiance fields (Mildenhall et al. 2020), in the paper's form and in that of the released code."""
 
 from __future__ import annotations
 

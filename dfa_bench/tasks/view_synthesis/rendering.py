@@ -70,7 +70,7 @@ def composite(
 
 
 def render_rays(coarse: Field, fine: Field, rays: Rays, sampling: Sampling, training: bool) -> Rendered:
-    """Coarse pass over stratified depths, fine pass over these and as many more as `sampling.fine` where it found weight.
+    """Coarse pass over stratified depths; fine pass over these and `sampling.fine` more, where the first found weight.
 
     Args:
         training: depths are jittered and density has its noise; else both are fixed.

@@ -83,12 +83,13 @@ class ViewSynthesis:
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Mean over views of the PSNR in dB of the fine network, the coarse one, and the mean training colour."""
-        if split == "val":
-            views, limit = [(self.scene.splits.get("val") or self.scene.views("train")[-1:])[0]], self.val_rays
-        else:
-            views, limit = list(self.scene.views("test")), self.test_rays
+        views = [self._watched()] if split == "val" else list(self.scene.views("test"))
+        limit = self.val_rays if split == "val" else self.test_rays
         measured = [self._measure(model, view, grid_stride(self.scene, len(views), limit)) for view in views]
         return {name: sum(each[name] for each in measured) / len(measured) for name in measured[0]}
+
+    def _watched(self) -> View:
+        return (self.scene.splits.get("val") or self.scene.views("train")[-1:])[0]
 
     def _measure(self, model: nn.Module, view: View, stride: int) -> dict[str, float]:
         truth = view.load()[::stride, ::stride]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from dfa_bench.tasks.view_synthesis.rays import Rays, view_rays
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 
-CHUNK = 256  # rays at a time: with 256 samples and 128 units 32 MB for each layer
+CHUNK = {"cpu": 64, "cuda": 4096}  # rays at a time; on a CPU what lies in its cache (2 times faster than 1024)
 
 
 class Render(NamedTuple):
@@ -28,7 +28,7 @@ class Render(NamedTuple):
 
 @torch.no_grad()
 def render_view(
-    model: nn.Module, scene: Scene, pose: Tensor, stride: int = 1, progress: str | None = None, chunk: int = CHUNK
+    model: nn.Module, scene: Scene, pose: Tensor, stride: int = 1, progress: str | None = None, chunk: int | None = None
 ) -> Render:
     """Render pixels 0, stride, 2·stride, … of rows and columns of one view.
 
@@ -36,13 +36,13 @@ def render_view(
         model: `NeRF`, in evaluation mode.
         pose: (3, 4).
         progress: what the progress bar on stderr says; None: no bar.
-        chunk: rays at a time.
+        chunk: rays at a time; None: what suits the model's device.
     """
     rays = view_rays(scene, pose, stride)
     shape = (math.ceil(scene.height / stride), math.ceil(scene.width / stride))
     parts = []
     device = next(model.parameters()).device
-    for part in _chunks(rays, chunk, progress):
+    for part in _chunks(rays, chunk or CHUNK.get(device.type, 1024), progress):
         seen = model(part.to(device))
         parts.append((seen.fine.colours, seen.coarse.colours, seen.fine.depths, seen.fine.opacities))
     fine, coarse, depth, opacity = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
@@ -59,8 +59,8 @@ def ssim(image: Tensor, truth: Tensor) -> float:
     """Structural similarity of whole images (height, width, 3), with the Gaussian window of Wang et al. 2004."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    pair = (each.double().permute(2, 0, 1).unsqueeze(0) for each in (image, truth))
-    value = structural_similarity_index_measure(*pair, data_range=1.0)
+    seen, wanted = (each.double().permute(2, 0, 1).unsqueeze(0) for each in (image, truth))
+    value = structural_similarity_index_measure(seen, wanted, data_range=1.0)
     assert isinstance(value, Tensor)
     return value.item()
 

@@ -1,4 +1,4 @@
-"""The command line: `dfa-bench run | reproduce | table | claims | results | figure | data`."""
+"""The command line: `dfa-bench run | reproduce | table | claims | results | figure | ...`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench claims                                            what the paper concludes, checked over the runs that exist
   dfa-bench results                                           write all tables anew from the runs that exist
   dfa-bench figure 2                                          draw a figure; trains what it needs
+  dfa-bench evaluate-checkpoint lego                          PSNR of a NeRF that the paper's authors released
   dfa-bench data                                              which data sets are here, and where to get the others
 
 Each command has a --help of its own.
@@ -81,11 +82,13 @@ Examples:
 """
 
 FIGURE = """\
-dfa-bench figure 2 [results=DIR] [OVERRIDE...]
+dfa-bench figure 1|2 [results=DIR] [OVERRIDE...]
 
 Draws a figure of the paper as png and svg, with its numbers and runs in a json file; trains the runs that it needs if
 they are not in the run store.
 
+  1   held-out views by NeRF with BP, DFA, shallow training and the authors' released models; error maps and depth.
+      scenes=lego,fern chooses scenes, neighbours=no leaves multi-view consistency out
   2   t-SNE of the hidden layer of GraphConv on Cora, with BP, DFA and shallow training
 
 Examples:
@@ -104,6 +107,28 @@ Examples:
 """
 
 
+EVALUATE = """\
+dfa-bench evaluate-checkpoint SCENE [--views WHICH] [--stride N] [--checkpoint PATH] [--json FILE] [OVERRIDE...]
+
+Renders held-out views of a scene with a NeRF that the paper's authors trained with DFA and released, and compares them
+with the photographs: PSNR of the fine and the coarse network. Their files are read as data; code in them is never run.
+
+  SCENE         lego, chair, drums, ship, ..., fern, flower, ...
+  --views       numbers of the official files, 0,56,120; `all` of the test split (default); or `nearest`, the one view
+                nearest to the mean position, on which the authors test real scenes
+  --stride N    pixels 0, N, 2N, ... of rows and columns (default 8); 1: all pixels, and SSIM
+  --checkpoint  another file of the same form (default: SCENE's in DIR/nerf_checkpoints of the data folder)
+  --json FILE   writes the numbers, view by view: what is finished is kept when it is interrupted
+  OVERRIDE      data.root=DIR, dataset.longest_side=200, dataset.images=images_4, ...
+
+Synthetic scenes are rendered at 800 x 800 (200 x 200 where only such a copy is here), real ones as in images_8.
+
+Examples:
+  dfa-bench evaluate-checkpoint lego --stride 8 --views 0,56,120 --json lego.json
+  dfa-bench evaluate-checkpoint fern --views nearest --stride 1
+"""
+
+
 class Command(NamedTuple):
     help: str  # "": the command prints its own
     target: str  # module:function, which takes the arguments and returns the exit status
@@ -117,6 +142,7 @@ COMMANDS = {
     "claims": Command(CLAIMS, "dfa_bench.reproduce:claims_command"),
     "results": Command(RESULTS, "dfa_bench.reproduce:results_command"),
     "figure": Command(FIGURE, "dfa_bench.figure_command:main", needs_arguments=True),
+    "evaluate-checkpoint": Command(EVALUATE, "dfa_bench.evaluate_command:main", needs_arguments=True),
     "data": Command(DATA, "dfa_bench.data_command:main"),
 }
 

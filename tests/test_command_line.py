@@ -77,8 +77,8 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
         ("+model.foo=1", "'model.foo'"),
         ("+task.foo=1", "'task.foo'"),
         ("foo=1", "'foo'"),
-        ("model=nope", "model can be cheb, dna, gae, gat, gcn, spline"),
-        ("dataset=nope", "dataset can be citeseer, cora, pubmed"),
+        ("model=nope", "model can be cheb, dna, gae, gat, gcn, nerf, spline"),
+        ("dataset=nope", "dataset can be chair, citeseer, cora, "),
         ("task=links", "model=gcn does not go with task=links"),
         ("model=gae", "model=gae does not go with task=nodes"),
         ("nodes", "'nodes'"),
@@ -199,6 +199,8 @@ def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
         ["claims", "-h"],
         ["results", "-h"],
         ["figure", "-h"],
+        ["evaluate-checkpoint", "-h"],
+        ["render", "-h"],
         ["data", "-h"],
     ],
 )
@@ -211,8 +213,11 @@ def test_every_command_explains_itself(dfa_bench, arguments):
 @pytest.mark.parametrize(
     "line, expected",
     [
-        ("dfa-bench ", {"run", "reproduce", "table", "claims", "results", "figure", "data"}),
-        ("dfa-bench run model=", {f"model={name}" for name in ("cheb", "dna", "gae", "gat", "gcn", "spline")}),
+        (
+            "dfa-bench ",
+            {"run", "reproduce", "table", "claims", "results", "figure", "data", "evaluate-checkpoint", "render"},
+        ),
+        ("dfa-bench run model=", {f"model={name}" for name in ("cheb", "dna", "gae", "gat", "gcn", "nerf", "spline")}),
         ("dfa-bench run model=g", {"model=gae", "model=gat", "model=gcn"}),
         ("dfa-bench run model=gcn trainer.max", {"trainer.max_epochs="}),
     ],

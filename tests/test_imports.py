@@ -9,6 +9,7 @@ import dfa_bench
 
 PACKAGE = Path(dfa_bench.__file__).parent
 COMMANDS = {"cli", "sweeps", "reproduce", "plan", "data_command", "figure_command", "pool", "request", "compose"}
+COMMANDS |= {"arguments", "evaluate_command", "render_command", "trained_views", "view_figure"}
 FORBIDDEN = {
     "feedback": {"settings", "errors", "data", "tasks", "training", "runs", "reporting", *COMMANDS},
     "data": {"tasks", "training", "runs", "reporting", "feedback", *COMMANDS},

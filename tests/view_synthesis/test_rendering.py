@@ -1,5 +1,6 @@
 """Rays, sampling and volume rendering against closed forms."""
 
+import dataclasses
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis.strategies import floats, integers
 from torch import nn
 from torch.testing import assert_close
 
+from dfa_bench.tasks.view_synthesis.consistency import project, surface_points, warp_psnr
 from dfa_bench.tasks.view_synthesis.rays import (
     normalised_device_rays,
     pixel_directions,
@@ -202,3 +204,42 @@ def test_the_size_of_a_chunk_changes_nothing(chunk):
     pose = scene.views("val")[0].pose
     whole, parts = (render_view(TrueField(16), scene, pose, stride=4, chunk=size) for size in (10_000, chunk))
     assert_close(parts, whole)
+
+
+def test_points_project_to_the_pixels_whose_rays_they_lie_on():
+    scene = stand_in_scene()
+    pose = scene.views("test")[1].pose
+    rows, columns = torch.tensor([3.0, 20.0]), torch.tensor([7.0, 31.0])
+    rays = rays_through(scene, pose, rows, columns)
+    found = project(scene, pose, rays.origins + torch.tensor([[2.5], [4.0]]) * rays.directions)
+    assert_close(found, (rows, columns, torch.tensor([2.5, 4.0])), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("ndc", [False, True])
+def test_surface_points_are_where_the_depth_of_the_rendered_rays_says(ndc):
+    scene = dataclasses.replace(stand_in_scene(8), ndc=ndc)
+    pose = torch.cat([torch.eye(3), torch.tensor([[0.1], [0.2], [0.3]])], dim=1)
+    depth = torch.full((8, 8), 0.5 if ndc else 2.0)
+    points = surface_points(scene, pose, depth)
+    expected = -2.0 if ndc else 0.3 - 2.0  # NDC 0.5 is at z = 1 / (0.5 - 1)
+    assert_close(points[..., 2], torch.full((8, 8), expected))
+    rows, columns, _ = project(scene, pose, points)
+    assert_close(rows, torch.arange(8.0).unsqueeze(1).expand(8, 8), atol=1e-4, rtol=0)
+    assert_close(columns, torch.arange(8.0).expand(8, 8), atol=1e-4, rtol=0)
+
+
+def test_a_true_depth_warps_a_view_into_its_neighbour_and_a_wrong_one_does_not():
+    """Mutual check of depth, projection and occlusion on the floor and spheres of the analytic scene."""
+    scene = stand_in_scene(96)
+    positions = torch.tensor([[2.0, 1.0, 3.2]]), torch.tensor([[2.1, 0.8, 3.2]])
+    poses = tuple(look_at(position[0]) for position in positions)
+    rays = [view_rays(scene, pose) for pose in poses]
+    traced = [trace(ray.origins, ray.directions) for ray in rays]
+    images = tuple(each.colours.view(96, 96, 3) for each in traced)
+    opacities = tuple(each.depths.isfinite().float().view(96, 96) for each in traced)
+    depths = tuple(torch.where(each.depths.isfinite(), each.depths, 6.0).view(96, 96) for each in traced)
+    agree, share = warp_psnr(scene, poses, images, depths, opacities)
+    wrong, _ = warp_psnr(scene, poses, images, tuple(depth + 0.5 for depth in depths), opacities)
+    assert agree > 20  # the checkerboard's edges are sharp
+    assert share > 0.3
+    assert wrong < agree - 2

@@ -64,11 +64,7 @@ class ViewSynthesis:
         self.pixels = torch.stack([view.load() for view in train])  # (views, height, width, 3)
 
     def build_model(self) -> nn.Module:
-        scene = self.scene
-        model: nn.Module = build(
-            self.model, "model", near=scene.near, far=scene.far, white_background=scene.white_background
-        )
-        return model
+        return build_nerf(self.model, self.scene)
 
     def example(self) -> object:
         return {"rays": random_batch(self.scene, self.poses, self.pixels, 2, torch.Generator().manual_seed(0)).rays}
@@ -101,6 +97,12 @@ class ViewSynthesis:
             "psnr_mean_colour": psnr(mean_colour, truth),
         }
         return found | ({"ssim": ssim(seen.fine, truth)} if stride == 1 else {})
+
+
+def build_nerf(model: Component, scene: Scene) -> nn.Module:
+    """A model of a run for its scene."""
+    built: nn.Module = build(model, "model", near=scene.near, far=scene.far, white_background=scene.white_background)
+    return built
 
 
 class RayBatches:

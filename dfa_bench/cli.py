@@ -20,6 +20,7 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench results                                           write all tables anew from the runs that exist
   dfa-bench figure 2                                          draw a figure; trains what it needs
   dfa-bench evaluate-checkpoint lego                          PSNR of a NeRF that the paper's authors released
+  dfa-bench render RUN                                        an animation of what a run of NeRF has learnt
   dfa-bench data                                              which data sets are here, and where to get the others
 
 Each command has a --help of its own.
@@ -129,6 +130,22 @@ Examples:
 """
 
 
+RENDER = """\
+dfa-bench render RUN [--path orbit] [--frames N] [--width PIXELS] [--out FILE]
+
+Renders a path of the camera through the scene that a finished run of task=view_synthesis has learnt, as an animation.
+
+  RUN       folder of the record, the last line that `dfa-bench run` prints
+  --path    orbit: around synthetic scenes, an ellipse before real ones (default)
+  --frames  how many (default 30)
+  --width   of the images in pixels (default: that of the run's views)
+  --out     FILE.gif or FILE.webp (default: RUN/orbit.gif)
+
+Example:
+  dfa-bench render runs/view_synthesis-lego-nerf-dfa-s0-0123456789abcdef --width 100 --out orbit.webp
+"""
+
+
 class Command(NamedTuple):
     help: str  # "": the command prints its own
     target: str  # module:function, which takes the arguments and returns the exit status
@@ -143,6 +160,7 @@ COMMANDS = {
     "results": Command(RESULTS, "dfa_bench.reproduce:results_command"),
     "figure": Command(FIGURE, "dfa_bench.figure_command:main", needs_arguments=True),
     "evaluate-checkpoint": Command(EVALUATE, "dfa_bench.evaluate_command:main", needs_arguments=True),
+    "render": Command(RENDER, "dfa_bench.render_command:main", needs_arguments=True),
     "data": Command(DATA, "dfa_bench.data_command:main"),
 }
 

@@ -1,5 +1,6 @@
 """`dfa-bench evaluate-checkpoint` and `render`: what they print and write, and what they refuse."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -7,9 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from dfa_bench import evaluate_command
 from dfa_bench.cli import main
+from dfa_bench.tasks.view_synthesis.camera_paths import orbit
+from dfa_bench.tasks.view_synthesis.consistency import project
+from dfa_bench.tasks.view_synthesis.scenes import check_pose
+from dfa_bench.tasks.view_synthesis.standin import stand_in_scene
+from dfa_bench.training.execute import execute
 from tests.view_synthesis.scenes import write_blender, write_llff
 from tests.view_synthesis.test_checkpoints import released_state, write
 
@@ -134,3 +141,33 @@ def test_figure_1_of_stand_ins_is_labelled_in_name_and_record(say, tmp_path):
         (rule, "stand-in") for rule in ("bp", "dfa", "shallow")
     ]
     assert {"psnr", "warp_psnr", "warp_share", "view", "neighbour"} <= numbers[0].keys()
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_a_run_is_rendered_as_an_animation(say, smoke, tmp_path, ending):
+    run = execute(smoke("task=view_synthesis", "model=nerf", "dataset=lego", "trainer.max_epochs=1")).folder
+    out = tmp_path / f"orbit.{ending}"
+    code, told, _ = say("render", str(run), "--frames", "3", "--width", "12", "--out", str(out))
+    assert (code, told.strip()) == (0, str(out))
+    with Image.open(out) as image:
+        assert image.size == (12, 12)
+        assert image.format == ending.upper()
+
+
+def test_what_is_no_run_of_view_synthesis_is_not_rendered(say, smoke, tmp_path):
+    code, _, err = say("render", str(tmp_path))
+    assert (code, "is no record of a finished run" in err) == (2, True)
+    other = execute(smoke("task=nodes", "model=gcn", "trainer.max_epochs=1")).folder
+    code, _, err = say("render", str(other))
+    assert (code, "is a run of task=nodes" in err) == (2, True)
+    code, _, err = say("render", str(other), "--out", "film.mp4")
+    assert (code, "ends in .gif or .webp" in err) == (2, True)
+
+
+def test_cameras_of_an_orbit_look_at_the_scene():
+    for ndc, target in ((False, torch.zeros(3)), (True, torch.tensor([0.0, 0.0, -4.0]))):
+        scene = dataclasses.replace(stand_in_scene(), ndc=ndc)
+        for pose in orbit(scene, 5):
+            check_pose(pose, "orbit")
+            row, column, _ = project(scene, pose, target)
+            assert (row.item(), column.item()) == pytest.approx((16, 16), abs=1e-3)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dfa_bench.tasks.view_synthesis.camera_paths import look
 from dfa_bench.tasks.view_synthesis.rays import view_rays
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
 
@@ -110,11 +111,7 @@ def spiral_poses(count: int, radius: float) -> list[Tensor]:
 
 def look_at(position: Tensor) -> Tensor:
     """Pose (3, 4) of a camera at a position, (3,), that looks at the origin with z upwards."""
-    backward = position / position.norm()
-    right = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]), backward)
-    right = right / right.norm()
-    up = torch.linalg.cross(backward, right)
-    return torch.stack([right, up, backward, position], dim=1)
+    return look(position, torch.zeros(3), torch.tensor([0.0, 0.0, 1.0]))
 
 
 def _photograph(scene: Scene, pose: Tensor) -> Tensor:

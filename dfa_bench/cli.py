@@ -1,4 +1,4 @@
-"""The command line: `dfa-bench run | reproduce | table | claims | results | figure | curves | bootstrap | data`."""
+"""The command line: `dfa-bench run | reproduce | table | claims | results | figure | ...`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench figure 2                                          draw a figure; trains what it needs
   dfa-bench curves table2                                     draw the validation metric over epochs
   dfa-bench bootstrap table2                                  how sure the differences of click models are
+  dfa-bench evaluate-checkpoint lego                          PSNR of a NeRF that the paper's authors released
+  dfa-bench render RUN                                        an animation of what a run of NeRF has learnt
   dfa-bench data                                              which data sets are here, and where to get the others
 
 Each command has a --help of its own.
@@ -83,11 +85,13 @@ Examples:
 """
 
 FIGURE = """\
-dfa-bench figure 2 [results=DIR] [OVERRIDE...]
+dfa-bench figure 1|2 [results=DIR] [OVERRIDE...]
 
 Draws a figure of the paper as png and svg, with its numbers and runs in a json file; trains the runs that it needs if
 they are not in the run store.
 
+  1   held-out views by NeRF with BP, DFA, shallow training and the authors' released models; error maps and depth.
+      scenes=lego,fern chooses scenes, neighbours=no leaves multi-view consistency out
   2   t-SNE of the hidden layer of GraphConv on Cora, with BP, DFA and shallow training
 
 Examples:
@@ -126,6 +130,44 @@ Examples:
 """
 
 
+EVALUATE = """\
+dfa-bench evaluate-checkpoint SCENE [--views WHICH] [--stride N] [--checkpoint PATH] [--json FILE] [OVERRIDE...]
+
+Renders held-out views of a scene with a NeRF that the paper's authors trained with DFA and released, and compares them
+with the photographs: PSNR of the fine and the coarse network. Their files are read as data; code in them is never run.
+
+  SCENE         lego, chair, drums, ship, ..., fern, flower, ...
+  --views       numbers of the official files, 0,56,120; `all` of the test split (default); or `nearest`, the one view
+                nearest to the mean position, on which the authors test real scenes
+  --stride N    pixels 0, N, 2N, ... of rows and columns (default 8); 1: all pixels, and SSIM
+  --checkpoint  another file of the same form (default: SCENE's in DIR/nerf_checkpoints of the data folder)
+  --json FILE   writes the numbers, view by view: what is finished is kept when it is interrupted
+  OVERRIDE      data.root=DIR, dataset.longest_side=200, dataset.images=images_4, ...
+
+Synthetic scenes are rendered at 800 x 800 (200 x 200 where only such a copy is here), real ones as in images_8.
+
+Examples:
+  dfa-bench evaluate-checkpoint lego --stride 8 --views 0,56,120 --json lego.json
+  dfa-bench evaluate-checkpoint fern --views nearest --stride 1
+"""
+
+
+RENDER = """\
+dfa-bench render RUN [--path orbit] [--frames N] [--width PIXELS] [--out FILE]
+
+Renders a path of the camera through the scene that a finished run of task=view_synthesis has learnt, as an animation.
+
+  RUN       folder of the record, the last line that `dfa-bench run` prints
+  --path    orbit: around synthetic scenes, an ellipse before real ones (default)
+  --frames  how many (default 30)
+  --width   of the images in pixels (default: that of the run's views)
+  --out     FILE.gif or FILE.webp (default: RUN/orbit.gif)
+
+Example:
+  dfa-bench render runs/view_synthesis-lego-nerf-dfa-s0-0123456789abcdef --width 100 --out orbit.webp
+"""
+
+
 class Command(NamedTuple):
     help: str  # "": the command prints its own
     target: str  # module:function, which takes the arguments and returns the exit status
@@ -141,6 +183,8 @@ COMMANDS = {
     "figure": Command(FIGURE, "dfa_bench.figure_command:main", needs_arguments=True),
     "curves": Command(CURVES, "dfa_bench.curves_command:main", needs_arguments=True),
     "bootstrap": Command(BOOTSTRAP, "dfa_bench.bootstrap_command:main", needs_arguments=True),
+    "evaluate-checkpoint": Command(EVALUATE, "dfa_bench.evaluate_command:main", needs_arguments=True),
+    "render": Command(RENDER, "dfa_bench.render_command:main", needs_arguments=True),
     "data": Command(DATA, "dfa_bench.data_command:main"),
 }
 

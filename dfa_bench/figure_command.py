@@ -1,4 +1,4 @@
-"""`dfa-bench figure 2`: what graph convolutions make of Cora, with BP, DFA and shallow training."""
+"""`dfa-bench figure`; figure 2, what graph convolutions make of Cora with BP, DFA and shallow, is drawn here."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
 from dfa_bench.training.execute import execute
+from dfa_bench.view_figure import draw_figure1
 
 HIDDEN = "activation"  # the module of `model=gcn` whose output is drawn
 
@@ -32,11 +33,14 @@ def main(arguments: Sequence[str]) -> int:
         ConfigError: there is no such figure, or an override is impossible.
     """
     names = [argument for argument in arguments if "=" not in argument]
-    if names not in (["2"], ["figure2"]):
-        raise ConfigError(f"There is no figure '{' '.join(names)}'. There is: 2.")
+    if names not in (["1"], ["figure1"], ["2"], ["figure2"]):
+        raise ConfigError(f"There is no figure '{' '.join(names)}'. There are: 1, 2.")
     results = [Path(argument[8:]) for argument in arguments if argument.startswith("results=")] or [Path("results")]
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("results=")]
-    draw_figure2(results[-1], overrides)
+    if names[0].endswith("1"):
+        draw_figure1(results[-1], overrides)
+    else:
+        draw_figure2(results[-1], overrides)
     return 0
 
 

@@ -41,6 +41,7 @@ class Row(Line):
 
 class Column(Line):
     variants: tuple[Variant, ...] = ("released",)
+    mean_of: tuple[str, ...] = ()  # not runs of its own, but the mean over those of these columns that a row has
 
 
 class Term(Strict):
@@ -117,6 +118,13 @@ class Experiment(Strict):
         return self
 
     @model_validator(mode="after")
+    def _means_are_of_columns_with_runs(self) -> Experiment:
+        for name, column in self.columns.items():
+            if wrong := [each for each in column.mean_of if each not in self.columns or self.columns[each].mean_of]:
+                raise ValueError(f"columns.{name}.mean_of: {', '.join(wrong)} is no column with runs of its own.")
+        return self
+
+    @model_validator(mode="after")
     def _paper_numbers_have_a_place(self) -> Experiment:
         for metric, rows in self.paper.items():
             for row, columns in rows.items():
@@ -126,7 +134,7 @@ class Experiment(Strict):
         return self
 
     def cells(self) -> list[Cell]:
-        """All places, row by row."""
+        """All places with runs, row by row."""
         return [
             Cell(
                 row,
@@ -138,11 +146,22 @@ class Experiment(Strict):
             )
             for row, in_row in self.rows.items()
             for column, in_column in self.columns.items()
-            if not in_row.columns or column in in_row.columns
+            if not in_column.mean_of and (not in_row.columns or column in in_row.columns)
             for variant in in_column.variants
             for rule in self.rules
             if in_row.has_rule(rule) and in_column.has_rule(rule)
         ]
+
+    def means(self) -> list[tuple[Cell, list[Cell]]]:
+        """Places that are means, each with the places that it is the mean of, in one row, with one rule and variant."""
+        found = []
+        for name, column in self.columns.items():
+            parts: dict[tuple[str, Rule, Variant], list[Cell]] = {}
+            for cell in self.cells():
+                if cell.column in column.mean_of and cell.variant in column.variants:
+                    parts.setdefault((cell.row, cell.rule, cell.variant), []).append(cell)
+            found += [(Cell(row, name, rule, variant, (), 1.0), cells) for (row, rule, variant), cells in parts.items()]
+        return found
 
     def paper_value(self, metric: str, cell: Cell) -> float | None:
         return self.paper.get(metric, {}).get(cell.row, {}).get(cell.column, {}).get(cell.rule)

@@ -45,12 +45,14 @@ def draw_embeddings(embeddings: Mapping[str, Embedding], labels: np.ndarray, hea
     return figure
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png and NAME.svg, each whole or not at all; the same figure gives the same bytes."""
+def save(figure: Figure, folder: Path, name: str, vector: bool = True) -> list[Path]:
+    """Write NAME.png, and NAME.svg where `vector`, each whole or not at all; the same figure gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    metadata = [{"Software": None}, {"Date": None}]
-    for path, unstamped in zip(paths, metadata, strict=True):
+    metadata = {folder / f"{name}.png": {"Software": None}} | (
+        {folder / f"{name}.svg": {"Date": None}} if vector else {}
+    )
+    paths = list(metadata)
+    for path, unstamped in metadata.items():
         with rc_context({"svg.hashsalt": "dfa-bench"}), atomic(path, "wb") as file:
             figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=unstamped)
     return paths

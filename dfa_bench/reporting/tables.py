@@ -59,6 +59,10 @@ class Table:
             for name, metric in experiment.metrics.items():
                 if entry := self._entry(cell, name, metric, found):
                     self.entries[cell, name] = entry
+        for mean, cells in experiment.means():
+            for name, metric in experiment.metrics.items():
+                if entry := self._mean(mean, cells, name, metric):
+                    self.entries[mean, name] = entry
 
     def _entry(self, cell: Cell, name: str, metric: Metric, runs: Sequence[Run]) -> Entry | None:
         by_seed = sorted(runs, key=lambda run: run.seed)
@@ -67,6 +71,25 @@ class Table:
             return None
         paper = None if self.stand_in else self.experiment.paper_value(name, cell)
         return Entry(values, paper, len(runs) - len(values), runs[0].scale, runs[0].protocol)
+
+    def _mean(self, mean: Cell, cells: Sequence[Cell], name: str, metric: Metric) -> Entry | None:
+        """Mean over columns, seed by seed; only where each of them has that seed."""
+        values = [
+            {
+                run.seed: run.metrics[metric.key] * metric.factor
+                for run in self.runs.get(cell, [])
+                if metric.key in run.metrics
+            }
+            for cell in cells
+        ]
+        seeds = sorted(set.intersection(*map(set, values)))
+        if not seeds:
+            return None
+        paper = None if self.stand_in else self.experiment.paper_value(name, mean)
+        diverged = sum(metric.key not in run.metrics for cell in cells for run in self.runs[cell])
+        first = self.runs[cells[0]][0]
+        by_seed = [statistics.fmean(each[seed] for each in values) for seed in seeds]
+        return Entry(by_seed, paper, diverged, first.scale, first.protocol)
 
     # What all forms show alike.
 

@@ -63,3 +63,32 @@ def test_a_row_of_columns_that_are_not_there_is_refused():
                 "columns": {"x": {}},
             }
         )
+
+
+def test_a_mean_over_columns_is_taken_seed_by_seed_where_all_of_a_row_have_one():
+    values = load_experiments(resource_folder("experiments"))["table1"].model_dump()
+    experiment = Experiment.model_validate(values)
+    scenes = {"lego": [20.0, 22.0], "chair": [30.0], "fern": [10.0]}  # flower has no run
+    runs = {
+        cell: [
+            Run(f"{cell.column}{seed}", seed, {"test/psnr": value}, "cpu", "reduced", "real", None)
+            for seed, value in enumerate(scenes[cell.column])
+        ]
+        for cell in experiment.cells()
+        if cell.rule == "dfa" and cell.column in scenes
+    }
+    table = Table(experiment, runs)
+    head = ("mean", "released", "psnr")
+    synthetic = table.entry(("NeRF-Synthetic", "dfa"), head)
+    assert synthetic is not None
+    assert (list(synthetic.values), synthetic.paper) == ([25.0], 25.41)
+    assert table.entry(("LLFF-Real", "dfa"), head) is None
+    assert "25.00 (n=1)<br>paper 25.41, reference" in table.markdown()
+    assert "table1,NeRF-Synthetic,mean,dfa,released,psnr,25.0,,1,25.41,cpu,reduced" in table.csv()
+
+
+def test_a_mean_of_what_has_no_runs_is_refused():
+    values = load_experiments(resource_folder("experiments"))["table1"].model_dump()
+    values["columns"]["mean"]["mean_of"] = ("lego", "nothing")
+    with pytest.raises(ValueError, match="columns.mean.mean_of: nothing"):
+        Experiment.model_validate(values)

@@ -1,0 +1,201 @@
+"""`dfa-bench evaluate-checkpoint`: held-out views by a model that the paper's authors released, and their PSNR."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dfa_bench.arguments import Arguments, positive
+from dfa_bench.compose import compose_run, resource_folder, settings_of
+from dfa_bench.data.resolve import DataCard, cache_folder, data_root
+from dfa_bench.errors import ConfigError, MissingData
+from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.runs.provenance import commit
+from dfa_bench.runs.record import atomic
+from dfa_bench.settings import DataSettings
+from dfa_bench.tasks.base import build_dataset
+from dfa_bench.tasks.view_synthesis.checkpoints import load_released
+from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
+from dfa_bench.tasks.view_synthesis.scenes import Scene, View
+from dfa_bench.tasks.view_synthesis.views import psnr, render_view, ssim
+
+CHECKPOINTS = "nerf_checkpoints"  # below data.root, as the authors name the files
+ROWS = {"blender": ("synth", "NeRF-Synthetic"), "llff": ("real", "LLFF-Real")}
+REDUCED_SIDE = 200  # of the copies that are looked for where the originals are missing
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One view, over the rendered pixels: PSNR in dB of the fine and the coarse network."""
+
+    view: str
+    number: int
+    psnr: float
+    psnr_coarse: float
+    ssim: float | None  # of whole images only
+    rays: int
+    seconds: float
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate, print and write. What is finished stays written when it is interrupted.
+
+    Raises:
+        ConfigError: there is no such scene or view, or an option is impossible.
+        MissingData, CorruptData: of the scene or the checkpoint.
+    """
+    parser = Arguments("evaluate-checkpoint")
+    parser.add_argument("scene")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--stride", type=positive, default=8)
+    parser.add_argument("--views", default="all")
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_intermixed_args(list(arguments))
+    files, scene, data = open_scene(chosen.scene, chosen.overrides)
+    path = chosen.checkpoint or released_checkpoint(files, data)
+    model = load_released(path, scene)
+    views = choose_views(scene, chosen.views)
+    card = files.card(data)
+    size = f"{scene.width} × {scene.height}, stride {chosen.stride}"
+    print(f"{path.name}: {len(views)} view(s) of {scene.name}, {size}")
+    measured: list[Measured] = []
+    try:
+        for view in views:
+            measured.append(measure(model, scene, view, chosen.stride))
+            print(_line(measured[-1]), flush=True)
+            if chosen.json:
+                _write(chosen.json, summary(measured, scene, files, card, path, chosen.stride))
+    except KeyboardInterrupt:
+        print(f"\nInterrupted after {len(measured)} of {len(views)} views; these are kept.", file=sys.stderr)
+        return 130
+    whole = summary(measured, scene, files, card, path, chosen.stride)
+    mean = whole["mean"]
+    speed = whole["rays_per_second"]
+    print(f"{'mean':8}{mean['psnr']:7.2f} dB fine, {mean['psnr_coarse']:6.2f} coarse, {speed:.0f} rays/s")
+    print(f"{whole['paper']['row']}, DFA: {whole['paper']['dfa']:.2f} dB in the paper, over all pixels of 8 scenes.")
+    return 0
+
+
+def open_scene(name: str, overrides: Sequence[str]) -> tuple[SceneFiles, Scene, DataSettings]:
+    """A scene at the resolution of its files; where the originals are not here, their 200-pixel copies.
+
+    Raises:
+        ConfigError, MissingData, CorruptData: see `main`.
+    """
+    fixed = ["task=view_synthesis", "model=nerf", f"dataset={name}", "++dataset.images=images_8"]
+    settings = settings_of(compose_run([*fixed, "scale=paper", *overrides]))
+    files = build_dataset(settings)
+    assert isinstance(files, SceneFiles)
+    try:
+        return files, files.load(settings.data), settings.data
+    except MissingData:
+        smaller = settings_of(compose_run([*fixed, "scale=paper", f"dataset.longest_side={REDUCED_SIDE}", *overrides]))
+        files = build_dataset(smaller)
+        assert isinstance(files, SceneFiles)
+        return files, files.load(smaller.data), smaller.data
+
+
+def released_checkpoint(files: SceneFiles, data: DataSettings) -> Path:
+    """Where the authors' model of a scene lies.
+
+    Raises:
+        MissingData: nowhere.
+    """
+    name = f"{ROWS[files.layout][0]}_{files.name}_dfa.ckpt"
+    root = data_root(data)
+    places = [folder / CHECKPOINTS / name for folder in (root, cache_folder(data)) if folder]
+    for place in places:
+        if place.is_file():
+            return place
+    raise MissingData(
+        f"The checkpoint {name} is not here. Looked for {' and '.join(map(str, places))}. Get it from "
+        f"github.com/lightonai/dfa-scales-to-modern-deep-learning, or give a file with --checkpoint PATH."
+    )
+
+
+def choose_views(scene: Scene, wanted: str) -> list[View]:
+    """Views by their numbers in the official files ("0,56,120"), "all" of the test split, or the "nearest".
+
+    The nearest is the one view, of any split, nearest to the mean position: the released code tests real scenes on it.
+
+    Raises:
+        ConfigError: there is no such test view.
+    """
+    test = scene.views("test")
+    if wanted == "all":
+        return list(test)
+    if wanted == "nearest":
+        every = sorted((view for views in scene.splits.values() for view in views), key=lambda view: view.number)
+        positions = torch.stack([view.pose[:, 3] for view in every])
+        return [every[int((positions - positions.mean(0)).norm(dim=-1).argmin())]]
+    by_number = {str(view.number): view for view in test}
+    unknown = [each for each in wanted.split(",") if each.strip() not in by_number]
+    if unknown:
+        raise ConfigError(
+            f"--views: {scene.name} has no test view '{unknown[0]}' here. It has {', '.join(by_number)}; "
+            f"'all' and 'nearest' choose too."
+        )
+    return [by_number[each.strip()] for each in wanted.split(",")]
+
+
+def measure(model: torch.nn.Module, scene: Scene, view: View, stride: int) -> Measured:
+    """Render one view and compare it with its photograph."""
+    truth = view.load()[::stride, ::stride]
+    started = time.perf_counter()
+    seen = render_view(model, scene, view.pose, stride, progress=view.name)
+    seconds = time.perf_counter() - started
+    likeness = ssim(seen.fine, truth) if stride == 1 else None
+    fine, coarse = psnr(seen.fine, truth), psnr(seen.coarse, truth)
+    return Measured(view.name, view.number, fine, coarse, likeness, seen.depth.numel(), seconds)
+
+
+def summary(
+    measured: Sequence[Measured], scene: Scene, files: SceneFiles, card: DataCard, checkpoint: Path, stride: int
+) -> dict[str, Any]:
+    """What is written: each view, their mean, and the paper's number with its source."""
+    row = ROWS[files.layout][1]
+    table = load_experiments(resource_folder("experiments"))["table1"]
+    exact = stride == 1 and files.longest_side is None and files.layout == "blender"
+    whole = [each.ssim for each in measured if each.ssim is not None]
+    return {
+        "scene": scene.name,
+        "checkpoint": checkpoint.name,
+        "height": scene.height,
+        "width": scene.width,
+        "stride": stride,
+        "protocol": "paper" if exact else "reduced",
+        "data": asdict(card),
+        "commit": commit(),
+        "views": [asdict(each) for each in measured],
+        "mean": {
+            "psnr": sum(each.psnr for each in measured) / len(measured),
+            "psnr_coarse": sum(each.psnr_coarse for each in measured) / len(measured),
+            "ssim": sum(whole) / len(whole) if whole else None,
+        },
+        "rays_per_second": sum(each.rays for each in measured) / sum(each.seconds for each in measured),
+        "paper": {
+            "row": row,
+            "dfa": table.paper["psnr"][row]["mean"]["dfa"],
+            "source": "Launay et al. 2020, Table 1, mean over 8 scenes",
+        },
+    }
+
+
+def _line(measured: Measured) -> str:
+    likeness = "" if measured.ssim is None else f", SSIM {measured.ssim:.4f}"
+    fine, coarse = f"{measured.psnr:7.2f} dB fine", f"{measured.psnr_coarse:6.2f} coarse"
+    return f"{measured.view:8}{fine}, {coarse}{likeness}, {measured.rays / measured.seconds:.0f} rays/s"
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as file:
+        file.write(json.dumps(values, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Novel view synthesis with NeRF (Table 1, Figure 1)."""

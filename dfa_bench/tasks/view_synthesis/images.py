@@ -1,0 +1,80 @@
+"""Photographs as tensors: colours in [0, 1], alpha laid over white, shrunk by area."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dfa_bench.errors import CorruptData
+
+
+def read_image(path: Path) -> Tensor:
+    """Colours of an image file, shape (height, width, 3), in [0, 1]; alpha is laid over white, in floats.
+
+    Raises:
+        CorruptData: the file is missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            mode = "RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB"
+            values = np.asarray(image.convert(mode))
+    except FileNotFoundError:
+        raise CorruptData(f"{path} is missing, although its scene names it. Copy the scene anew.") from None
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for truncated and foreign files
+        raise CorruptData(f"{path} is truncated or no image ({error}). Copy the file anew.") from None
+    return over_white(torch.from_numpy(values.copy()).float() / 255)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) from a file's header.
+
+    Raises:
+        CorruptData: the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise CorruptData(f"{path} is missing, although its scene names it. Copy the scene anew.") from None
+    except (OSError, SyntaxError) as error:
+        raise CorruptData(f"{path} is truncated or no image ({error}). Copy the file anew.") from None
+
+
+def over_white(image: Tensor) -> Tensor:
+    """Colours (..., 3) of an image with or without alpha, (..., 4) or (..., 3), on a white background."""
+    if image.shape[-1] == 3:
+        return image
+    colour, alpha = image[..., :3], image[..., 3:]
+    return colour * alpha + (1 - alpha)
+
+
+def shrink(image: Tensor, height: int, width: int) -> Tensor:
+    """Area average: each new pixel is the mean of what it covers, fractions of pixels included.
+
+    Args:
+        image: (old height, old width, channels).
+        height, width: not larger than the old ones.
+    """
+    rows = _coverage(image.shape[0], height).to(image)
+    columns = _coverage(image.shape[1], width).to(image)
+    return torch.einsum("ih,hwc,jw->ijc", rows, image, columns)
+
+
+def shrunk_size(height: int, width: int, longest_side: int | None) -> tuple[int, int]:
+    """Size with the given longest side and the same proportions; unchanged if it is not larger than that."""
+    longest = max(height, width)
+    if longest_side is None or longest <= longest_side:
+        return height, width
+    return max(1, round(height * longest_side / longest)), max(1, round(width * longest_side / longest))
+
+
+def _coverage(old: int, new: int) -> Tensor:
+    """(new, old): the share that each old pixel has of each new one; rows sum to one."""
+    edges = torch.arange(new + 1, dtype=torch.float64) * old / new
+    start = torch.arange(old, dtype=torch.float64)
+    overlap = torch.minimum(edges[1:, None], start + 1) - torch.maximum(edges[:-1, None], start)
+    return overlap.clamp(min=0) * new / old

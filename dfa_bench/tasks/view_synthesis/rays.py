@@ -1,0 +1,85 @@
+"""Rays through pixels, and their normalised device coordinates."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dfa_bench.tasks.view_synthesis.scenes import Scene
+
+NDC_NEAR = 1.0  # the plane that rays are moved to before NDC; LLFF depths are scaled so that the scene lies behind it
+
+
+class Rays(NamedTuple):
+    """Points origin + t · direction, and where the eye looks."""
+
+    origins: Tensor  # (rays, 3)
+    directions: Tensor  # (rays, 3), not normalised: t is depth along the camera's axis, or that of the NDC ray
+    view_directions: Tensor  # (rays, 3), of length one, in world coordinates
+
+    def take(self, chosen: slice | Tensor) -> Rays:
+        return Rays(self.origins[chosen], self.directions[chosen], self.view_directions[chosen])
+
+    def to(self, device: torch.device) -> Rays:
+        return Rays(self.origins.to(device), self.directions.to(device), self.view_directions.to(device))
+
+
+def pixel_directions(rows: Tensor, columns: Tensor, height: int, width: int, focal: float) -> Tensor:
+    """Directions in camera coordinates, right, up, backward; pixels count from the top left corner.
+
+    As in the released code there is no half-pixel offset: column W/2 and row H/2 look straight ahead.
+
+    Args:
+        rows, columns: (rays,).
+
+    Returns:
+        (rays, 3); the last coordinate is -1, so that distances along a ray are depths.
+    """
+    right = (columns - width * 0.5) / focal
+    up = -(rows - height * 0.5) / focal
+    return torch.stack([right, up, -torch.ones_like(right)], dim=-1)
+
+
+def rays_through(scene: Scene, poses: Tensor, rows: Tensor, columns: Tensor) -> Rays:
+    """Rays of a scene's camera through given pixels.
+
+    Args:
+        poses: (rays, 3, 4) or, one for all, (3, 4).
+        rows, columns: (rays,).
+    """
+    in_camera = pixel_directions(rows.to(poses), columns.to(poses), scene.height, scene.width, scene.focal)
+    directions = (poses[..., :3] @ in_camera.unsqueeze(-1)).squeeze(-1)
+    origins = poses[..., 3].expand_as(directions)
+    view_directions = directions / directions.norm(dim=-1, keepdim=True)
+    if scene.ndc:
+        origins, directions = normalised_device_rays(origins, directions, scene.height, scene.width, scene.focal)
+    return Rays(origins, directions, view_directions)
+
+
+def view_rays(scene: Scene, pose: Tensor, stride: int = 1) -> Rays:
+    """Rays through pixels 0, stride, 2·stride, … of rows and columns, row by row."""
+    rows, columns = torch.arange(0, scene.height, stride), torch.arange(0, scene.width, stride)
+    grid = torch.meshgrid(rows, columns, indexing="ij")
+    return rays_through(scene, pose, grid[0].flatten(), grid[1].flatten())
+
+
+def normalised_device_rays(
+    origins: Tensor, directions: Tensor, height: int, width: int, focal: float, near: float = NDC_NEAR
+) -> tuple[Tensor, Tensor]:
+    """Rays in normalised device coordinates: t from 0 to 1 goes from the near plane to infinity.
+
+    Mildenhall et al. 2020, appendix C, eqs. (25) and (26), for cameras that look along -z.
+
+    Args:
+        origins, directions: (rays, 3).
+        near: distance of the near plane, to which the origins are moved first.
+    """
+    origins = origins - ((near + origins[..., 2:]) / directions[..., 2:]) * directions
+    ox, oy, oz = origins.unbind(-1)
+    dx, dy, dz = directions.unbind(-1)
+    ax, ay = -2 * focal / width, -2 * focal / height
+    moved = torch.stack([ax * ox / oz, ay * oy / oz, 1 + 2 * near / oz], dim=-1)
+    turned = torch.stack([ax * (dx / dz - ox / oz), ay * (dy / dz - oy / oz), -2 * near / oz], dim=-1)
+    return moved, turned

@@ -1,0 +1,89 @@
+"""Volume rendering: colours and densities along rays become pixels (Mildenhall et al. 2020, eq. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dfa_bench.tasks.view_synthesis.rays import Rays
+from dfa_bench.tasks.view_synthesis.sampling import hierarchical_depths, stratified_depths
+
+LAST_INTERVAL = 1e10  # behind the last sample everything belongs to it (Mildenhall et al.'s code)
+
+Field = Callable[[Tensor, Tensor], Tensor]  # points (rays, samples, 3), view directions (rays, 3) -> raw (..., 4)
+
+
+class Pixels(NamedTuple):
+    """What rays see."""
+
+    colours: Tensor  # (rays, 3)
+    depths: Tensor  # (rays,): expected depth, in units of the ray's direction
+    opacities: Tensor  # (rays,): share of the ray that something stops
+    weights: Tensor  # (rays, samples)
+
+
+class Rendered(NamedTuple):
+    coarse: Pixels
+    fine: Pixels
+
+
+class Sampling(NamedTuple):
+    """How rays are sampled, and what lies behind everything."""
+
+    near: float
+    far: float
+    coarse: int  # samples of the first pass
+    fine: int  # further samples of the second, which sees all
+    white_background: bool
+    density_noise: float  # standard deviation, in training only
+
+
+def composite(
+    raw: Tensor, depths: Tensor, directions: Tensor, white_background: bool, density_noise: float = 0.0
+) -> Pixels:
+    """Pixels of sampled rays: colours by sigmoid, densities by ReLU, alpha = 1 - exp(-density · distance).
+
+    Args:
+        raw: (rays, samples, 4): colours and density before their non-linearities.
+        depths: (rays, samples), increasing.
+        directions: (rays, 3); distances are multiplied with their length.
+    """
+    gaps = depths[:, 1:] - depths[:, :-1]
+    distances = torch.cat([gaps, torch.full_like(depths[:, :1], LAST_INTERVAL)], dim=-1)
+    distances = distances * directions.norm(dim=-1, keepdim=True)
+    density = raw[..., 3]
+    if density_noise:
+        density = density + torch.randn_like(density) * density_noise
+    density = density.relu()
+    alpha = 1 - torch.exp(-density * distances)
+    passed = torch.cumprod(1 - alpha + 1e-10, dim=-1)
+    reached = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], dim=-1)  # transmittance before each sample
+    weights = alpha * reached
+    colours = (weights.unsqueeze(-1) * raw[..., :3].sigmoid()).sum(dim=-2)
+    opacities = weights.sum(dim=-1)
+    if white_background:
+        colours = colours + (1 - opacities).unsqueeze(-1)
+    return Pixels(colours, (weights * depths).sum(dim=-1), opacities, weights)
+
+
+def render_rays(coarse: Field, fine: Field, rays: Rays, sampling: Sampling, training: bool) -> Rendered:
+    """Coarse pass over stratified depths; fine pass over these and `sampling.fine` more, where the first found weight.
+
+    Args:
+        training: depths are jittered and density has its noise; else both are fixed.
+    """
+    noise = sampling.density_noise if training else 0.0
+    count, device = rays.origins.shape[0], rays.origins.device
+    depths = stratified_depths(count, sampling.coarse, sampling.near, sampling.far, training, device)
+    first = composite(_along(coarse, rays, depths), depths, rays.directions, sampling.white_background, noise)
+    depths = hierarchical_depths(depths, first.weights, sampling.fine, training)
+    second = composite(_along(fine, rays, depths), depths, rays.directions, sampling.white_background, noise)
+    return Rendered(first, second)
+
+
+def _along(field: Field, rays: Rays, depths: Tensor) -> Tensor:
+    points = rays.origins.unsqueeze(1) + depths.unsqueeze(-1) * rays.directions.unsqueeze(1)  # (rays, samples, 3)
+    return field(points, rays.view_directions)

@@ -1,0 +1,141 @@
+"""Novel view synthesis (Table 1): learn a scene from photographs, be judged on views that were held out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, validate_call
+from torch import Tensor, nn
+
+from dfa_bench.settings import Component, Count, DataSettings
+from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
+from dfa_bench.tasks.view_synthesis.rays import Rays, rays_through
+from dfa_bench.tasks.view_synthesis.scenes import Scene, View
+from dfa_bench.tasks.view_synthesis.views import psnr, render_view, ssim
+
+
+class RayBatch(NamedTuple):
+    rays: Rays
+    colours: Tensor  # (rays, 3)
+
+
+class ViewSynthesis:
+    """Learn a radiance field from random rays of all training views; an epoch is a fixed number of batches.
+
+    The released code takes the rays of a step from one view; here, as in Mildenhall et al.'s code for real scenes, they
+    are from all. Validation only watches: the last step's weights are tested, as in the released code. It is on the
+    first validation view, or, where the scene has none, on the last training view, which still trains.
+
+    Args:
+        dataset, model, data, seed: see `base.Task`.
+        rays: in a batch, over all processes.
+        steps_per_epoch: batches between evaluations.
+        val_rays: at most so many, on a grid over the view, are rendered for validation.
+        test_rays: at most so many, on a grid over each test view; None: all pixels, and SSIM beside PSNR.
+    """
+
+    version: ClassVar[int] = 1
+    watch: ClassVar[Watch] = Watch("psnr", "higher")
+
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def __init__(
+        self,
+        dataset: SceneFiles,
+        model: Component,
+        data: DataSettings,
+        seed: int,
+        rays: Count,
+        steps_per_epoch: Count,
+        val_rays: Count,
+        test_rays: Count | None,
+    ) -> None:
+        self.scene = dataset.load(data)
+        self.model, self.seed = model, seed
+        self.rays, self.steps = rays, steps_per_epoch
+        self.val_rays, self.test_rays = val_rays, test_rays
+        train = self.scene.views("train")
+        self.poses = torch.stack([view.pose for view in train])  # (views, 3, 4)
+        self.pixels = torch.stack([view.load() for view in train])  # (views, height, width, 3)
+
+    def build_model(self) -> nn.Module:
+        return build_nerf(self.model, self.scene)
+
+    def example(self) -> object:
+        return {"rays": random_batch(self.scene, self.poses, self.pixels, 2, torch.Generator().manual_seed(0)).rays}
+
+    def batches(self, epoch: int, shard: Shard) -> RayBatches:
+        return RayBatches(self, f"{self.seed}/{epoch}/{shard.rank}", max(1, self.rays // shard.of))
+
+    def loss(self, model: nn.Module, batch: RayBatch) -> Tensor:
+        """Mean squared error of the coarse colours plus that of the fine ones (Mildenhall et al. 2020, eq. 6)."""
+        seen = model(batch.rays)
+        return F.mse_loss(seen.coarse.colours, batch.colours) + F.mse_loss(seen.fine.colours, batch.colours)
+
+    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Mean over views of the PSNR in dB of the fine network, the coarse one, and the mean training colour."""
+        views = [self._watched()] if split == "val" else list(self.scene.views("test"))
+        limit = self.val_rays if split == "val" else self.test_rays
+        measured = [self._measure(model, view, grid_stride(self.scene, len(views), limit)) for view in views]
+        return {name: sum(each[name] for each in measured) / len(measured) for name in measured[0]}
+
+    def _watched(self) -> View:
+        return (self.scene.splits.get("val") or self.scene.views("train")[-1:])[0]
+
+    def _measure(self, model: nn.Module, view: View, stride: int) -> dict[str, float]:
+        truth = view.load()[::stride, ::stride]
+        seen = render_view(model, self.scene, view.pose, stride)
+        mean_colour = self.pixels.mean(dim=(0, 1, 2)).expand_as(truth)
+        found = {
+            "psnr": psnr(seen.fine, truth),
+            "psnr_coarse": psnr(seen.coarse, truth),
+            "psnr_mean_colour": psnr(mean_colour, truth),
+        }
+        return found | ({"ssim": ssim(seen.fine, truth)} if stride == 1 else {})
+
+
+def build_nerf(model: Component, scene: Scene) -> nn.Module:
+    """A model of a run for its scene."""
+    built: nn.Module = build(model, "model", near=scene.near, far=scene.far, white_background=scene.white_background)
+    return built
+
+
+class RayBatches:
+    """The batches of an epoch, made as they are asked for; the same ones for one seed text."""
+
+    def __init__(self, task: ViewSynthesis, seed: str, rays: int) -> None:
+        self.task, self.rays = task, rays
+        self.seed = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "big")
+
+    def __len__(self) -> int:
+        return self.task.steps
+
+    def __iter__(self) -> Iterator[RayBatch]:
+        generator = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.task.steps):
+            yield random_batch(self.task.scene, self.task.poses, self.task.pixels, self.rays, generator)
+
+
+def random_batch(scene: Scene, poses: Tensor, pixels: Tensor, rays: int, generator: torch.Generator) -> RayBatch:
+    """Rays through random pixels of random views, with their colours.
+
+    Args:
+        poses: (views, 3, 4).
+        pixels: (views, height, width, 3).
+    """
+    views, height, width, _ = pixels.shape
+    view, row, column = (torch.randint(bound, (rays,), generator=generator) for bound in (views, height, width))
+    return RayBatch(rays_through(scene, poses[view], row, column), pixels[view, row, column])
+
+
+def grid_stride(scene: Scene, views: int, limit: int | None) -> int:
+    """The smallest stride over rows and columns with which so many views have at most `limit` rays in all."""
+    stride = 1
+    while limit and views * math.ceil(scene.height / stride) * math.ceil(scene.width / stride) > limit:
+        stride += 1
+    return stride

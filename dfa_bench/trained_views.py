@@ -1,0 +1,55 @@
+"""A finished run of view synthesis, ready to render: its scene and its trained model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.runs.record import Record
+from dfa_bench.settings import RunSettings, parse_settings
+from dfa_bench.tasks.base import build_dataset
+from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
+from dfa_bench.tasks.view_synthesis.scenes import Scene
+from dfa_bench.tasks.view_synthesis.task import build_nerf
+
+
+def trained(settings: RunSettings, folder: Path) -> tuple[Scene, nn.Module]:
+    """Scene and model, in evaluation mode, of a run that is done.
+
+    Args:
+        folder: of its record.
+    """
+    files = build_dataset(settings)
+    assert isinstance(files, SceneFiles)
+    scene = files.load(settings.data)
+    model = build_nerf(settings.model, scene)
+    model.load_state_dict(torch.load(Record(folder).model, map_location="cpu", weights_only=True)["model"])
+    return scene, model.eval()
+
+
+def settings_of_record(folder: Path) -> RunSettings:
+    """The settings of a finished run of view synthesis.
+
+    Raises:
+        ConfigError: the folder is no record, the run is not finished, or it is of another task.
+    """
+    record = Record(folder)
+    if not record.config.is_file() or not record.model.is_file():
+        raise ConfigError(f"{folder} is no record of a finished run. `dfa-bench run` prints the folder of its record.")
+    values = OmegaConf.to_container(OmegaConf.load(record.config))
+    assert isinstance(values, dict)
+    settings = parse_settings({str(key): value for key, value in values.items()})
+    if settings.task.name != "view_synthesis":
+        raise ConfigError(f"{folder} is a run of task={settings.task.name}; only view_synthesis has views to render.")
+    return settings
+
+
+def resized(scene: Scene, width: int) -> Scene:
+    """The same camera with other pixels."""
+    scale = width / scene.width
+    return dataclasses.replace(scene, width=width, height=round(scene.height * scale), focal=scene.focal * scale)

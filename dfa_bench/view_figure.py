@@ -1,0 +1,133 @@
+"""`dfa-bench figure 1`: held-out views by BP, DFA, shallow training and the authors' own DFA models, side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.errors import ConfigError, MissingData
+from dfa_bench.evaluate_command import released_checkpoint
+from dfa_bench.reporting.figures import save
+from dfa_bench.reporting.tables import RULE_NAMES
+from dfa_bench.reporting.view_panels import Panel, draw_views
+from dfa_bench.runs.record import atomic
+from dfa_bench.settings import RunSettings
+from dfa_bench.tasks.base import build_dataset
+from dfa_bench.tasks.view_synthesis.checkpoints import load_released
+from dfa_bench.tasks.view_synthesis.consistency import warp_psnr
+from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
+from dfa_bench.tasks.view_synthesis.scenes import Scene, View
+from dfa_bench.tasks.view_synthesis.views import Render, psnr, render_view
+from dfa_bench.trained_views import trained
+from dfa_bench.training.execute import execute
+
+SCENES = ("lego", "chair", "fern", "flower")
+
+
+def draw_figure1(folder: Path, overrides: Sequence[str]) -> None:
+    """Draw the figure and write its numbers; trains the runs that it needs if they are not in the store.
+
+    Args:
+        folder: of results.
+        overrides: of all runs; `scenes=lego,fern` chooses some, `neighbours=no` leaves consistency out.
+
+    Raises:
+        ConfigError: there is no such scene.
+    """
+    options = {"scenes": ",".join(SCENES), "neighbours": "yes"}
+    for key in options:
+        options[key] = ([each.partition("=")[2] for each in overrides if each.startswith(f"{key}=")] or [options[key]])[
+            -1
+        ]
+    overrides = [each for each in overrides if each.partition("=")[0] not in options]
+    if options["neighbours"] not in ("yes", "no"):
+        raise ConfigError(f"neighbours={options['neighbours']}: give yes or no.")
+    drawn: dict[str, list[Panel]] = {}
+    evidence: list[dict[str, Any]] = []
+    for name in options["scenes"].split(","):
+        settings = [
+            settings_of(
+                compose_run(["task=view_synthesis", "model=nerf", f"dataset={name}", *overrides, f"rule={rule}"])
+            )
+            for rule in RULE_NAMES
+        ]
+        panels, measured = _scene(settings, options["neighbours"] == "yes")
+        drawn[name] = panels
+        evidence += measured
+    stand_in = any(each["data"] != "real" for each in evidence)
+    heading = "Figure 1: held-out views" + (" (STAND-IN DATA)" if stand_in else "")
+    title = "figure1-stand-in" if stand_in else "figure1"
+    paths = save(draw_views(drawn, heading), folder, title, vector=False)
+    paths.append(folder / f"{title}.json")
+    with atomic(paths[-1]) as file:
+        file.write(json.dumps(evidence, indent=2) + "\n")
+    print(f"Written: {', '.join(str(path) for path in paths)}")
+
+
+def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Panel], list[dict[str, Any]]]:
+    """Panels and numbers of one scene: the photograph, each rule, the released model where it is here."""
+    panels: list[Panel] = []
+    evidence = []
+    for each in settings:
+        outcome = execute(each)
+        scene, model = trained(each, outcome.folder)
+        result = outcome.result
+        view = scene.views("test")[0]
+        if not panels:
+            panels.append(Panel(f"{view.name}, photograph", view.load().numpy(), None))
+        panel, numbers = _render(RULE_NAMES[each.rule.name], model, scene, view, neighbours)
+        panels.append(panel)
+        known = {"rule": each.rule.name, "identity": result.identity, "seed": result.seed}
+        known |= {"commit": result.provenance.commit, "data": result.provenance.data.kind}
+        evidence.append({"scene": each.dataset.name, **known, **numbers})
+    data = settings[0].data
+    files = build_dataset(settings[0])
+    assert isinstance(files, SceneFiles)
+    try:
+        if not data.stand_in:
+            path = released_checkpoint(files, data)
+            panel, numbers = _render("DFA, released", load_released(path, scene), scene, view, neighbours)
+            panels.append(panel)
+            evidence.append({"scene": files.name, "rule": "dfa", "checkpoint": path.name, "data": "real", **numbers})
+    except MissingData as error:
+        print(f"{error} The figure does without it.", file=sys.stderr)
+    return panels, evidence
+
+
+def _render(title: str, model: nn.Module, scene: Scene, view: View, neighbours: bool) -> tuple[Panel, dict[str, Any]]:
+    print(f"{scene.name}: {title}", file=sys.stderr, flush=True)
+    seen, truth = render_view(model, scene, view.pose, progress=title), view.load()
+    value = psnr(seen.fine, truth)
+    numbers: dict[str, Any] = {"view": view.name, "psnr": round(value, 3)}
+    if neighbours:
+        other = nearest_view(scene, view)
+        beside = render_view(model, scene, other.pose, progress=title)
+        agree, share = consistency(scene, (view, other), (seen, beside))
+        numbers |= {"neighbour": other.name, "warp_psnr": round(agree, 3), "warp_share": round(share, 3)}
+    depth = ((seen.depth + (1 - seen.opacity) * scene.far - scene.near) / (scene.far - scene.near)).clamp(0, 1)
+    return Panel(f"{title}, {value:.1f} dB", seen.fine.numpy(), np.asarray(depth)), numbers
+
+
+def nearest_view(scene: Scene, view: View) -> View:
+    """The view of any split, but this one, whose camera is nearest."""
+    others = [each for views in scene.splits.values() for each in views if each is not view]
+    return min(others, key=lambda other: float((other.pose[:, 3] - view.pose[:, 3]).norm()))
+
+
+def consistency(scene: Scene, views: tuple[View, View], renders: tuple[Render, Render]) -> tuple[float, float]:
+    """PSNR of the first view, warped into the second, and the share of pixels that it is over."""
+    first, second = renders
+    return warp_psnr(
+        scene,
+        (views[0].pose, views[1].pose),
+        (first.fine, second.fine),
+        (first.depth, second.depth),
+        (first.opacity, second.opacity),
+    )

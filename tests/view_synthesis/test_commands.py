@@ -1,0 +1,173 @@
+"""`dfa-bench evaluate-checkpoint` and `render`: what they print and write, and what they refuse."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from dfa_bench import evaluate_command
+from dfa_bench.cli import main
+from dfa_bench.tasks.view_synthesis.camera_paths import orbit
+from dfa_bench.tasks.view_synthesis.consistency import project
+from dfa_bench.tasks.view_synthesis.scenes import check_pose
+from dfa_bench.tasks.view_synthesis.standin import stand_in_scene
+from dfa_bench.training.execute import execute
+from tests.view_synthesis.scenes import write_blender, write_llff
+from tests.view_synthesis.test_checkpoints import released_state, write
+
+
+@pytest.fixture
+def say(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """The command, in this process: its status, what it prints, what it tells of mistakes."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dfa-bench", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int), end.value.code
+        return (end.value.code, *capfd.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data folder with two small scenes and a model for each."""
+    torch.manual_seed(0)
+    write_blender(tmp_path / "nerf_synthetic" / "lego", views=3, size=8)
+    write_llff(tmp_path / "nerf_llff_data" / "fern", views=9)
+    (tmp_path / "nerf_checkpoints").mkdir()
+    for name in ("synth_lego", "real_fern"):
+        write(tmp_path / "nerf_checkpoints" / f"{name}_dfa.ckpt", released_state(8), released_state(8))
+    return tmp_path
+
+
+def test_views_are_measured_on_a_grid_and_written(say, root):
+    file = root / "out" / "lego.json"
+    code, out, _ = say(
+        "evaluate-checkpoint", "lego", "--stride", "4", "--views", "2,0", "--json", str(file), f"data.root={root}"
+    )
+    assert code == 0
+    written = json.loads(file.read_text())
+    assert [(view["view"], view["number"], view["rays"]) for view in written["views"]] == [("r_2", 2, 4), ("r_0", 0, 4)]
+    assert written["mean"]["psnr"] == pytest.approx(sum(view["psnr"] for view in written["views"]) / 2)
+    assert written["paper"] == {
+        "row": "NeRF-Synthetic",
+        "dfa": 25.41,
+        "source": "Launay et al. 2020, Table 1, mean over 8 scenes",
+    }
+    assert (written["data"]["kind"], written["protocol"]) == ("real", "reduced")
+    for view in written["views"]:
+        assert f"{view['psnr']:.2f}" in out
+
+
+def test_whole_images_have_ssim(say, root):
+    file = root / "lego.json"
+    write_blender(root / "big" / "nerf_synthetic" / "lego", views=2, size=16)
+    checkpoint = root / "nerf_checkpoints" / "synth_lego_dfa.ckpt"
+    where = "--checkpoint", str(checkpoint), f"data.root={root / 'big'}"
+    assert say("evaluate-checkpoint", "lego", "--stride", "1", "--views", "0", "--json", str(file), *where)[0] == 0
+    written = json.loads(file.read_text())
+    assert -1 <= written["mean"]["ssim"] <= 1
+    assert written["protocol"] == "paper"
+
+
+def test_the_nearest_view_of_a_real_scene_is_the_one_nearest_to_the_mean_position(say, root):
+    file = root / "fern.json"
+    where = "--stride", "3", "--json", str(file), f"data.root={root}"
+    assert say("evaluate-checkpoint", "fern", "--views", "nearest", *where)[0] == 0
+    assert [view["number"] for view in json.loads(file.read_text())["views"]] == [4]  # of 9 in a row
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["nope"], "'dataset/nope'"),
+        (["lego", "--views", "7"], "no test view '7' here. It has 0, 1, 2"),
+        (["lego", "--stride", "0"], "'0' is no whole number"),
+        (["lego", "--chunk", "3"], "--chunk"),
+        (["lego", "--checkpoint", "none.ckpt"], "no checkpoint none.ckpt"),
+        (["chair"], "The scene chair is not here"),
+        (["cora"], "dataset=Cora does not go with task=view_synthesis"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(say, root, arguments, told):
+    code, _, err = say("evaluate-checkpoint", *arguments, f"data.root={root}", f"data.cache={root / 'cache'}")
+    assert code == 2
+    assert err.startswith("Error: ")
+    assert told in err
+    assert "Traceback" not in err
+
+
+def test_finished_views_are_kept_when_rendering_is_interrupted(say, root, monkeypatch):
+    """Ctrl-C in the second view."""
+    file = root / "lego.json"
+    measure = evaluate_command.measure
+
+    def interrupted(model, scene, view, stride):
+        if view.number == 1:
+            raise KeyboardInterrupt
+        return measure(model, scene, view, stride)
+
+    monkeypatch.setattr(evaluate_command, "measure", interrupted)
+    code, _, err = say("evaluate-checkpoint", "lego", "--json", str(file), f"data.root={root}")
+    assert code == 130
+    assert "Interrupted after 1 of 3 views" in err
+    assert [view["number"] for view in json.loads(file.read_text())["views"]] == [0]
+
+
+def test_the_authors_model_of_lego_renders_what_the_photographs_show(say, real_data, tmp_path):
+    """Over a coarse grid of one view; a wrong convention of cameras or encoding gives about 10 dB."""
+    file = tmp_path / "lego.json"
+    where = "--stride", "32", "--views", "56", "--json", str(file), f"data.root={real_data}"
+    assert say("evaluate-checkpoint", "lego", *where)[0] == 0
+    assert json.loads(file.read_text())["mean"]["psnr"] > 21
+
+
+def test_figure_1_of_stand_ins_is_labelled_in_name_and_record(say, tmp_path):
+    where = "scale=smoke", "trainer.accelerator=cpu", f"results={tmp_path}/out", f"store.root={tmp_path}/runs"
+    assert say("figure", "1", "scenes=lego", *where)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "figure1-stand-in.json",
+        "figure1-stand-in.png",
+    ]
+    numbers = json.loads((tmp_path / "out" / "figure1-stand-in.json").read_text())
+    assert [(each["rule"], each["data"]) for each in numbers] == [
+        (rule, "stand-in") for rule in ("bp", "dfa", "shallow")
+    ]
+    assert {"psnr", "warp_psnr", "warp_share", "view", "neighbour"} <= numbers[0].keys()
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_a_run_is_rendered_as_an_animation(say, smoke, tmp_path, ending):
+    run = execute(smoke("task=view_synthesis", "model=nerf", "dataset=lego", "trainer.max_epochs=1")).folder
+    out = tmp_path / f"orbit.{ending}"
+    code, told, _ = say("render", str(run), "--frames", "3", "--width", "12", "--out", str(out))
+    assert (code, told.strip()) == (0, str(out))
+    with Image.open(out) as image:
+        assert image.size == (12, 12)
+        assert image.format == ending.upper()
+
+
+def test_what_is_no_run_of_view_synthesis_is_not_rendered(say, smoke, tmp_path):
+    code, _, err = say("render", str(tmp_path))
+    assert (code, "is no record of a finished run" in err) == (2, True)
+    other = execute(smoke("task=nodes", "model=gcn", "trainer.max_epochs=1")).folder
+    code, _, err = say("render", str(other))
+    assert (code, "is a run of task=nodes" in err) == (2, True)
+    code, _, err = say("render", str(other), "--out", "film.mp4")
+    assert (code, "ends in .gif or .webp" in err) == (2, True)
+
+
+def test_cameras_of_an_orbit_look_at_the_scene():
+    for ndc, target in ((False, torch.zeros(3)), (True, torch.tensor([0.0, 0.0, -4.0]))):
+        scene = dataclasses.replace(stand_in_scene(), ndc=ndc)
+        for pose in orbit(scene, 5):
+            check_pose(pose, "orbit")
+            row, column, _ = project(scene, pose, target)
+            assert (row.item(), column.item()) == pytest.approx((16, 16), abs=1e-3)

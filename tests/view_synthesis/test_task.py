@@ -1,0 +1,175 @@
+"""The task: batches, validation and test, and what learns from what."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.tasks.base import Shard, build_task
+from dfa_bench.tasks.view_synthesis.nerf import NeRF
+from dfa_bench.tasks.view_synthesis.rays import view_rays
+from dfa_bench.tasks.view_synthesis.standin import stand_in_scene
+from dfa_bench.tasks.view_synthesis.task import grid_stride
+from dfa_bench.tasks.view_synthesis.views import psnr, ssim
+from dfa_bench.training.execute import execute
+from dfa_bench.training.loop import build_learner
+from tests.view_synthesis.scenes import write_blender, write_llff
+
+NERF = "task=view_synthesis", "model=nerf", "dataset=lego"
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+def test_under_dfa_every_parameter_learns_and_none_in_two_ways(smoke, variant):
+    settings = smoke(*NERF, f"variant={variant}", "rule=dfa")
+    _, attachment = build_learner(settings, build_task(settings))
+    described = attachment.describe()
+    assert described.both == []
+    assert all(described.learns_from.values())
+
+
+def test_shallow_trains_the_two_heads_of_each_network_only(smoke):
+    settings = smoke(*NERF, "rule=shallow")
+    _, attachment = build_learner(settings, build_task(settings))
+    learning = {name for name, sources in attachment.describe().learns_from.items() if sources}
+    heads = {
+        f"{field}.{head}.{kind}"
+        for field in ("coarse", "fine")
+        for head in ("colour", "density")
+        for kind in ("weight", "bias")
+    }
+    assert learning == heads
+
+
+@pytest.mark.parametrize(
+    "variant, trunk", [("released", [63, 32, 32, 32]), ("paper", [63, 32, 32, 32, 32, 95, 32, 32])]
+)
+def test_the_variants_are_the_two_networks_of_paper_and_code(smoke, variant, trunk):
+    task = build_task(smoke(*NERF, f"variant={variant}"))
+    for field in (task.build_model().coarse, task.build_model().fine):
+        assert [layer.linear.in_features for layer in field.trunk] == trunk
+        assert isinstance(field.feature.activation, torch.nn.ReLU) == (variant == "released")
+        assert field.direction.linear.in_features == 32 + 27
+
+
+def test_the_error_of_each_path_is_four_wide(smoke):
+    settings = smoke(*NERF, "rule=dfa")
+    _, attachment = build_learner(settings, build_task(settings))
+    assert [matrix.shape[0] for matrix in attachment.matrices] == [4, 4]
+
+
+def test_batches_are_the_same_for_one_seed_and_epoch_and_differ_otherwise(smoke):
+    task, same, other = (build_task(smoke(*NERF, f"seed={seed}")) for seed in (1, 1, 2))
+    first = next(iter(task.batches(1, Shard())))
+    assert_close(first, next(iter(same.batches(1, Shard()))))
+    for different in (other.batches(1, Shard()), task.batches(2, Shard()), task.batches(1, Shard(1, 2))):
+        assert not torch.equal(first.colours, next(iter(different)).colours)
+    assert len(task.batches(1, Shard())) == len(list(task.batches(1, Shard()))) == 5
+    assert next(iter(task.batches(1, Shard(0, 2)))).colours.shape == (32, 3)
+
+
+def test_a_batch_has_the_colours_of_the_pixels_that_its_rays_go_through(smoke):
+    task = build_task(smoke(*NERF))
+    batch = next(iter(task.batches(1, Shard())))
+    views = task.scene.views("train")
+    directions = torch.cat([view_rays(task.scene, view.pose).directions for view in views])
+    colours = torch.cat([view.load().flatten(0, 1) for view in views])
+    for direction, colour in zip(batch.rays.directions[:10], batch.colours[:10], strict=True):
+        place = (directions - direction).norm(dim=-1).argmin()
+        assert_close(colours[place], colour)
+
+
+def test_psnr_and_ssim_are_what_they_are_defined_as():
+    truth = torch.rand(32, 32, 3)
+    assert psnr(truth + 0.1, truth) == pytest.approx(20, abs=1e-4)
+    assert psnr(truth, truth) == float("inf")
+    assert ssim(truth, truth) == pytest.approx(1)
+    assert ssim(torch.rand(32, 32, 3), truth) < 0.2
+
+
+def test_the_grid_of_a_test_has_at_most_as_many_rays_as_allowed():
+    scene = stand_in_scene()
+    assert grid_stride(scene, 3, None) == 1
+    assert grid_stride(scene, 3, 3 * 32 * 32) == 1
+    assert grid_stride(scene, 3, 3 * 32 * 32 - 1) == 2
+
+
+def test_whole_test_images_have_ssim_too(smoke):
+    task = build_task(smoke(*NERF, "task.test_rays=null"))
+    found = task.evaluate(task.build_model().eval(), "test")
+    assert found.keys() == {"psnr", "psnr_coarse", "psnr_mean_colour", "ssim"}
+
+
+def test_a_model_learns_the_analytic_scene_by_bp_and_dfa(smoke):
+    """Both rules beat the mean colour in 150 steps from the same weights."""
+    for rule in ("bp", "dfa"):
+        changes = "task.steps_per_epoch=150", "trainer.max_epochs=1", "recipe.lr=3e-3", "model.density_noise=1"
+        metrics = execute(smoke(*NERF, f"rule={rule}", *changes, "trainer.threads=1")).result.metrics
+        assert metrics["test/psnr"] > metrics["test/psnr_mean_colour"], rule
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ("dataset.near=7", "near=7 must be below far=6"),
+        ("dataset.near=-1", "near"),
+        ("model.skip_at=9", "skip_at=9"),
+        ("model.width=1", "model.width=1"),
+        ("task.rays=0", "task.rays=0"),
+        ("dataset.layout=colmap", "layout"),
+    ],
+)
+def test_impossible_settings_are_refused(smoke, change, told):
+    with pytest.raises(ConfigError, match=told):
+        build_task(smoke(*NERF, change)).build_model()
+
+
+@pytest.mark.parametrize("layout", ["blender", "llff"])
+def test_a_scene_of_the_official_layout_trains(smoke, tmp_path, layout):
+    if layout == "blender":
+        write_blender(tmp_path / "nerf_synthetic" / "lego")
+        dataset = "dataset=lego"
+    else:
+        write_llff(tmp_path / "nerf_llff_data" / "fern")
+        dataset = "dataset=fern"
+    here = f"data.root={tmp_path}", "data.stand_in=false", "dataset.images=images_8", "trainer.max_epochs=1"
+    result = execute(smoke(*NERF[:2], dataset, *here)).result
+    assert result.provenance.data.kind == "real"
+    assert json.dumps(result.metrics)
+    assert "test/psnr" in result.metrics
+
+
+def test_what_is_here_is_hashed_and_what_is_known_stands_for_what_is_not(smoke, tmp_path):
+    from dfa_bench.tasks.base import build_dataset
+
+    settings = smoke(*NERF, "data.stand_in=false", "dataset.longest_side=200", f"data.root={tmp_path}")
+    known = build_dataset(settings).card(settings.data)
+    assert (known.rows, known.sha256) == (0, settings.dataset.arguments["sha256"]["nerf_synthetic_200/lego"])
+    folder = write_blender(Path(tmp_path) / "nerf_synthetic" / "lego")
+    before = build_dataset(settings).card(settings.data)
+    assert before.rows == 8
+    (folder / "test" / "r_0.png").write_bytes((folder / "test" / "r_1.png").read_bytes())
+    assert build_dataset(settings).card(settings.data).sha256 not in (before.sha256, known.sha256)
+
+
+def test_the_known_checksums_are_those_of_the_development_data(real_data, smoke):
+    from dfa_bench.tasks.base import build_dataset
+
+    for scene in ("lego", "chair", "fern", "flower"):
+        settings = smoke(
+            *NERF[:2],
+            f"dataset={scene}",
+            "data.stand_in=false",
+            "dataset.longest_side=200",
+            "dataset.images=images_8",
+            f"data.root={real_data}",
+        )
+        card = build_dataset(settings).card(settings.data)
+        assert card.sha256 in settings.dataset.arguments["sha256"].values()
+
+
+def test_near_must_be_below_far():
+    with pytest.raises(ValueError, match="must be below"):
+        NeRF(4, 16, None, True, 8, 8, near=6.0, far=2.0, white_background=True)

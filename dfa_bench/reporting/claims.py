@@ -67,7 +67,7 @@ def _check(claim: Claim, table: Table) -> Checked:
     values = {} if table.stand_in else _values(table, claim.metric)
     places = _places(claim, table.experiment)
     level = 1 - (1 - CONFIDENCE) / len(places)
-    evidence = [_weigh(claim, place, values, level) for place in places]
+    evidence = [_weigh(claim, place, values, level, table.experiment) for place in places]
     verdicts = {each.verdict for each in evidence}
     tested = verdicts - {"not tested"}
     verdict: Verdict
@@ -80,8 +80,14 @@ def _check(claim: Claim, table: Table) -> Checked:
     return Checked(claim, verdict, evidence)
 
 
-def _weigh(claim: Claim, place: Cell, values: Mapping[tuple[str, ...], Mapping[int, float]], level: float) -> Evidence:
-    higher, lower = (_side(terms, place, values) for terms in (claim.higher, claim.lower))
+def _weigh(
+    claim: Claim,
+    place: Cell,
+    values: Mapping[tuple[str, ...], Mapping[int, float]],
+    level: float,
+    experiment: Experiment,
+) -> Evidence:
+    higher, lower = (_side(terms, place, values, experiment) for terms in (claim.higher, claim.lower))
     seeds = sorted(set(higher) & set(lower))
     where = f"{place.row}/{place.column}" + (f" ({place.variant})" if place.variant != "released" else "")
     if len(seeds) < claim.min_seeds:
@@ -93,10 +99,15 @@ def _weigh(claim: Claim, place: Cell, values: Mapping[tuple[str, ...], Mapping[i
 
 
 def _side(
-    terms: Sequence[Term], place: Cell, values: Mapping[tuple[str, ...], Mapping[int, float]]
+    terms: Sequence[Term], place: Cell, values: Mapping[tuple[str, ...], Mapping[int, float]], experiment: Experiment
 ) -> dict[int, float]:
-    """Seed to the mean over the terms of one side."""
-    found = [values.get((place.row, term.column or place.column, place.variant, term.rule), {}) for term in terms]
+    """Seed to the mean over the terms of one side; a column that lacks the place's variant is taken with its first."""
+    found = []
+    for term in terms:
+        column = term.column or place.column
+        variants = experiment.columns[column].variants
+        variant = place.variant if place.variant in variants else variants[0]
+        found.append(values.get((place.row, column, variant, term.rule), {}))
     common = set.intersection(*(set(each) for each in found))
     return {seed: statistics.fmean(each[seed] for each in found) for seed in common}
 

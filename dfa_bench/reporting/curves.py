@@ -34,7 +34,7 @@ def draw_curves(curves: Sequence[Curve], metric: str, heading: str) -> Figure:
     figure.suptitle(heading)
     axes = figure.subplots(rows, min(len(panels), COLUMNS), squeeze=False, sharex=True, sharey=True).flatten()
     for panel, axis in zip(panels, axes, strict=False):
-        axis.set(title=panel)
+        axis.set(title=panel, xlabel="epoch")
         axis.grid(alpha=0.3)
         for curve in (each for each in curves if each.panel == panel):
             colour = COLOURS[list(RULE_NAMES).index(curve.rule)]
@@ -42,7 +42,6 @@ def draw_curves(curves: Sequence[Curve], metric: str, heading: str) -> Figure:
             axis.plot(*zip(*curve.points, strict=True), linewidth=1.2, marker=".", markersize=3, **style)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    figure.supxlabel("epoch")
     figure.supylabel(metric)
     handles = {name: line for axis in axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)

@@ -150,8 +150,10 @@ class Table:
             return "STAND-IN DATA, scale smoke: these numbers only show that everything runs."
         runs = [run for found in self.runs.values() for run in found]
         protocols = " and ".join(sorted({run.protocol for run in runs}))
-        compared = any(entry.paper is not None for entry in self.entries.values())
-        paper = "; below it the paper's number and our difference from it" if compared else ""
+        compared = {entry.protocol for entry in self.entries.values() if entry.paper is not None}
+        paper = "; below it the paper's number" if compared else ""
+        paper += " and our difference from it" if "paper" in compared else ""
+        paper += ", a reference only: ours is another protocol" if compared == {"reduced"} else ""
         count = len({run.identity for run in runs})
         return f"{count} runs, protocol: {protocols}. Mean ± standard deviation over n seeds{paper}."
 

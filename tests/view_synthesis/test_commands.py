@@ -171,3 +171,15 @@ def test_cameras_of_an_orbit_look_at_the_scene():
             check_pose(pose, "orbit")
             row, column, _ = project(scene, pose, target)
             assert (row.item(), column.item()) == pytest.approx((16, 16), abs=1e-3)
+
+
+def test_evaluated_models_become_one_table_of_the_results(say, root):
+    for scene in ("lego", "fern"):
+        file = root / "results" / "released" / f"{scene}.json"
+        assert say("evaluate-checkpoint", scene, "--stride", "3", "--json", str(file), f"data.root={root}")[0] == 0
+    assert say("results", "table1", f"results={root / 'results'}", f"store.root={root / 'runs'}")[0] == 0
+    lines = (root / "results" / "released.md").read_text().splitlines()
+    assert [line.split(" | ")[1] for line in lines if line.startswith(("| NeRF", "| LLFF"))] == ["lego", "fern"]
+    (root / "results" / "released" / "other.json").write_text("{}")
+    code, _, err = say("results", "table1", f"results={root / 'results'}", f"store.root={root / 'runs'}")
+    assert (code, "other.json was not written by" in err) == (2, True)

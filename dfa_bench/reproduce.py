@@ -15,7 +15,7 @@ from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.plan import PlannedRun, changes_outcome, finished_result, missing, plan, seeds_in_store
 from dfa_bench.pool import Failure, run_all
-from dfa_bench.reporting import claims
+from dfa_bench.reporting import claims, seeds
 from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.experiment import Cell, Experiment
 from dfa_bench.reporting.released import released_markdown
@@ -194,12 +194,14 @@ def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
 
 
 def write(table: Table, folder: Path) -> None:
-    """Write a table, and the verdicts on its claims, below the results."""
+    """Write a table, the verdicts on its claims and where the paper lies among its seeds, below the results."""
     path = folder / table.experiment.name
     path.parent.mkdir(parents=True, exist_ok=True)
     forms = {".md": table.markdown(), ".csv": table.csv(), ".tex": table.tex()}
     if checked := claims.check(table):
         forms["-claims.md"] = claims.markdown(checked)
+    if found := seeds.standings(table):
+        forms["-seeds.md"] = seeds.markdown(found)
     for ending, text in forms.items():
         with atomic(path.with_name(path.name + ending)) as file:
             file.write(text)

@@ -1,5 +1,6 @@
 """`dfa-bench`: what it prints, what it refuses and how, and what a sweep does when something goes wrong."""
 
+import contextlib
 import json
 import os
 import signal
@@ -181,6 +182,31 @@ def test_a_sweep_that_is_interrupted_keeps_what_is_finished_and_goes_on(run, tmp
     said = run("rule=bp", "-m", "trainer.max_epochs=2,3")
     assert said.out.count("Done before") == 1
     assert "2 of 2 runs are done." in said.out
+
+
+def test_a_reproduction_that_is_interrupted_keeps_what_is_finished_and_goes_on(dfa_bench, tmp_path):
+    """Ctrl-C as soon as the first record is there; as in a shell, it goes to the worker processes too."""
+    where = f"store.root={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"
+    few = "jobs=1", "skip=CiteSeer/*,PubMed/*", "trainer.threads=1", "trainer.max_epochs=200"
+    arguments = "reproduce", "table4", "scale=smoke", *few, *where
+    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", *arguments]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as process:
+        assert process.stderr is not None
+        while not records(tmp_path):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+            assert process.returncode is None
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.stderr.read()
+        assert process.wait() == 1
+    assert "Interrupted" in told
+    assert "Traceback" not in told
+    kept = len(records(tmp_path))
+    assert 1 <= kept < 3
+    said = dfa_bench(*arguments)
+    assert said.code == 0
+    assert f"9 runs, {3 - kept} of them to do" in said.out
 
 
 def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):

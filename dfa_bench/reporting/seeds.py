@@ -1,0 +1,84 @@
+"""Where the paper's single numbers lie among our seeds: is a difference more than a good seed?"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dfa_bench.reporting.tables import RULE_NAMES, Table
+
+FEWEST = 3  # seeds that make a range
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One number of the paper among the seeds of its cell."""
+
+    place: tuple[str, str, str]  # row, column, rule as shown
+    paper: float
+    values: Sequence[float]  # one per seed
+    digits: int
+
+    @property
+    def difference(self) -> float:
+        """The paper's number minus our mean."""
+        return self.paper - statistics.fmean(self.values)
+
+    @property
+    def deviations(self) -> float | None:
+        """The difference in standard deviations of our seeds; None where they have no spread."""
+        spread = statistics.stdev(self.values)
+        return self.difference / spread if spread else None
+
+    @property
+    def side(self) -> str:
+        if self.paper > max(self.values):
+            return "above all seeds"
+        return "below all seeds" if self.paper < min(self.values) else "among the seeds"
+
+    def line(self) -> str:
+        low, mean, high = min(self.values), statistics.fmean(self.values), max(self.values)
+        ours = [f"{value:.{self.digits}f}" for value in (low, mean, high)]
+        away = "" if self.deviations is None else f"{self.deviations:+.1f}"
+        reached = f"{sum(value >= self.paper for value in self.values)} of {len(self.values)}"
+        cells = [*self.place, f"{self.paper:.{self.digits}f}", *ours, reached, away, self.side]
+        return "| " + " | ".join(cells) + " |"
+
+
+def standings(table: Table) -> list[Standing]:
+    """The numbers of a table of the paper that runs of its own protocol can be compared with, each once."""
+    seen: set[tuple[str, ...]] = set()
+    found: list[Standing] = []
+    if table.experiment.off_by is None:  # a study, which the paper's numbers only accompany
+        return found
+    for (cell, metric), entry in table.entries.items():
+        runs = (metric, *sorted(run.identity for run in table.runs[cell]))  # BP's are the same in both variants
+        if entry.paper is None or entry.protocol != "paper" or len(entry.values) < FEWEST or runs in seen:
+            continue
+        seen.add(runs)
+        column = table.head_text((cell.column, cell.variant, metric))
+        place = (cell.row, column, RULE_NAMES[cell.rule])
+        found.append(Standing(place, entry.paper, entry.values, table.experiment.metrics[metric].digits))
+    return found
+
+
+def markdown(found: Sequence[Standing]) -> str:
+    out = ["| | | | paper | lowest seed | mean | highest seed | reach it | paper − mean, in std | the paper is |"]
+    out += ["| --- |" + " --- |" * 9, *(each.line() for each in found), ""]
+    sides = [each.side for each in found]
+    out.append(
+        f"Of {len(found)} numbers of the paper {sides.count('among the seeds')} lie among our seeds, "
+        f"{sides.count('above all seeds')} above all of them and {sides.count('below all seeds')} below. "
+        + " ".join(_lean(name, [each for each in found if each.place[2] == name]) for name in RULE_NAMES.values())
+    )
+    return "\n".join(out).strip() + f"\n\nCells with fewer than {FEWEST} seeds are left out.\n"
+
+
+def _lean(rule: str, found: Sequence[Standing]) -> str:
+    """Good seeds would show as numbers of the paper that lie above our means more often than below."""
+    if not found:
+        return ""
+    above = sum(each.difference > 0 for each in found)
+    away = [each.deviations for each in found if each.deviations is not None]
+    return f"{rule}: above our mean in {above} of {len(found)}, by {statistics.median(away):+.1f} std in the median."

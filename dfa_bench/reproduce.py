@@ -26,7 +26,7 @@ from dfa_bench.runs.record import Result, atomic
 from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_dataset
 
-EVERYTHING = ("all", "studies")
+EVERYTHING = ("all", "studies", "search")
 
 
 def reproduce_command(arguments: Sequence[str]) -> int:

@@ -50,7 +50,7 @@ def plan(
         config = compose_run(chosen)
         # Cells that are nothing but the configs' own choices keep the protocol without a second look.
         protocol = (settings_of(config) if changes_outcome(chosen) else typed(config)).protocol
-        for seed in seeds:
+        for seed in (each for each in seeds if experiment.seeds is None or each < experiment.seeds):
             config.seed = seed
             settings = typed(config).model_copy(update={"protocol": protocol})
             planned.append(PlannedRun(cell, chosen, settings, _identity(settings, cards or {})))

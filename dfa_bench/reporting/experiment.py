@@ -95,6 +95,7 @@ class Experiment(Strict):
     rules: list[Rule]
     rows: dict[str, Row]
     columns: dict[str, Column]
+    seeds: Annotated[int, Field(ge=1)] | None = None  # at most so many, whatever is asked for: a search has its budget
     off_by: Positive | None = None  # means that differ more from the paper are listed below the table
     paper: dict[str, dict[str, dict[str, dict[Rule, float]]]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 import pytest
 
 from dfa_bench.compose import resource_folder
+from dfa_bench.plan import plan
 from dfa_bench.reporting.experiment import Experiment, load_experiments
 from dfa_bench.reporting.tables import CSV_COLUMNS, Run, Table
 
@@ -92,3 +93,8 @@ def test_a_mean_of_what_has_no_runs_is_refused():
     values["columns"]["mean"]["mean_of"] = ("lego", "nothing")
     with pytest.raises(ValueError, match="columns.mean.mean_of: nothing"):
         Experiment.model_validate(values)
+
+
+def test_a_search_keeps_its_budget_of_seeds():
+    search = load_experiments(resource_folder("experiments"))["search/table2"]
+    assert {run.settings.seed for run in plan(search, range(3), ["scale=smoke"])} == {0}

@@ -144,6 +144,13 @@ def test_a_seed_gives_one_matrix_and_another_seed_another():
     assert not torch.equal(matrix(3), matrix(4))
 
 
+def test_with_one_point_one_matrix_for_all_and_one_per_point_are_the_same():
+    """So `shared` matters for models of several points only (docs/fidelity.md)."""
+    path, example = FeedbackPath(["layers.0.activation"]), torch.zeros(2, 5)
+    one, each = (DirectFeedback(1, shared=shared).attach(Mlp(), path, example) for shared in (True, False))
+    assert torch.equal(one.matrices[0], each.matrices[0])
+
+
 def test_matrix_is_the_same_from_an_example_and_from_the_first_batch():
     early, late, path = Mlp(), Mlp(), FeedbackPath(["layers.*.activation"])
     from_example = DirectFeedback(1).attach(early, path, example=torch.zeros(2, 5))

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.plan import PlannedRun, finished_result, plan, seeds_in_store
+from dfa_bench.plan import PlannedRun, plan, stored
 from dfa_bench.reporting.experiment import Experiment
 from dfa_bench.request import Request, parse_request
 from dfa_bench.runs.record import atomic
@@ -62,11 +62,10 @@ def compare_rules(experiment: Experiment, request: Request) -> dict[str, Differe
 def _models(experiment: Experiment, request: Request) -> dict[str, dict[str, dict[int, PlannedRun]]]:
     """The runs whose weights are here, by cell, rule and seed."""
     found: dict[str, dict[str, dict[int, PlannedRun]]] = {}
-    for run in plan(experiment, range(request.seeds or seeds_in_store(request.overrides)), request.overrides):
-        if finished_result(run) and record_of(run.settings, run.identity).model.exists():
+    for run, _, record in stored(experiment, request.seeds, request.overrides):
+        if record.model.exists():
             cell = run.cell
-            variants = experiment.columns[cell.column].variants
-            place = f"{cell.row} {cell.column}" + (f" ({cell.variant})" if len(variants) > 1 else "")
+            place = f"{cell.row} {experiment.column_text(cell.column, cell.variant)}"
             found.setdefault(place, {}).setdefault(cell.rule, {})[run.settings.seed] = run
     return found
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.plan import finished_result, plan, seeds_in_store
+from dfa_bench.plan import stored
 from dfa_bench.reporting.curves import Curve, draw_curves
 from dfa_bench.reporting.experiment import Experiment
 from dfa_bench.reporting.figures import save
 from dfa_bench.request import Request, parse_request
-from dfa_bench.runs.store import record_of
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,15 +43,10 @@ def validation_metric(experiment: Experiment) -> str:
 
 def _curves(experiment: Experiment, metric: str, request: Request) -> list[Curve]:
     curves = []
-    for run in plan(experiment, range(request.seeds or seeds_in_store(request.overrides)), request.overrides):
-        result = finished_result(run)
-        if result is None:
-            continue
-        lines = record_of(run.settings, run.identity).read_metrics()
-        points = [(line["epoch"], line[metric]) for line in lines if metric in line]
+    for run, result, record in stored(experiment, request.seeds, request.overrides):
+        points = [(line["epoch"], line[metric]) for line in record.read_metrics() if metric in line]
         cell = run.cell
-        variants = experiment.columns[cell.column].variants
-        column = f"{cell.column} ({cell.variant})" if len(variants) > 1 else cell.column
+        column = experiment.column_text(cell.column, cell.variant)
         stand_in = result.provenance.data.kind != "real"
         curves.append(Curve(f"{cell.row}, {column}", cell.rule, result.seed, points, stand_in))
     return curves

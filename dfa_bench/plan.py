@@ -11,7 +11,7 @@ from dfa_bench.errors import MissingData
 from dfa_bench.reporting.experiment import Cell, Experiment
 from dfa_bench.runs.identity import NEUTRAL, identity
 from dfa_bench.runs.ledger import Ledger
-from dfa_bench.runs.record import Result
+from dfa_bench.runs.record import Record, Result
 from dfa_bench.runs.store import record_of, stored_seeds
 from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import task_class
@@ -64,6 +64,16 @@ def _identity(settings: RunSettings, cards: Mapping[str, DataCard]) -> str:
         name = settings.dataset.name
         nothing = DataCard(name, "real", 0, "")  # the identity of no run
         return identity(settings, cards.get(name, nothing), task_class(settings).version)
+
+
+def stored(experiment: Experiment, seeds: int, overrides: Sequence[str]) -> list[tuple[PlannedRun, Result, Record]]:
+    """The runs of an experiment that are in the store, of the first `seeds` seeds; 0: of all that are there."""
+    found = []
+    for run in plan(experiment, range(seeds or seeds_in_store(overrides)), overrides):
+        record = record_of(run.settings, run.identity)
+        if result := record.read_result():
+            found.append((run, result, record))
+    return found
 
 
 def seeds_in_store(overrides: Sequence[str]) -> int:

@@ -115,9 +115,8 @@ def write_results(request: Request) -> int:
 def _existing_tables(request: Request) -> list[Table]:
     ledger = Ledger(request.results / "runs.csv")
     seeds = range(request.seeds or _seeds_done(request, ledger))
-    return [
-        build_table(each, plan(each, seeds, request.overrides, ledger.cards()), ledger) for each in request.experiments
-    ]
+    cards = ledger.cards()
+    return [build_table(each, plan(each, seeds, request.overrides, cards), ledger) for each in request.experiments]
 
 
 def _seeds_done(request: Request, ledger: Ledger) -> int:
@@ -128,9 +127,9 @@ def _seeds_done(request: Request, ledger: Ledger) -> int:
 
 def _plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
     reasons: dict[str, str | None] = {}  # why a data set is not here
-    works = []
+    works, cards = [], ledger.cards()
     for experiment in request.experiments:
-        runs = plan(experiment, range(seeds), request.overrides, ledger.cards())
+        runs = plan(experiment, range(seeds), request.overrides, cards)
         real, without = _split_by_data(runs, reasons)
         stand_in: list[PlannedRun] = []
         if without:

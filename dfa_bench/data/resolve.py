@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +124,30 @@ def _sha256(path: Path, size: int, modified: int) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def find_first(name: str, folder: str, files: Sequence[str], data: DataSettings, how_to_get: str) -> Path:
+    """The first of some files that is in `data.root` or in the cache: a set whose official checksum is not known.
+
+    Args:
+        name: of the data set.
+        folder: below `data.root` and the cache.
+        files: names, in the order in which they are looked for.
+        how_to_get: two half sentences for the message: where it is, and which file goes into DIR.
+
+    Raises:
+        MissingData: none is here.
+    """
+    root = data_root(data)
+    folders = ([root / folder] if root else []) + [cache_folder(data) / folder]
+    for path in (place / file for place in folders for file in files):
+        if path.is_file():
+            return path
+    raise MissingData(
+        f"{name} is not here. Looked for {', '.join(files)} in {' and in '.join(map(str, folders))}. {how_to_get} into "
+        f"DIR/{folder}, and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke a run "
+        f"needs no data: it uses a stand-in."
+    )
 
 
 def file_sha256(path: Path, cache: Path) -> str:

@@ -164,6 +164,10 @@ class Experiment(Strict):
             found += [(Cell(row, name, rule, variant, (), 1.0), cells) for (row, rule, variant), cells in parts.items()]
         return found
 
+    def column_text(self, column: str, variant: Variant) -> str:
+        """A column as shown: with its variant where it has several."""
+        return f"{column} ({variant})" if len(self.columns[column].variants) > 1 else column
+
     def paper_value(self, metric: str, cell: Cell) -> float | None:
         return self.paper.get(metric, {}).get(cell.row, {}).get(cell.column, {}).get(cell.rule)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 from rich.table import Table as RichTable
 
-from dfa_bench.reporting.experiment import Cell, Experiment, Metric, Rule
+from dfa_bench.reporting.experiment import Cell, Experiment, Metric, Rule, Variant
 
 RULE_NAMES: dict[Rule, str] = {"bp": "BP", "dfa": "DFA", "shallow": "shallow"}
 CSV_COLUMNS = ["table", "row", "column", "rule", "variant", "metric", "mean", "std", "n", "paper", "scale", "protocol"]
@@ -93,7 +93,7 @@ class Table:
 
     # What all forms show alike.
 
-    def heads(self) -> list[tuple[str, str, str]]:
+    def heads(self) -> list[tuple[str, Variant, str]]:
         """Columns shown: (column, variant, metric)."""
         shown = [
             (column, variant, metric)
@@ -103,14 +103,10 @@ class Table:
         ]
         return [head for head in shown if any((c.column, c.variant, m) == head for c, m in self.entries)]
 
-    def head_text(self, head: tuple[str, str, str]) -> str:
+    def head_text(self, head: tuple[str, Variant, str]) -> str:
         column, variant, metric = head
-        parts = [column]
-        if len(self.experiment.columns[column].variants) > 1:
-            parts.append(f"({variant})")
-        if len(self.experiment.metrics) > 1:
-            parts.append(_spoken(metric))
-        return " ".join(parts)
+        text = self.experiment.column_text(column, variant)
+        return f"{text} {_spoken(metric)}" if len(self.experiment.metrics) > 1 else text
 
     def lines(self) -> list[tuple[str, Rule]]:
         """Lines shown: (row, rule)."""
@@ -120,13 +116,13 @@ class Table:
     def row_text(self, line: tuple[str, Rule]) -> str:
         return f"{line[0]} (stand-in)" if self.stand_in else line[0]
 
-    def entry(self, line: tuple[str, Rule], head: tuple[str, str, str]) -> Entry | None:
+    def entry(self, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> Entry | None:
         for (cell, metric), entry in self.entries.items():
             if (cell.row, cell.rule) == line and (cell.column, cell.variant, metric) == head:
                 return entry
         return None
 
-    def is_bold(self, line: tuple[str, Rule], head: tuple[str, str, str]) -> bool:
+    def is_bold(self, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> bool:
         """As in the paper: DFA so near to BP."""
         within = self.experiment.metrics[head[2]].bold_within
         row, rule = line

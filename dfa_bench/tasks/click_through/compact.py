@@ -61,6 +61,8 @@ def compact(
         CorruptData: the source has no rows, or what `chunks` raises.
         RecordError: the folder cannot be written (disk full, no permission).
     """
+    if (folder / "meta.json").is_file():  # whole, since the folder was renamed: neither a lock nor a writable cache
+        return _open(folder, name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):

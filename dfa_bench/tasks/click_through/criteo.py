@@ -14,8 +14,8 @@ import polars as pl
 from pydantic import Field, validate_call
 from tqdm import tqdm
 
-from dfa_bench.data.resolve import DataCard, cache_folder, data_root, file_sha256
-from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.data.resolve import DataCard, cache_folder, file_sha256, find_first
+from dfa_bench.errors import CorruptData
 from dfa_bench.settings import DataSettings
 from dfa_bench.tasks.click_through.compact import FORMAT, MISSING, Chunk, Vocabulary, compact
 from dfa_bench.tasks.click_through.interactions import Interactions
@@ -79,17 +79,10 @@ class Criteo:
         return compact(folder, self.name, lambda: read_chunks(file), self.min_count, self.vocabulary)
 
     def _find(self, data: DataSettings) -> Path:
-        root = data_root(data)
-        folders = ([root / "criteo"] if root else []) + [cache_folder(data) / "criteo"]
-        for path in (folder / name for folder in folders for name in FILES):
-            if path.is_file():
-                return path
-        raise MissingData(
-            f"{self.name} is not here. Looked for {', '.join(FILES)} in {' and in '.join(map(str, folders))}. It is "
-            f"too large to be fetched unasked: get it from {self.url} (train.txt: 45,840,617 rows, 11 GB), put it into "
-            f"DIR/criteo, and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke a run "
-            f"needs no data: it uses a stand-in."
+        how_to_get = (
+            f"It is too large to be fetched unasked: get it from {self.url} (train.txt: 45,840,617 rows, 11 GB), put it"
         )
+        return find_first(self.name, "criteo", FILES, data, how_to_get)
 
 
 def read_chunks(path: Path) -> Iterator[Chunk]:

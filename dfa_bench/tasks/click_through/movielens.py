@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from pydantic import validate_call
 
-from dfa_bench.data.resolve import DataCard, cache_folder, data_root, file_sha256
-from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.data.resolve import DataCard, cache_folder, file_sha256, find_first
+from dfa_bench.errors import CorruptData
 from dfa_bench.settings import DataSettings
 from dfa_bench.tasks.click_through.compact import FORMAT, Chunk, compact
 from dfa_bench.tasks.click_through.interactions import Interactions
@@ -54,16 +54,8 @@ class MovieLens:
         return compact(folder, self.name, lambda: read_ratings(file), min_count=1, vocabulary="all")
 
     def _find(self, data: DataSettings) -> Path:
-        root = data_root(data)
-        folders = ([root / "ml-1m"] if root else []) + [cache_folder(data) / "ml-1m"]
-        for path in (folder / name for folder in folders for name in FILES):
-            if path.is_file():
-                return path
-        raise MissingData(
-            f"{self.name} is not here. Looked for {', '.join(FILES)} in {' and in '.join(map(str, folders))}. Get it "
-            f"from {self.url}, put ratings.dat into DIR/ml-1m, and set data.root=DIR or the environment variable "
-            f"DFA_BENCH_DATA=DIR. With scale=smoke a run needs no data: it uses a stand-in."
-        )
+        how_to_get = f"Get it from {self.url}, put ratings.dat"
+        return find_first(self.name, "ml-1m", FILES, data, how_to_get)
 
 
 def read_ratings(path: Path) -> Iterator[Chunk]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
 from dfa_bench.errors import ConfigError
@@ -16,6 +17,12 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}. `{self.prog} --help` explains the options.")
+
+
+def take(arguments: Sequence[str], key: str, default: str) -> tuple[str, list[str]]:
+    """The value of the last `key=value`, or the default, and the arguments without any of that key."""
+    given = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{key}=")]
+    return [default, *given][-1], [argument for argument in arguments if not argument.startswith(f"{key}=")]
 
 
 def positive(text: str) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.plan import PlannedRun, plan, stored
@@ -18,6 +17,7 @@ from dfa_bench.runs.store import record_of
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.task import ClickPrediction, predict
+from dfa_bench.training.checkpoint import with_trained_weights
 
 DRAWS = 500
 MARGIN = 0.001  # of AUC, the paper's bold
@@ -78,9 +78,8 @@ def _task(run: PlannedRun) -> ClickPrediction:
 
 
 def _scores(run: PlannedRun, task: ClickPrediction, rows: np.ndarray) -> np.ndarray:
-    model = _task(run).build_model()
-    model.load_state_dict(torch.load(record_of(run.settings, run.identity).model, weights_only=True)["model"])
-    return predict(model.eval(), task.data, rows)
+    weights = record_of(run.settings, run.identity).model
+    return predict(with_trained_weights(_task(run).build_model(), weights), task.data, rows)
 
 
 def write(experiment: Experiment, found: dict[str, Difference], request: Request) -> None:

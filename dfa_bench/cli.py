@@ -87,8 +87,8 @@ Examples:
 FIGURE = """\
 dfa-bench figure 1|2 [results=DIR] [OVERRIDE...]
 
-Draws a figure of the paper as png and svg, with its numbers and runs in a json file; trains the runs that it needs if
-they are not in the run store.
+Draws a figure of the paper as png (figure 2 as svg too), with its numbers and runs in a json file; trains the runs that
+it needs if they are not in the run store.
 
   1   held-out views by NeRF with BP, DFA, shallow training and the authors' released models; error maps and depth.
       scenes=lego,fern chooses scenes, neighbours=no leaves multi-view consistency out

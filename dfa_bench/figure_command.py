@@ -12,6 +12,7 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
+from dfa_bench.arguments import take
 from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.figures import Embedding, draw_embeddings, save
@@ -20,6 +21,7 @@ from dfa_bench.runs.record import Result, atomic
 from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
+from dfa_bench.training.checkpoint import with_trained_weights
 from dfa_bench.training.execute import execute
 from dfa_bench.view_figure import draw_figure1
 
@@ -32,15 +34,12 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         ConfigError: there is no such figure, or an override is impossible.
     """
+    folder, arguments = take(arguments, "results", "results")
     names = [argument for argument in arguments if "=" not in argument]
     if names not in (["1"], ["figure1"], ["2"], ["figure2"]):
         raise ConfigError(f"There is no figure '{' '.join(names)}'. There are: 1, 2.")
-    results = [Path(argument[8:]) for argument in arguments if argument.startswith("results=")] or [Path("results")]
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("results=")]
-    if names[0].endswith("1"):
-        draw_figure1(results[-1], overrides)
-    else:
-        draw_figure2(results[-1], overrides)
+    draw = draw_figure1 if names[0].endswith("1") else draw_figure2
+    draw(Path(folder), [argument for argument in arguments if "=" in argument])
     return 0
 
 
@@ -60,7 +59,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
         stand_in = outcome.result.provenance.data.kind != "real"
         print(f"{RULE_NAMES[rule]}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
         position = TSNE(random_state=0, init="pca", learning_rate="auto").fit_transform(hidden)
-        measured = _evidence(rule, outcome.result, hidden, position, labels)
+        measured = _evidence(outcome.result, hidden, position, labels)
         evidence.append(measured)
         embeddings[rule] = Embedding(
             f"{RULE_NAMES[rule]}, silhouette {measured['silhouette_tsne']:.2f} "
@@ -80,9 +79,7 @@ def hidden_layer(settings: RunSettings, weights: Path) -> tuple[np.ndarray, np.n
     """Activations (nodes, hidden) of a trained GraphConv in evaluation mode, and the nodes' classes."""
     task = build_task(settings)
     assert isinstance(task, NodeClassification)
-    model = task.build_model()
-    model.load_state_dict(torch.load(weights, weights_only=True)["model"])
-    model.eval()
+    model = with_trained_weights(task.build_model(), weights)
     kept: list[torch.Tensor] = []
     handle = model.get_submodule(HIDDEN).register_forward_hook(lambda *call: kept.append(call[2]))
     with torch.no_grad():
@@ -91,15 +88,9 @@ def hidden_layer(settings: RunSettings, weights: Path) -> tuple[np.ndarray, np.n
     return kept[0].numpy(), task.labels.numpy()
 
 
-def _evidence(
-    rule: str, result: Result, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray
-) -> dict[str, object]:
+def _evidence(result: Result, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray) -> dict[str, object]:
     return {
-        "rule": rule,
-        "identity": result.identity,
-        "seed": result.seed,
-        "commit": result.provenance.commit,
-        "data": result.provenance.data.kind,
+        **result.origin,
         "test_accuracy": result.metrics["test/accuracy"],
         "silhouette_tsne": round(float(silhouette_score(position, labels)), 4),
         "silhouette_hidden": round(float(silhouette_score(hidden, labels)), 4),

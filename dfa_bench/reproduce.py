@@ -15,10 +15,11 @@ from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.plan import PlannedRun, changes_outcome, finished_result, missing, plan, seeds_in_store
 from dfa_bench.pool import Failure, run_all
-from dfa_bench.reporting import claims, seeds
+from dfa_bench.reporting import claims
 from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.experiment import Cell, Experiment
 from dfa_bench.reporting.released import released_markdown
+from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reporting.tables import Run, Table
 from dfa_bench.request import Request, parse_request
 from dfa_bench.runs.ledger import COLUMNS, Ledger
@@ -199,8 +200,8 @@ def write(table: Table, folder: Path) -> None:
     forms = {".md": table.markdown(), ".csv": table.csv(), ".tex": table.tex()}
     if checked := claims.check(table):
         forms["-claims.md"] = claims.markdown(checked)
-    if found := seeds.standings(table):
-        forms["-seeds.md"] = seeds.markdown(found)
+    if found := standings(table):
+        forms["-seeds.md"] = standings_markdown(found)
     for ending, text in forms.items():
         with atomic(path.with_name(path.name + ending)) as file:
             file.write(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import torch
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -16,6 +15,7 @@ from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 from dfa_bench.tasks.view_synthesis.task import build_nerf
+from dfa_bench.training.checkpoint import with_trained_weights
 
 
 def trained(settings: RunSettings, folder: Path) -> tuple[Scene, nn.Module]:
@@ -27,9 +27,7 @@ def trained(settings: RunSettings, folder: Path) -> tuple[Scene, nn.Module]:
     files = build_dataset(settings)
     assert isinstance(files, SceneFiles)
     scene = files.load(settings.data)
-    model = build_nerf(settings.model, scene)
-    model.load_state_dict(torch.load(Record(folder).model, map_location="cpu", weights_only=True)["model"])
-    return scene, model.eval()
+    return scene, with_trained_weights(build_nerf(settings.model, scene), Record(folder).model)
 
 
 def settings_of_record(folder: Path) -> RunSettings:

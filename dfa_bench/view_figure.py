@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from dfa_bench.arguments import take
 from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import ConfigError, MissingData
 from dfa_bench.evaluate_command import released_checkpoint
@@ -41,24 +42,20 @@ def draw_figure1(folder: Path, overrides: Sequence[str]) -> None:
     Raises:
         ConfigError: there is no such scene.
     """
-    options = {"scenes": ",".join(SCENES), "neighbours": "yes"}
-    for key in options:
-        options[key] = ([each.partition("=")[2] for each in overrides if each.startswith(f"{key}=")] or [options[key]])[
-            -1
-        ]
-    overrides = [each for each in overrides if each.partition("=")[0] not in options]
-    if options["neighbours"] not in ("yes", "no"):
-        raise ConfigError(f"neighbours={options['neighbours']}: give yes or no.")
+    scenes, overrides = take(overrides, "scenes", ",".join(SCENES))
+    neighbours, overrides = take(overrides, "neighbours", "yes")
+    if neighbours not in ("yes", "no"):
+        raise ConfigError(f"neighbours={neighbours}: give yes or no.")
     drawn: dict[str, list[Panel]] = {}
     evidence: list[dict[str, Any]] = []
-    for name in options["scenes"].split(","):
+    for name in scenes.split(","):
         settings = [
             settings_of(
                 compose_run(["task=view_synthesis", "model=nerf", f"dataset={name}", *overrides, f"rule={rule}"])
             )
             for rule in RULE_NAMES
         ]
-        panels, measured = _scene(settings, options["neighbours"] == "yes")
+        panels, measured = _scene(settings, neighbours == "yes")
         drawn[name] = panels
         evidence += measured
     stand_in = any(each["data"] != "real" for each in evidence)
@@ -84,9 +81,7 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Pane
             panels.append(Panel(f"{view.name}, photograph", view.load().numpy(), None))
         panel, numbers = _render(RULE_NAMES[each.rule.name], model, scene, view, neighbours)
         panels.append(panel)
-        known = {"rule": each.rule.name, "identity": result.identity, "seed": result.seed}
-        known |= {"commit": result.provenance.commit, "data": result.provenance.data.kind}
-        evidence.append({"scene": each.dataset.name, **known, **numbers})
+        evidence.append({"scene": each.dataset.name, **result.origin, **numbers})
     data = settings[0].data
     files = build_dataset(settings[0])
     assert isinstance(files, SceneFiles)

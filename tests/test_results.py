@@ -11,8 +11,7 @@ from dfa_bench.plan import plan
 from dfa_bench.reporting import claims
 from dfa_bench.reporting.embed import documents, embed, embed_all
 from dfa_bench.reporting.experiment import load_experiments
-from dfa_bench.reporting.seeds import markdown as seeds_markdown
-from dfa_bench.reporting.seeds import standings
+from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reproduce import build_table
 from dfa_bench.runs.ledger import Ledger
 
@@ -39,7 +38,7 @@ def test_a_committed_table_is_what_the_committed_runs_give(name, ledger, tmp_pat
     if EXPERIMENTS[name].claims:
         assert written.with_name(f"{written.stem}-claims.md").read_text() == claims.markdown(claims.check(table))
     if found := standings(table):
-        assert written.with_name(f"{written.stem}-seeds.md").read_text() == seeds_markdown(found)
+        assert written.with_name(f"{written.stem}-seeds.md").read_text() == standings_markdown(found)
 
 
 def test_committed_runs_are_of_real_data_and_of_committed_code(ledger):

@@ -122,12 +122,7 @@ def interval(values: Sequence[float], level: float) -> tuple[float, float]:
 def _values(table: Table, metric: str) -> dict[tuple[str, ...], dict[int, float]]:
     """(row, column, variant, rule) to seed to value, in the table's unit."""
     shown = table.experiment.metrics[metric]
-    return {
-        (cell.row, cell.column, cell.variant, cell.rule): {
-            run.seed: run.metrics[shown.key] * shown.factor for run in runs if shown.key in run.metrics
-        }
-        for cell, runs in table.runs.items()
-    }
+    return {(cell.row, cell.column, cell.variant, cell.rule): table.by_seed(cell, shown) for cell in table.runs}
 
 
 def _places(claim: Claim, experiment: Experiment) -> list[Cell]:

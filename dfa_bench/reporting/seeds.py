@@ -63,7 +63,7 @@ def standings(table: Table) -> list[Standing]:
     return found
 
 
-def markdown(found: Sequence[Standing]) -> str:
+def standings_markdown(found: Sequence[Standing]) -> str:
     out = ["| | | | paper | lowest seed | mean | highest seed | reach it | paper − mean, in std | the paper is |"]
     out += ["| --- |" + " --- |" * 9, *(each.line() for each in found), ""]
     sides = [each.side for each in found]

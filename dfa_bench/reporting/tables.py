@@ -64,24 +64,21 @@ class Table:
                 if entry := self._mean(mean, cells, name, metric):
                     self.entries[mean, name] = entry
 
+    def by_seed(self, cell: Cell, metric: Metric) -> dict[int, float]:
+        """Seed to value in the paper's unit, of the runs that did not diverge, in the order of the seeds."""
+        runs = sorted(self.runs.get(cell, []), key=lambda run: run.seed)
+        return {run.seed: run.metrics[metric.key] * metric.factor for run in runs if metric.key in run.metrics}
+
     def _entry(self, cell: Cell, name: str, metric: Metric, runs: Sequence[Run]) -> Entry | None:
-        by_seed = sorted(runs, key=lambda run: run.seed)
-        values = [run.metrics[metric.key] * metric.factor for run in by_seed if metric.key in run.metrics]
+        values = self.by_seed(cell, metric)
         if not values:
             return None
         paper = None if self.stand_in else self.experiment.paper_value(name, cell)
-        return Entry(values, paper, len(runs) - len(values), runs[0].scale, runs[0].protocol)
+        return Entry([*values.values()], paper, len(runs) - len(values), runs[0].scale, runs[0].protocol)
 
     def _mean(self, mean: Cell, cells: Sequence[Cell], name: str, metric: Metric) -> Entry | None:
         """Mean over columns, seed by seed; only where each of them has that seed."""
-        values = [
-            {
-                run.seed: run.metrics[metric.key] * metric.factor
-                for run in self.runs.get(cell, [])
-                if metric.key in run.metrics
-            }
-            for cell in cells
-        ]
+        values = [self.by_seed(cell, metric) for cell in cells]
         seeds = sorted(set.intersection(*map(set, values)))
         if not seeds:
             return None

@@ -56,6 +56,17 @@ class Result(BaseModel):
     provenance: Provenance
     message: str | None = None  # what went wrong, if the loss diverged
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Which run a number of a figure is from."""
+        return {
+            "rule": self.rule,
+            "identity": self.identity,
+            "seed": self.seed,
+            "commit": self.provenance.commit,
+            "data": self.provenance.data.kind,
+        }
+
 
 class Record:
     """The folder of one run."""

@@ -4,7 +4,7 @@ import pytest
 
 from dfa_bench.compose import resource_folder
 from dfa_bench.reporting.experiment import load_experiments
-from dfa_bench.reporting.seeds import markdown, standings
+from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reporting.tables import Run, Table
 
 TABLE3 = load_experiments(resource_folder("experiments"))["table3"]
@@ -55,7 +55,7 @@ def test_few_seeds_other_protocols_and_cells_without_a_number_are_left_out():
 
 
 def test_a_lean_to_good_seeds_is_counted_by_rule():
-    text = markdown(standings(_table("dfa", (0.80, 0.81, 0.82))))
+    text = standings_markdown(standings(_table("dfa", (0.80, 0.81, 0.82))))
     assert "Of 1 numbers of the paper 0 lie among our seeds, 1 above all of them and 0 below." in text
     assert "DFA: above our mean in 1 of 1, by +1.9 std in the median." in text
     assert "BP:" not in text

@@ -47,6 +47,11 @@ def load_blender(folder: Path, name: str, near: float, far: float, longest_side:
     return Scene(name, splits, *size, focal, near, far, ndc=False, white_background=True)
 
 
+def count_frames(folder: Path) -> int:
+    """Views of all splits, by the json files; raises CorruptData."""
+    return sum(len(_read(folder / f"transforms_{split}.json")["frames"]) for split in SPLITS if _exists(folder, split))
+
+
 def _exists(folder: Path, split: str) -> bool:
     return (folder / f"transforms_{split}.json").is_file()
 

@@ -13,11 +13,12 @@ from pydantic import validate_call
 from dfa_bench.data.resolve import DataCard, cache_folder, data_root
 from dfa_bench.errors import MissingData
 from dfa_bench.settings import Count, DataSettings, NotNegative
-from dfa_bench.tasks.view_synthesis.blender import load_blender
+from dfa_bench.tasks.view_synthesis.blender import count_frames, load_blender
 from dfa_bench.tasks.view_synthesis.llff import load_llff
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 from dfa_bench.tasks.view_synthesis.standin import VIEWS, made_of, stand_in_scene
 
+BLENDER_VIEWS = 400  # 100 to train, 100 to validate, 200 to test; a scene with fewer is a sample of the official one
 IMAGES = (".png", ".jpg", ".jpeg")
 
 
@@ -64,7 +65,8 @@ class SceneFiles:
             known = [self.sha256[place] for place in self._places() if place in self.sha256]
             return DataCard(self.name, "real", 0, known[0] if known else "unknown")
         rows, digest = _digest(folder, self.images if self.layout == "llff" else None)
-        return DataCard(self.name, "real", rows, digest)
+        whole = self.layout == "llff" or count_frames(folder) == BLENDER_VIEWS
+        return DataCard(self.name, "real", rows, digest, whole)
 
     def fetch(self, data: DataSettings) -> Path:
         """The scene's folder.

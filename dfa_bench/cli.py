@@ -18,6 +18,7 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench table 3                                           show a table from the runs that exist
   dfa-bench claims                                            what the paper concludes, checked over the runs that exist
   dfa-bench results                                           write all tables anew from the runs that exist
+  dfa-bench report                                            one HTML page of claims, tables, figures and their runs
   dfa-bench figure 2                                          draw a figure; trains what it needs
   dfa-bench curves table2                                     draw the validation metric over epochs
   dfa-bench bootstrap table2                                  how sure the differences of click models are
@@ -82,6 +83,18 @@ results/runs.csv, and runs nothing. README.md and docs/*.md beside the results q
 Examples:
   dfa-bench results
   dfa-bench results table3
+"""
+
+REPORT = """\
+dfa-bench report [TABLE...] [seeds=N] [results=DIR] [OVERRIDE...]
+
+Writes results/report.html from the runs that exist, in the run store and in results/runs.csv, and runs nothing: the
+paper's claims with verdicts, each table beside the paper's numbers, curves and figures that lie in the results, cost,
+and for every number its runs, seeds, configuration and the command that runs it again. One file that needs no network.
+
+Examples:
+  dfa-bench report
+  dfa-bench report all scale=smoke           stand-ins, in a section of their own
 """
 
 FIGURE = """\
@@ -180,6 +193,7 @@ COMMANDS = {
     "table": Command(TABLE, "dfa_bench.reproduce:table_command", needs_arguments=True),
     "claims": Command(CLAIMS, "dfa_bench.reproduce:claims_command"),
     "results": Command(RESULTS, "dfa_bench.reproduce:results_command"),
+    "report": Command(REPORT, "dfa_bench.report_command:main"),
     "figure": Command(FIGURE, "dfa_bench.figure_command:main", needs_arguments=True),
     "curves": Command(CURVES, "dfa_bench.curves_command:main", needs_arguments=True),
     "bootstrap": Command(BOOTSTRAP, "dfa_bench.bootstrap_command:main", needs_arguments=True),

@@ -80,7 +80,11 @@ class Checked:
         untested = len(self.evidence) - len(tested)
         worst = min(tested, key=lambda each: each.low)
         rest = f", {untested} not tested" if untested else ""
-        return f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self._text(self.margin)}"
+        return f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
+
+    @property
+    def margin_text(self) -> str:
+        return self._text(self.margin)
 
     @property
     def margin(self) -> float:

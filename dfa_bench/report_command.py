@@ -14,6 +14,7 @@ from dfa_bench.reporting.page.page import Page, Section
 from dfa_bench.reporting.page.pictures import Picture, picture
 from dfa_bench.reporting.page.prose import Prose, read_table
 from dfa_bench.reporting.page.render import render
+from dfa_bench.reporting.readings import check_readings
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reproduce import EVERYTHING
 from dfa_bench.request import Request, parse_request
@@ -67,6 +68,7 @@ def build_page(found: Sequence[Existing], request: Request) -> Page:
         tables=[section(each, request) for each in real if "/" not in each.table.experiment.name],
         studies=[section(each, request) for each in studies],
         stand_ins=[section(each, request) for each in shown if each.table.stand_in and each.table.runs],
+        readings=check_readings(request.readings, request.results),
         figures=[
             drawn
             for name, (title, alt, command) in FIGURES.items()

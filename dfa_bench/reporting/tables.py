@@ -247,4 +247,4 @@ def _listed(names: Iterable[str]) -> str:
 
 def spoken(metric: str) -> str:
     """A metric's name in a sentence."""
-    return metric.replace("_", " ") if "_" in metric else metric.upper()
+    return metric.replace("_", " ") if "_" in metric or " " in metric else metric.upper()

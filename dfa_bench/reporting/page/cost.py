@@ -48,10 +48,14 @@ def cost_lines(table: Table) -> list[CostLine]:
         CostLine(
             place,
             {rule: _cost(runs) for rule, runs in by_rule.items()},
-            sorted({f"{run.device}, {run.threads} threads" for runs in by_rule.values() for run in runs}),
+            sorted({machine(run) for runs in by_rule.values() for run in runs}),
         )
         for place, by_rule in places.items()
     ]
+
+
+def machine(run: Run) -> str:
+    return f"{run.device}, {run.threads} thread{'s' if run.threads > 1 else ''}"
 
 
 def _cost(runs: Sequence[Run]) -> Cost:

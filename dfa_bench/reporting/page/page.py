@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dfa_bench.reporting.claims import Checked
 from dfa_bench.reporting.experiment import Cell
 from dfa_bench.reporting.page.behind import CODE, Behind
-from dfa_bench.reporting.page.cost import CostLine
+from dfa_bench.reporting.page.cost import CostLine, machine
 from dfa_bench.reporting.page.pictures import Picture
 from dfa_bench.reporting.page.prose import Prose
 from dfa_bench.reporting.tables import Run, Table
@@ -58,8 +58,13 @@ class Section:
         return sorted({f"{run.data_name} ({run.data_rows:,})" for run in self.runs.values() if run.data_name})
 
     @property
+    def claims(self) -> list[Checked]:
+        """The paper's."""
+        return [each for each in self.checked if each.claim.of == "paper"]
+
+    @property
     def verdicts(self) -> Counter[str]:
-        return Counter(each.verdict for each in self.checked)
+        return Counter(each.verdict for each in self.claims)
 
     def compared(self) -> tuple[int, int]:
         """How many of the paper's numbers we come near to, and how many our runs of its protocol compare with."""
@@ -77,6 +82,7 @@ class Page:
         tables: of the paper.
         studies: of our own, searches among them.
         stand_ins: tables over generated data, apart from all others.
+        readings: claims about figures.
         figures: with their numbers.
         deviations: where paper, released code and this suite differ.
     """
@@ -84,13 +90,14 @@ class Page:
     tables: Sequence[Section]
     studies: Sequence[Section]
     stand_ins: Sequence[Section]
+    readings: Sequence[Checked]
     figures: Sequence[Picture]
     deviations: Prose | None
 
     @property
     def checked(self) -> list[Checked]:
-        """The claims of the paper's tables; those of studies are our own."""
-        return [each for section in self.tables for each in section.checked]
+        """What the paper claims, over its tables, our studies and the figures."""
+        return [*(each for section in (*self.tables, *self.studies) for each in section.claims), *self.readings]
 
     @property
     def verdicts(self) -> Counter[str]:
@@ -115,7 +122,7 @@ class Page:
         return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 
     def machines(self) -> list[tuple[str, int]]:
-        return _counted(f"{run.device}, {run.threads} threads" for run in self.runs if run.device)
+        return _counted(machine(run) for run in self.runs if run.device)
 
     def software(self) -> list[tuple[str, int]]:
         return _counted(run.versions for run in self.runs if run.versions)

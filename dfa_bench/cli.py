@@ -115,6 +115,7 @@ and for every number its runs, seeds, configuration and the command that runs it
 Examples:
   dfa-bench report
   dfa-bench report all scale=smoke           stand-ins, in a section of their own
+  dfa-bench report logger=wandb              also logs all results as an artifact of Weights & Biases
 """
 
 FIGURE = """\

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dfa_bench.compose import compose_run, typed
 from dfa_bench.existing import Existing, existing
 from dfa_bench.plan import changes_outcome
 from dfa_bench.reporting import claims
@@ -19,6 +20,7 @@ from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reproduce import EVERYTHING
 from dfa_bench.request import Request, parse_request
 from dfa_bench.runs.record import atomic
+from dfa_bench.training.loggers import publish_results
 
 DEVIATIONS = "docs/fidelity.md"  # beside the results
 FIGURES = {
@@ -48,7 +50,7 @@ MORE = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the report from the runs that exist; runs nothing."""
+    """Write the report from the runs that exist; with logger=wandb publish what lies in the results. Runs nothing."""
     request = parse_request(arguments, seeds=0, default=EVERYTHING)
     text = render(build_page(existing(request), request))
     path = request.results / "report.html"
@@ -56,6 +58,11 @@ def main(arguments: Sequence[str]) -> int:
     with atomic(path) as file:
         file.write(text)
     print(f"Written: {path} ({len(text.encode()) / 2**20:.1f} MiB)")
+    settings = typed(compose_run(request.overrides))
+    if settings.logger.name == "wandb":
+        folder = Path(settings.store.root)
+        folder.mkdir(parents=True, exist_ok=True)
+        publish_results(settings.logger, request.results, folder)
     return 0
 
 

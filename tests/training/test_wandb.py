@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,19 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def written(folder: Path) -> list[Any]:
-    """The records of the one offline run below a folder."""
+    """The records of the one offline run below a folder, when its process has written the last."""
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    return records(file)
+    return to_the_end(file)
+
+
+def to_the_end(file: Path) -> list[Any]:
+    """wandb-core, a process of its own, may still be writing when the run has finished."""
+    for _ in range(600):
+        found = records(file)
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        threading.Event().wait(0.1)
+    raise AssertionError(f"{file} never came to its end")
 
 
 def records(file: Path) -> list[Any]:
@@ -105,7 +116,7 @@ def test_a_resumed_run_goes_on_under_the_same_id(smoke, tmp_path):
     files = sorted(outcome.folder.glob("wandb/offline-run-*/run-*.wandb"))
     assert len(files) == 2
     assert {file.stem for file in files} == {f"run-{outcome.result.identity}"}
-    second = [int(line["epoch"]) for line in history(records(files[1]))]
+    second = [int(line["epoch"]) for line in history(to_the_end(files[1]))]
     assert second == list(range(second[0], 401))
     assert second[0] > 1
 

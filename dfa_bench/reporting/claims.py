@@ -163,7 +163,7 @@ def _why_not(claim: Claim, comparison: Comparison, table: Table, seeds: int) -> 
     if table.stand_in:
         return "stand-in data"
     if seeds < claim.min_seeds:
-        return f"no cell has {claim.min_seeds} seeds of both sides"
+        return f"fewer than {claim.min_seeds} seeds of both sides"
     parts = (*comparison.higher, *comparison.lower)
     cells = [cell for part in parts if isinstance(part, Source) for cell in part.cells]
     if len(cells) < len(parts) and any(run.protocol != "paper" for cell in cells for run in table.runs.get(cell, [])):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dfa_bench.reporting.experiment import Cell, Experiment, Metric, Rule, Variant
 
+ACRONYMS = {"auc", "ap", "psnr", "ssim"}
 RULE_NAMES: dict[Rule, str] = {"bp": "BP", "dfa": "DFA", "shallow": "shallow"}
 
 
@@ -247,4 +248,4 @@ def _listed(names: Iterable[str]) -> str:
 
 def spoken(metric: str) -> str:
     """A metric's name in a sentence."""
-    return metric.replace("_", " ") if "_" in metric or " " in metric else metric.upper()
+    return metric.upper() if metric in ACRONYMS else metric.replace("_", " ")

@@ -44,7 +44,10 @@ FIGURES = {
 }
 # Further tables about the same runs, by the experiment that they belong to.
 MORE = {
-    "table1": [("released.md", "The authors' own DFA models, evaluated here")],
+    "table1": [
+        ("released.md", "The authors' own DFA models, evaluated here"),
+        ("figure1.md", "Do views agree? Multi-view consistency of the renders of Figure 1"),
+    ],
     "table2": [("table2-bootstrap.md", "How sure is it? Intervals over test rows")],
 }
 

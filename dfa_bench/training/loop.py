@@ -107,6 +107,8 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
     task = build_task(settings)
     model, attachment = build_learner(settings, task)
     attachment.to(fabric.device)
+    if trainer.compile:
+        model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
     optimizer = build_optimizer(model, recipe)
     learner: Any
     learner, optimizer = fabric.setup(model, optimizer)

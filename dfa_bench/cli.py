@@ -23,6 +23,7 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench bootstrap table2                                  how sure the differences of click models are
   dfa-bench evaluate-checkpoint lego                          PSNR of a NeRF that the paper's authors released
   dfa-bench render RUN                                        an animation of what a run of NeRF has learnt
+  dfa-bench sample RUN --prompt "the castle"                  text that a run of the Transformer goes on with
   dfa-bench data                                              which data sets are here, and where to get the others
 
 Each command has a --help of its own.
@@ -168,6 +169,23 @@ Example:
 """
 
 
+SAMPLE = """\
+dfa-bench sample RUN [--prompt TEXT] [--tokens N] [--temperature T] [--seed N] [--tokenizer FILE]
+
+Prints a prompt, lower-cased as in training, and what a finished run of task=language goes on with.
+
+  RUN            folder of the record, the last line that `dfa-bench run` prints
+  --prompt       where to start (default: at the start of a line)
+  --tokens       how many follow (default 100)
+  --temperature  below 1 prefers likely tokens (default 0.8)
+  --seed         of the draws (default 0)
+  --tokenizer    tokenizer.json of the run (default: made from the corpus in the data folder, or taken from the cache)
+
+Example:
+  dfa-bench sample runs/language-wikitext-2-transformer-dfa-s0-0123456789abcdef --prompt "The castle was built in"
+"""
+
+
 class Command(NamedTuple):
     help: str  # "": the command prints its own
     target: str  # module:function, which takes the arguments and returns the exit status
@@ -185,6 +203,7 @@ COMMANDS = {
     "bootstrap": Command(BOOTSTRAP, "dfa_bench.bootstrap_command:main", needs_arguments=True),
     "evaluate-checkpoint": Command(EVALUATE, "dfa_bench.evaluate_command:main", needs_arguments=True),
     "render": Command(RENDER, "dfa_bench.render_command:main", needs_arguments=True),
+    "sample": Command(SAMPLE, "dfa_bench.sample_command:main", needs_arguments=True),
     "data": Command(DATA, "dfa_bench.data_command:main"),
 }
 

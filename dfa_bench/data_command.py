@@ -15,7 +15,9 @@ from dfa_bench.tasks.base import Dataset, build
 
 def main(arguments: Sequence[str]) -> int:
     folder = resource_folder("configs") / "dataset"
-    known = {path.stem: DatasetSettings.model_validate(OmegaConf.load(path)) for path in sorted(folder.glob("*.yaml"))}
+    loaded = {path.stem: OmegaConf.load(path) for path in sorted(folder.glob("*.yaml"))}
+    # Others choose one of these by the scale.
+    known = {name: DatasetSettings.model_validate(values) for name, values in loaded.items() if "_target_" in values}
     roots = [argument.removeprefix("data.root=") for argument in arguments if argument.startswith("data.root=")]
     names = [argument for argument in arguments if not argument.startswith("data.root=")]
     get, names = (True, names[1:]) if names[:1] == ["get"] else (False, names)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dfa_bench.compose import changes_outcome
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.existing import build_table, existing, is_stand_in, seeds_done
-from dfa_bench.plan import PlannedRun, changes_outcome, finished_result, missing, plan
+from dfa_bench.plan import PlannedRun, finished_result, missing, plan
 from dfa_bench.pool import Failure, run_all
 from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.embed import embed_all

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.experiment import load_experiments
-from dfa_bench.runs.identity import outcome_settings
+from dfa_bench.runs.identity import NEUTRAL, outcome_settings
 from dfa_bench.settings import RunSettings, parse_settings
 
 
@@ -68,8 +68,8 @@ def typed(config: DictConfig) -> RunSettings:
 def settings_of(config: DictConfig) -> RunSettings:
     """The typed settings of a composed configuration.
 
-    `protocol` stays "paper" only if this is what the configs compose to by themselves for the chosen parts, or what a cell of
-    one of the paper's tables is.
+    `protocol` stays "paper" only if this is what the configs compose to by themselves for the chosen parts, or what a
+    cell of one of the paper's tables is.
 
     Raises:
         ConfigError: a key is unknown, or has an impossible value.

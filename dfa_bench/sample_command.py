@@ -43,9 +43,10 @@ def main(arguments: Sequence[str]) -> int:
     weights = trained_parts(chosen.run)["model"]
     vocabulary = len(weights["vocabulary.bias"])
     if tokenizer.get_vocab_size() != vocabulary:
+        which = chosen.tokenizer or "of the corpus that is here"
         raise ConfigError(
-            f"The tokenizer {chosen.tokenizer or 'of the corpus that is here'} has {tokenizer.get_vocab_size()} tokens, "
-            f"the model of {chosen.run} was trained with {vocabulary}. Give its own one with --tokenizer FILE."
+            f"The tokenizer {which} has {tokenizer.get_vocab_size()} tokens, the model of {chosen.run} was trained with "
+            f"{vocabulary}. Give its own one with --tokenizer FILE."
         )
     model = build(settings.model, "model", vocabulary=vocabulary)
     model.load_state_dict(weights)

@@ -15,6 +15,7 @@ from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build, build_task
 from dfa_bench.tasks.language.sampling import continue_text
 from dfa_bench.tasks.language.task import LanguageModelling
+from dfa_bench.tasks.language.tokenizer import END_OF_LINE
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     if tokenizer.get_vocab_size() != vocabulary:
         which = chosen.tokenizer or "of the corpus that is here"
         raise ConfigError(
-            f"The tokenizer {which} has {tokenizer.get_vocab_size()} tokens, the model of {chosen.run} was trained with "
-            f"{vocabulary}. Give its own one with --tokenizer FILE."
+            f"The tokenizer {which} has {tokenizer.get_vocab_size()} tokens, the model of {chosen.run} was trained "
+            f"with {vocabulary}. Give its own one with --tokenizer FILE."
         )
     model = build(settings.model, "model", vocabulary=vocabulary)
     model.load_state_dict(weights)
@@ -65,6 +66,9 @@ def _tokenizer_of(settings: RunSettings) -> Tokenizer:
 
 def _read(path: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` raises plain Exceptions
         raise ConfigError(f"--tokenizer {path} is no tokenizer.json of Hugging Face tokenizers: {error}.") from error
+    if tokenizer.token_to_id(END_OF_LINE) is None:
+        raise ConfigError(f"--tokenizer {path} has no token {END_OF_LINE}: it is not one of dfa-bench.")
+    return tokenizer

@@ -20,6 +20,7 @@ from dfa_bench.tasks.language.windows import Chunks, Windows
 from dfa_bench.training import loop
 from dfa_bench.training.execute import execute, run_identity
 
+WIKITEXT_103 = ("task=language", "dataset=wikitext-103", "model=transformer")
 LANGUAGE = ("task=language", "dataset=wikitext-2", "model=transformer")
 
 

@@ -31,6 +31,7 @@ def continue_text(
         generator: of the draws.
     """
     end = tokenizer.token_to_id(END_OF_LINE)
+    assert end is not None, "not a tokenizer of train_tokenizer"
     ids: list[int] = [end, *tokenizer.encode(prompt, add_special_tokens=False).ids]
     for _ in range(tokens):
         logits: Tensor = model(torch.tensor([ids[-context:]]))[0, -1]  # (vocabulary,)

@@ -232,6 +232,7 @@ def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
         ["bootstrap", "-h"],
         ["evaluate-checkpoint", "-h"],
         ["render", "-h"],
+        ["align", "-h"],
         ["data", "-h"],
     ],
 )

@@ -39,19 +39,15 @@ class Subject:
 
 
 BLOCKS = {"MLP block": "mlp.blocks.[0-9]"}
+DNA = {"first linear": "activation", "layer": "activations.[0-9]"}
 NERF = {"coarse layer": "coarse.*.activation", "fine layer": "fine.*.activation"}
 SUBJECTS = (
     Subject("cheb", "ChebConv, Cora", "task=nodes model=cheb dataset=cora", 10, {"hidden layer": "dropout"}),
     Subject("gcn", "GraphConv, Cora", "task=nodes model=gcn dataset=cora", 10, {"hidden layer": "dropout"}),
     Subject("spline", "SplineConv, Cora", "task=nodes model=spline dataset=cora", 10, {"hidden layer": "activation"}),
     Subject("gat", "GATConv, Cora", "task=nodes model=gat dataset=cora", 10, {"hidden layer": "activation"}),
-    Subject(
-        "dna",
-        "DNAConv, Cora",
-        "task=nodes model=dna dataset=cora",
-        10,
-        {"first linear": "activation", "layer": "activations.[0-9]"},
-    ),
+    Subject("dna", "DNAConv (released), Cora", "task=nodes model=dna dataset=cora variant=released", 10, DNA),
+    Subject("dna_paper", "DNAConv (paper), Cora", "task=nodes model=dna dataset=cora variant=paper", 10, DNA),
     Subject("gae", "Graph autoencoder, Cora", "task=links model=gae dataset=cora", 10, {"hidden layer": "activation"}),
     Subject("deepfm", "DeepFM, Criteo", "task=clicks model=deepfm dataset=criteo", 1, BLOCKS),
     Subject(

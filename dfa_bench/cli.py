@@ -99,7 +99,7 @@ runs that it needs if they are not in the run store.
 
 Examples:
   dfa-bench figure 2
-  dfa-bench figure alignment models=cheb,gcn,spline,gat,dna,gae
+  dfa-bench figure alignment models=cheb,gcn,spline,gat,gae
   dfa-bench figure 2 seed=3 results=/tmp/figures
 """
 

@@ -3,10 +3,12 @@
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+import dfa_bench
 from dfa_bench.alignment_figure import SUBJECTS, over_training
 from dfa_bench.cli import main
 from dfa_bench.runs.record import Record
@@ -135,3 +137,11 @@ def test_every_panel_has_the_layers_that_it_names(say, tmp_path, subject):
     assert say("figure", "alignment", f"models={subject.name}", "trainer.max_epochs=1", *noise, *where)[0] == 0
     (panel,) = json.loads((tmp_path / "out" / "alignment-stand-in.json").read_text())
     assert len(panel["drawn"]) >= len(subject.layers)
+
+
+def test_the_committed_figure_is_of_real_runs_of_committed_code():
+    panels = json.loads((Path(dfa_bench.__file__).parent.parent / "results" / "alignment.json").read_text())
+    assert {panel["panel"] for panel in panels} <= {subject.title for subject in SUBJECTS}
+    for panel in panels:
+        assert (panel["rule"], panel["data"]) == ("dfa", "real")
+        assert "dirty" not in panel["commit"]

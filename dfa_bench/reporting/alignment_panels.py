@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLUMNS = 3  # panels side by side
 # Groups of layers differ in hue, dashes and markers, so that they are told apart without colours too; within a group
@@ -21,6 +22,7 @@ LOOKS = (
     ("Greys", (0, (6, 1, 1, 1, 1, 1)), "v"),
 )
 LIGHTEST, DARKEST = 0.45, 0.95  # of a colour map
+LOWEST = -0.4  # of the axis, so that panels compare, unless a mean is below
 BANDS_UP_TO = 2  # lines in a panel; more bands would hide each other
 
 
@@ -57,7 +59,9 @@ def draw_alignment(panels: Sequence[AlignmentPanel], heading: str) -> Figure:
 
 
 def _draw(panel: AlignmentPanel, axis: Axes) -> None:
-    axis.set(xlabel="epochs", ylim=(-0.4, 1.05))
+    lowest = min(mean for layer in panel.layers for mean in layer.mean)
+    axis.set(xlabel="epochs", ylim=(min(LOWEST, lowest - 0.05), 1.05))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title(panel.title, fontsize=10)
     axis.grid(alpha=0.3)
     axis.axhline(0, color="black", linewidth=0.8)
@@ -79,4 +83,7 @@ def _draw(panel: AlignmentPanel, axis: Axes) -> None:
                 low = [mean - std for mean, std in zip(layer.mean, layer.std, strict=True)]
                 high = [mean + std for mean, std in zip(layer.mean, layer.std, strict=True)]
                 axis.fill_between(layer.epochs, low, high, color=colour, alpha=0.15, linewidth=0)
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, handlelength=3)
+    if len(panel.layers) <= BANDS_UP_TO:
+        axis.legend(fontsize=8, loc="lower right", frameon=False, handlelength=3)
+    else:
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, handlelength=3)

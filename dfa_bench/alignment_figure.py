@@ -39,7 +39,7 @@ class Subject:
 
 
 BLOCKS = {"MLP block": "mlp.blocks.[0-9]"}
-DNA = {"first linear": "activation", "layer": "activations.[0-9]"}
+DNA = {"layer": "activations.[0-9]", "first linear": "activation"}
 NERF = {"coarse layer": "coarse.*.activation", "fine layer": "fine.*.activation"}
 SUBJECTS = (
     Subject("cheb", "ChebConv, Cora", "task=nodes model=cheb dataset=cora", 10, {"hidden layer": "dropout"}),

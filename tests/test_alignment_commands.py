@@ -114,7 +114,7 @@ def test_the_figure_trains_what_lacks_alignment_and_draws_and_writes_it(say, smo
     assert names == [f"alignment-stand-in.{ending}" for ending in ("json", "png", "svg")]
     gcn, dna = json.loads((tmp_path / "out" / "alignment-stand-in.json").read_text())
     assert (gcn["identity"], gcn["data"], gcn["drawn"]) == (plain.result.identity, "stand-in", ["dropout"])
-    assert dna["drawn"] == ["activation", *(f"activations.{number}" for number in range(5))]
+    assert dna["drawn"] == [*(f"activations.{number}" for number in range(5)), "activation"]
     curves = over_training(Record(plain.folder))
     assert list(gcn["modules"]) == list(curves)
     assert gcn["modules"]["dropout"]["epochs"] == [0, 2, 4]

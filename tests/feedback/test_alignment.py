@@ -296,6 +296,20 @@ def test_what_gets_no_gradient_is_not_reported_and_rows_without_one_are_left_out
     assert list(below.weights) == ["head.weight", "head.bias"]
 
 
+def test_a_point_that_is_the_error_source_gets_a_projection_where_bp_has_the_error():
+    """As in the macro Transformer, whose last layer is both; here the rows are tokens."""
+    torch.manual_seed(0)
+    model, inputs = Mlp((4, 12, 12, 30)), torch.randn(3, 6, 4)
+    path = FeedbackPath(points=["layers.[01]"], error_at="layers.1")
+    attached = DirectFeedback(seed=0).attach(model, [path])
+    measured = alignment(attached, lambda: F.cross_entropy(model(inputs).flatten(0, 1), torch.arange(18)).backward())
+    last = measured.paper["layers.1"]
+    assert last.rows == last.of == 18
+    assert abs(last.mean) < 0.5
+    assert measured.paper["layers.1.activation"] == last, "the same tensor"
+    assert measured.paper["head"].mean == pytest.approx(1, abs=1e-6)
+
+
 class Mixing(nn.Module):
     """A graph convolution in small: the second layer mixes rows, of which the loss sees two."""
 

@@ -24,6 +24,7 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench evaluate-checkpoint lego                          PSNR of a NeRF that the paper's authors released
   dfa-bench render RUN                                        an animation of what a run of NeRF has learnt
   dfa-bench sample RUN --prompt "the castle"                  text that a run of the Transformer goes on with
+  dfa-bench align RUN                                         how well a run's gradients agree with BP's
   dfa-bench data                                              which data sets are here, and where to get the others
 
 Each command has a --help of its own.
@@ -86,17 +87,20 @@ Examples:
 """
 
 FIGURE = """\
-dfa-bench figure 1|2 [results=DIR] [OVERRIDE...]
+dfa-bench figure 1|2|alignment [results=DIR] [OVERRIDE...]
 
-Draws a figure of the paper as png (figure 2 as svg too), with its numbers and runs in a json file; trains the runs that
-it needs if they are not in the run store.
+Draws a figure of the paper as png (all but figure 1 as svg too), with its numbers and runs in a json file; trains the
+runs that it needs if they are not in the run store.
 
   1   held-out views by NeRF with BP, DFA, shallow training and the authors' released models; error maps and depth.
       scenes=lego,fern chooses scenes, neighbours=no leaves multi-view consistency out
   2   t-SNE of the hidden layer of GraphConv on Cora, with BP, DFA and shallow training
+  alignment  cosine between DFA's and BP's gradients over training, by layer (appendix A), a panel for each model.
+      models=gcn,dna chooses models
 
 Examples:
   dfa-bench figure 2
+  dfa-bench figure alignment models=cheb,gcn,spline,gat,gae
   dfa-bench figure 2 seed=3 results=/tmp/figures
 """
 
@@ -168,6 +172,21 @@ Example:
   dfa-bench render runs/view_synthesis-lego-nerf-dfa-s0-0123456789abcdef --width 100 --out orbit.webp
 """
 
+ALIGN = """\
+dfa-bench align RUN [--json FILE]
+
+Compares the gradients of DFA with BP's at the weights of a finished run, on its first training batch, with the same
+dropout masks. Two tables: cosines at the outputs of modules, row by row (per sample, node, token or point of a ray);
+cosine and ratio of norms of each parameter's gradient. 1: the same direction as BP; about 0: none in common.
+
+  RUN          folder of the record of a run with rule=dfa, the last line that `dfa-bench run` prints
+  --json FILE  writes the numbers
+
+Examples:
+  dfa-bench align runs/nodes-cora-gcn-dfa-s0-0123456789abcdef
+  dfa-bench run model=gcn rule=dfa trainer.alignment_every=10     measures along training, into metrics.jsonl
+"""
+
 
 SAMPLE = """\
 dfa-bench sample RUN [--prompt TEXT] [--tokens N] [--temperature T] [--seed N] [--tokenizer FILE]
@@ -204,6 +223,7 @@ COMMANDS = {
     "evaluate-checkpoint": Command(EVALUATE, "dfa_bench.evaluate_command:main", needs_arguments=True),
     "render": Command(RENDER, "dfa_bench.render_command:main", needs_arguments=True),
     "sample": Command(SAMPLE, "dfa_bench.sample_command:main", needs_arguments=True),
+    "align": Command(ALIGN, "dfa_bench.align_command:main", needs_arguments=True),
     "data": Command(DATA, "dfa_bench.data_command:main"),
 }
 

@@ -13,7 +13,7 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.runs.record import atomic
 from dfa_bench.tasks.view_synthesis.camera_paths import orbit
 from dfa_bench.tasks.view_synthesis.views import render_view
-from dfa_bench.trained_views import resized, settings_of_record, trained
+from dfa_bench.trained_views import resized, settings_of_views, trained
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 MILLISECONDS = 80  # of a frame
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     out = chosen.out or chosen.run / f"{chosen.path}.gif"
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"--out {out}: an animation ends in {' or '.join(FORMATS)}.")
-    scene, model = trained(settings_of_record(chosen.run), chosen.run)
+    scene, model = trained(settings_of_views(chosen.run), chosen.run)
     scene = resized(scene, chosen.width or scene.width)
     frames = []
     for number, pose in enumerate(orbit(scene, chosen.frames), start=1):

@@ -96,6 +96,7 @@ class TrainerSettings(Strict):
     keep: Literal["best", "last"] = "best"  # which weights are tested: first best validation, or the last epoch's
     patience: Count | None = None  # epochs without a better validation metric before training stops
     evaluate_every: Count = 1  # epochs
+    alignment_every: Count | None = None  # epochs between measurements of DFA's alignment with BP; null: none
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False  # by torch.compile
     devices: Count = 1

@@ -10,7 +10,7 @@ from typing import Any
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.settings import RunSettings
 
-# Where a run is kept, watched and computed, and the names of the choices that its other settings spell out.
+# Where a run is kept, watched, measured and computed, and the names of the choices that its other settings spell out.
 NEUTRAL = (
     "store",
     "logger",
@@ -23,6 +23,7 @@ NEUTRAL = (
     "trainer.threads",
     "trainer.progress",
     "trainer.checkpoint_seconds",
+    "trainer.alignment_every",
     "model.tasks",
     "dataset.tasks",
     "dataset.url",

@@ -41,6 +41,16 @@ class Subject:
 BLOCKS = {"MLP block": "mlp.blocks.[0-9]"}
 DNA = {"layer": "activations.[0-9]", "first linear": "activation"}
 NERF = {"coarse layer": "coarse.*.activation", "fine layer": "fine.*.activation"}
+# A quarter of Table 5's tokens at scale=cpu, at the rate of its tuned columns.
+TRANSFORMER = (
+    "task=language model=transformer dataset=wikitext-2 recipe=transformer/beta2 recipe.lr=0.0007 "
+    "trainer.max_tokens=625000 trainer.max_epochs=10"
+)
+SUBLAYERS = {
+    "attention": "blocks.[0-9].after_attention",
+    "hidden units": "blocks.[0-9].feed_forward.hidden",
+    "block": "blocks.[0-9].after_feed_forward",
+}
 SUBJECTS = (
     Subject("cheb", "ChebConv, Cora", "task=nodes model=cheb dataset=cora", 10, {"hidden layer": "dropout"}),
     Subject("gcn", "GraphConv, Cora", "task=nodes model=gcn dataset=cora", 10, {"hidden layer": "dropout"}),
@@ -66,6 +76,10 @@ SUBJECTS = (
         {"attention": "attention.[0-9]", "attention's output": "activation", **BLOCKS, "embeddings": "embedded"},
     ),
     Subject("nerf", "NeRF, lego", "task=view_synthesis model=nerf dataset=lego", 1, NERF),
+    Subject(
+        "macro", "Transformer, macro, WikiText-2", f"{TRANSFORMER} feedback=macro", 1, {"block": SUBLAYERS["block"]}
+    ),
+    Subject("micro", "Transformer, micro, WikiText-2", f"{TRANSFORMER} feedback=micro", 1, SUBLAYERS),
 )
 
 

@@ -93,9 +93,9 @@ class SceneFiles:
         wanted = f"{self.images} and poses_bounds.npy" if self.layout == "llff" else "transforms_train.json"
         raise MissingData(
             f"The scene {self.name} is not here. Looked in {' and in '.join(looked_in)} for "
-            f"{' and '.join(self._places())} with {wanted}. {how}, unpack it so that DIR/{self._official()} is there, and "
-            f"set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke a run needs no data: it "
-            f"uses a stand-in."
+            f"{' and '.join(self._places())} with {wanted}. {how}, unpack it so that DIR/{self._official()} is there, "
+            f"and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke a run needs no "
+            f"data: it uses a stand-in."
         )
 
     def load(self, data: DataSettings) -> Scene:

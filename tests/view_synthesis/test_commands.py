@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from dfa_bench import evaluate_command
 from dfa_bench.cli import main
+from dfa_bench.reporting.tables import CSV_COLUMNS
 from dfa_bench.tasks.view_synthesis.camera_paths import orbit
 from dfa_bench.tasks.view_synthesis.consistency import project
 from dfa_bench.tasks.view_synthesis.scenes import check_pose
@@ -181,6 +183,12 @@ def test_evaluated_models_become_one_table_of_the_results(say, root):
         file = root / "results" / "released" / f"{scene}.json"
         assert say("evaluate-checkpoint", scene, "--stride", "3", "--json", str(file), f"data.root={root}")[0] == 0
     assert say("results", "table1", f"results={root / 'results'}", f"store.root={root / 'runs'}")[0] == 0
+    table = pd.read_csv(root / "results" / "released.csv")
+    assert set(table.columns) == set(CSV_COLUMNS)
+    fern = json.loads((root / "results" / "released" / "fern.json").read_text())
+    shown = table[(table.column == "fern") & (table.metric == "psnr")].iloc[0]
+    assert (shown.row, shown.rule, shown.protocol) == ("LLFF-Real", "dfa", "paper")
+    assert shown["mean"] == pytest.approx(fern["mean"]["psnr"], abs=1e-6)
     lines = (root / "results" / "released.md").read_text().splitlines()
     assert [line.split(" | ")[1] for line in lines if line.startswith(("| NeRF", "| LLFF"))] == ["lego", "fern"]
     (root / "results" / "released" / "other.json").write_text("{}")

@@ -56,11 +56,11 @@ class Table:
         self.runs = {cell: list(found) for cell, found in runs.items() if found}
         self.entries: dict[tuple[Cell, str], Entry] = {}
         for cell, found in self.runs.items():
-            for name, metric in experiment.metrics.items():
+            for name, metric in experiment.shown.items():
                 if entry := self._entry(cell, name, metric, found):
                     self.entries[cell, name] = entry
         for mean, cells in experiment.means():
-            for name, metric in experiment.metrics.items():
+            for name, metric in experiment.shown.items():
                 if entry := self._mean(mean, cells, name, metric):
                     self.entries[mean, name] = entry
 
@@ -68,6 +68,12 @@ class Table:
         """Seed to value in the paper's unit, of the runs that did not diverge, in the order of the seeds."""
         runs = sorted(self.runs.get(cell, []), key=lambda run: run.seed)
         return {run.seed: run.metrics[metric.key] * metric.factor for run in runs if metric.key in run.metrics}
+
+    def mean_by_seed(self, cells: Sequence[Cell], metric: Metric) -> dict[int, float]:
+        """Mean over cells, seed by seed; only where each of them has that seed."""
+        values = [self.by_seed(cell, metric) for cell in cells]
+        seeds = sorted(set.intersection(*map(set, values)))
+        return {seed: statistics.fmean(each[seed] for each in values) for seed in seeds}
 
     def _entry(self, cell: Cell, name: str, metric: Metric, runs: Sequence[Run]) -> Entry | None:
         values = self.by_seed(cell, metric)
@@ -77,16 +83,13 @@ class Table:
         return Entry([*values.values()], paper, len(runs) - len(values), runs[0].scale, runs[0].protocol)
 
     def _mean(self, mean: Cell, cells: Sequence[Cell], name: str, metric: Metric) -> Entry | None:
-        """Mean over columns, seed by seed; only where each of them has that seed."""
-        values = [self.by_seed(cell, metric) for cell in cells]
-        seeds = sorted(set.intersection(*map(set, values)))
-        if not seeds:
+        by_seed = self.mean_by_seed(cells, metric)
+        if not by_seed:
             return None
         paper = None if self.stand_in else self.experiment.paper_value(name, mean)
         diverged = sum(metric.key not in run.metrics for cell in cells for run in self.runs[cell])
         first = self.runs[cells[0]][0]
-        by_seed = [statistics.fmean(each[seed] for each in values) for seed in seeds]
-        return Entry(by_seed, paper, diverged, first.scale, first.protocol)
+        return Entry([*by_seed.values()], paper, diverged, first.scale, first.protocol)
 
     # What all forms show alike.
 
@@ -96,14 +99,14 @@ class Table:
             (column, variant, metric)
             for column, line in self.experiment.columns.items()
             for variant in line.variants
-            for metric in self.experiment.metrics
+            for metric in self.experiment.shown
         ]
         return [head for head in shown if any((c.column, c.variant, m) == head for c, m in self.entries)]
 
     def head_text(self, head: tuple[str, Variant, str]) -> str:
         column, variant, metric = head
         text = self.experiment.column_text(column, variant)
-        return f"{text} {_spoken(metric)}" if len(self.experiment.metrics) > 1 else text
+        return f"{text} {_spoken(metric)}" if len(self.experiment.shown) > 1 else text
 
     def lines(self) -> list[tuple[str, Rule]]:
         """Lines shown: (row, rule)."""
@@ -219,9 +222,9 @@ class Table:
         return table
 
     def _bold_note(self) -> Iterable[str]:
-        for name, metric in self.experiment.metrics.items():
+        for name, metric in self.experiment.shown.items():
             if metric.bold_within is not None:
-                by = f" by {_spoken(name)}" if len(self.experiment.metrics) > 1 else ""
+                by = f" by {_spoken(name)}" if len(self.experiment.shown) > 1 else ""
                 yield f"Bold, as in the paper: DFA within {metric.bold_within} of BP{by}."
 
     def _off_note(self) -> Iterable[str]:

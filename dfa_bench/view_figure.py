@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from dfa_bench.arguments import take
 from dfa_bench.compose import compose_run, settings_of
@@ -129,6 +129,11 @@ def consistency(scene: Scene, views: tuple[View, View], renders: tuple[Render, R
         scene,
         (views[0].pose, views[1].pose),
         (first.fine, second.fine),
-        (first.depth, second.depth),
+        (_surface_depth(first), _surface_depth(second)),
         (first.opacity, second.opacity),
     )
+
+
+def _surface_depth(seen: Render) -> Tensor:
+    """Expected depth of what a ray hits, if it hits anything: a fog that stops half of the ray is not half as far."""
+    return seen.depth / seen.opacity.clamp(min=1e-6)

@@ -19,9 +19,12 @@ from dfa_bench.reporting.released import evaluated
 from dfa_bench.reporting.tables import CSV_COLUMNS
 from dfa_bench.tasks.view_synthesis.camera_paths import orbit
 from dfa_bench.tasks.view_synthesis.consistency import project
+from dfa_bench.tasks.view_synthesis.rays import view_rays
 from dfa_bench.tasks.view_synthesis.scenes import check_pose
-from dfa_bench.tasks.view_synthesis.standin import stand_in_scene
+from dfa_bench.tasks.view_synthesis.standin import stand_in_scene, trace
+from dfa_bench.tasks.view_synthesis.views import Render
 from dfa_bench.training.execute import execute
+from dfa_bench.view_figure import consistency
 from tests.view_synthesis.scenes import write_blender, write_llff
 from tests.view_synthesis.test_checkpoints import released_state, write
 
@@ -141,6 +144,7 @@ def test_figure_1_of_stand_ins_is_labelled_in_name_and_record(say, tmp_path):
     assert say("figure", "1", "scenes=lego", *where)[0] == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "figure1-stand-in.json",
+        "figure1-stand-in.md",
         "figure1-stand-in.png",
     ]
     numbers = json.loads((tmp_path / "out" / "figure1-stand-in.json").read_text())
@@ -148,6 +152,25 @@ def test_figure_1_of_stand_ins_is_labelled_in_name_and_record(say, tmp_path):
         (rule, "stand-in") for rule in ("bp", "dfa", "shallow")
     ]
     assert {"psnr", "warp_psnr", "warp_share", "view", "neighbour"} <= numbers[0].keys()
+
+
+def test_a_fog_before_a_surface_is_as_consistent_as_the_surface():
+    """Depths and opacities of a ray that is stopped for three quarters are three quarters of the solid ones."""
+    scene = stand_in_scene()
+    views = scene.views("test")[:2]
+    traced = [trace(rays.origins, rays.directions) for rays in (view_rays(scene, view.pose) for view in views)]
+    hits = [each.depths.isfinite().view(32, 32) for each in traced]
+    depths = [torch.where(hit, each.depths.view(32, 32), 0.0) for hit, each in zip(hits, traced, strict=True)]
+    images = [view.load() for view in views]
+
+    def agreement(stopped: float) -> tuple[float, float]:
+        seen = zip(images, depths, hits, strict=True)
+        first, second = (Render(image, image, stopped * depth, stopped * hit) for image, depth, hit in seen)
+        return consistency(scene, (views[0], views[1]), (first, second))
+
+    solid, foggy = agreement(1.0), agreement(0.75)
+    assert solid[1] > 0.1
+    assert foggy == pytest.approx(solid)
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp"])

@@ -8,6 +8,7 @@ from scipy import stats
 
 from dfa_bench.compose import resource_folder
 from dfa_bench.errors import ConfigError
+from dfa_bench.reporting import forms
 from dfa_bench.reporting.claims import check, interval, markdown
 from dfa_bench.reporting.experiment import Experiment, load_experiments
 from dfa_bench.reporting.tables import Run, Table
@@ -141,7 +142,7 @@ def test_a_side_may_be_another_metric_that_the_table_does_not_show():
         ("Macro/Baseline", "supported"),
         ("Micro/Baseline", "supported"),
     ]
-    assert "floor" not in found.markdown() + found.csv() + found.tex()
+    assert "floor" not in forms.markdown(found) + forms.csv(found) + forms.tex(found)
     assert found.heads() == [("Baseline", "released", "perplexity"), ("+ Adam", "released", "perplexity")]
 
 

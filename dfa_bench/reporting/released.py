@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.reporting.tables import CSV_COLUMNS
+from dfa_bench.reporting.forms import CSV_COLUMNS
 
 FOLDER = "released"  # below the results
 TITLE = "## Table 1, second block: the authors' own DFA models, test PSNR (dB)"

@@ -15,8 +15,8 @@ from PIL import Image
 from dfa_bench import evaluate_command, render_command
 from dfa_bench.cli import main
 from dfa_bench.errors import ConfigError
+from dfa_bench.reporting.forms import CSV_COLUMNS
 from dfa_bench.reporting.released import evaluated
-from dfa_bench.reporting.tables import CSV_COLUMNS
 from dfa_bench.tasks.view_synthesis.camera_paths import orbit
 from dfa_bench.tasks.view_synthesis.consistency import project
 from dfa_bench.tasks.view_synthesis.rays import view_rays

@@ -125,13 +125,16 @@ Examples:
 """
 
 DATA = """\
-dfa-bench data [get NAME...] [data.root=DIR]
+dfa-bench data [get NAME...] [data.root=DIR] [data.cache=DIR]
 
-Lists the data sets: which are here, and where the others come from. `get` downloads some into the cache.
+Lists the data sets: which are here, and where the others come from. `get` downloads some into the cache, large ones
+too (lego and fern, in one archive; the other scenes' lie where only a browser gets them). A download that breaks off
+goes on by the same command.
 
 Examples:
   dfa-bench data
   dfa-bench data get cora pubmed
+  dfa-bench data get lego fern data.cache=/big/disk
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ MILLISECONDS = 80  # of a frame
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Render a path and write it as an animation.
+    """Render a path and write it as an animation; when it is interrupted, of the frames that are finished.
 
     Raises:
         ConfigError: the folder is no run of view synthesis, or an option is impossible.
@@ -38,13 +39,20 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"--out {out}: an animation ends in {' or '.join(FORMATS)}.")
     scene, model = trained(settings_of_views(chosen.run), chosen.run)
     scene = resized(scene, chosen.width or scene.width)
-    frames = []
-    for number, pose in enumerate(orbit(scene, chosen.frames), start=1):
-        seen = render_view(model, scene, pose, progress=f"frame {number} of {chosen.frames}")
-        frames.append(Image.fromarray((seen.fine.clamp(0, 1) * 255).round().numpy().astype(np.uint8)))
+    frames: list[Image.Image] = []
+    code = 0
+    try:
+        for number, pose in enumerate(orbit(scene, chosen.frames), start=1):
+            seen = render_view(model, scene, pose, progress=f"frame {number} of {chosen.frames}")
+            frames.append(Image.fromarray((seen.fine.clamp(0, 1) * 255).round().numpy().astype(np.uint8)))
+    except KeyboardInterrupt:
+        print(f"\nInterrupted after {len(frames)} of {chosen.frames} frames; these are kept.", file=sys.stderr)
+        code = 130
+    if not frames:
+        return code
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(out, "wb") as file:
         timing = {"duration": MILLISECONDS, "loop": 0}
         frames[0].save(file, FORMATS[out.suffix.lower()], save_all=True, append_images=frames[1:], **timing)
     print(out)
-    return 0
+    return code

@@ -19,7 +19,7 @@ from dfa_bench.pool import Failure, run_all
 from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.experiment import Experiment
-from dfa_bench.reporting.released import released_markdown
+from dfa_bench.reporting.released import evaluated, released_csv, released_markdown
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reporting.tables import Table
 from dfa_bench.request import Request, parse_request
@@ -105,9 +105,10 @@ def write_results(request: Request) -> int:
     for table in (each.table for each in existing(request)):
         if table.entries and not table.stand_in:
             write(table, request.results)
-    if released := released_markdown(request.results):
-        with atomic(request.results / "released.md") as file:
-            file.write(released)
+    if evaluations := evaluated(request.results):
+        for ending, text in ((".md", released_markdown(evaluations)), (".csv", released_csv(evaluations))):
+            with atomic(request.results / f"released{ending}") as file:
+                file.write(text)
     for path in embed_all(request.results.absolute().parent):
         print(f"Renewed: {path}")
     return 0

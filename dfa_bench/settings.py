@@ -110,6 +110,7 @@ class DataSettings(Strict):
     root: str | None = None
     cache: str | None = None
     download: bool = True
+    large: bool = False  # archives over 100 MB too
     stand_in: bool = False
 
 

@@ -25,6 +25,8 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench bootstrap table2                                  how sure the differences of click models are
   dfa-bench evaluate-checkpoint lego                          PSNR of a NeRF that the paper's authors released
   dfa-bench render RUN                                        an animation of what a run of NeRF has learnt
+  dfa-bench sample RUN --prompt "the castle"                  text that a run of the Transformer goes on with
+  dfa-bench align RUN                                         how well a run's gradients agree with BP's
   dfa-bench data                                              which data sets are here, and where to get the others
 
 Each command has a --help of its own.
@@ -119,17 +121,20 @@ Examples:
 """
 
 FIGURE = """\
-dfa-bench figure 1|2 [results=DIR] [OVERRIDE...]
+dfa-bench figure 1|2|alignment [results=DIR] [OVERRIDE...]
 
-Draws a figure of the paper as png (figure 2 as svg too), with its numbers and runs in a json file; trains the runs that
-it needs if they are not in the run store.
+Draws a figure of the paper as png (all but figure 1 as svg too), with its numbers and runs in a json file; trains the
+runs that it needs if they are not in the run store.
 
   1   held-out views by NeRF with BP, DFA, shallow training and the authors' released models; error maps and depth.
       scenes=lego,fern chooses scenes, neighbours=no leaves multi-view consistency out
   2   t-SNE of the hidden layer of GraphConv on Cora, with BP, DFA and shallow training
+  alignment  cosine between DFA's and BP's gradients over training, by layer (appendix A), a panel for each model.
+      models=gcn,dna chooses models
 
 Examples:
   dfa-bench figure 2
+  dfa-bench figure alignment models=cheb,gcn,spline,gat,gae
   dfa-bench figure 2 seed=3 results=/tmp/figures
 """
 
@@ -154,13 +159,16 @@ Examples:
 """
 
 DATA = """\
-dfa-bench data [get NAME...] [data.root=DIR]
+dfa-bench data [get NAME...] [data.root=DIR] [data.cache=DIR]
 
-Lists the data sets: which are here, and where the others come from. `get` downloads some into the cache.
+Lists the data sets: which are here, and where the others come from. `get` downloads some into the cache, large ones
+too (lego and fern, in one archive; the other scenes' lie where only a browser gets them). A download that breaks off
+goes on by the same command.
 
 Examples:
   dfa-bench data
   dfa-bench data get cora pubmed
+  dfa-bench data get lego fern data.cache=/big/disk
 """
 
 
@@ -201,6 +209,38 @@ Example:
   dfa-bench render runs/view_synthesis-lego-nerf-dfa-s0-0123456789abcdef --width 100 --out orbit.webp
 """
 
+ALIGN = """\
+dfa-bench align RUN [--json FILE]
+
+Compares the gradients of DFA with BP's at the weights of a finished run, on its first training batch, with the same
+dropout masks. Two tables: cosines at the outputs of modules, row by row (per sample, node, token or point of a ray);
+cosine and ratio of norms of each parameter's gradient. 1: the same direction as BP; about 0: none in common.
+
+  RUN          folder of the record of a run with rule=dfa, the last line that `dfa-bench run` prints
+  --json FILE  writes the numbers
+
+Examples:
+  dfa-bench align runs/nodes-cora-gcn-dfa-s0-0123456789abcdef
+  dfa-bench run model=gcn rule=dfa trainer.alignment_every=10     measures along training, into metrics.jsonl
+"""
+
+
+SAMPLE = """\
+dfa-bench sample RUN [--prompt TEXT] [--tokens N] [--temperature T] [--seed N] [--tokenizer FILE]
+
+Prints a prompt, lower-cased as in training, and what a finished run of task=language goes on with.
+
+  RUN            folder of the record, the last line that `dfa-bench run` prints
+  --prompt       where to start (default: at the start of a line)
+  --tokens       how many follow (default 100)
+  --temperature  below 1 prefers likely tokens (default 0.8)
+  --seed         of the draws (default 0)
+  --tokenizer    tokenizer.json of the run (default: made from the corpus in the data folder, or taken from the cache)
+
+Example:
+  dfa-bench sample runs/language-wikitext-2-transformer-dfa-s0-0123456789abcdef --prompt "The castle was built in"
+"""
+
 
 class Command(NamedTuple):
     help: str  # "": the command prints its own
@@ -221,6 +261,8 @@ COMMANDS = {
     "bootstrap": Command(BOOTSTRAP, "dfa_bench.bootstrap_command:main", needs_arguments=True),
     "evaluate-checkpoint": Command(EVALUATE, "dfa_bench.evaluate_command:main", needs_arguments=True),
     "render": Command(RENDER, "dfa_bench.render_command:main", needs_arguments=True),
+    "sample": Command(SAMPLE, "dfa_bench.sample_command:main", needs_arguments=True),
+    "align": Command(ALIGN, "dfa_bench.align_command:main", needs_arguments=True),
     "data": Command(DATA, "dfa_bench.data_command:main"),
 }
 

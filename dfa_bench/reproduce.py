@@ -11,15 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dfa_bench.compose import changes_outcome
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.existing import build_table, existing, is_stand_in, seeds_done
-from dfa_bench.plan import PlannedRun, changes_outcome, finished_result, missing, plan
+from dfa_bench.plan import PlannedRun, finished_result, missing, plan
 from dfa_bench.pool import Failure, run_all
 from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.experiment import Experiment
 from dfa_bench.reporting.readings import check_readings
-from dfa_bench.reporting.released import released_markdown
+from dfa_bench.reporting.released import evaluated, released_csv, released_markdown
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reporting.tables import Table
 from dfa_bench.request import Request, parse_request
@@ -109,9 +110,10 @@ def write_results(request: Request) -> int:
     if read := check_readings(request.readings, request.results):
         with atomic(request.results / "figures-claims.md") as file:
             file.write(claims.markdown(read))
-    if released := released_markdown(request.results):
-        with atomic(request.results / "released.md") as file:
-            file.write(released)
+    if evaluations := evaluated(request.results):
+        for ending, text in ((".md", released_markdown(evaluations)), (".csv", released_csv(evaluations))):
+            with atomic(request.results / f"released{ending}") as file:
+                file.write(text)
     for path in embed_all(request.results.absolute().parent):
         print(f"Renewed: {path}")
     return 0

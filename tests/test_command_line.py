@@ -74,6 +74,7 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
         ("task.split=half", "task.split=half"),
         ("task.features=none", "task.features=none"),
         ("trainer.keep=worst", "trainer.keep=worst"),
+        ("trainer.alignment_every=0", "trainer.alignment_every=0"),
         ("trainer.precision=8-true", "trainer.precision=8-true"),
         ("trainer.foo=1", "'trainer.foo'"),
         ("+trainer.foo=1", "'trainer.foo'"),
@@ -231,6 +232,7 @@ def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
         ["bootstrap", "-h"],
         ["evaluate-checkpoint", "-h"],
         ["render", "-h"],
+        ["align", "-h"],
         ["data", "-h"],
     ],
 )
@@ -266,7 +268,7 @@ def test_choices_keep_the_papers_protocol(choices):
     assert settings_of(compose_run(choices)).protocol == "paper"
 
 
-@pytest.mark.parametrize("neutral", ["store.root=/tmp/x", "trainer.threads=1", "logger=wandb", "data.root=/tmp"])
+@pytest.mark.parametrize("neutral", ["store.root=/tmp/x", "trainer.alignment_every=5", "logger=wandb", "data.root=/"])
 def test_what_cannot_change_the_outcome_keeps_the_papers_protocol(neutral):
     assert settings_of(compose_run([neutral])).protocol == "paper"
 

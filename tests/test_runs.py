@@ -34,7 +34,9 @@ def test_a_finished_run_is_not_run_again_unless_forced(smoke):
     assert forced.result.metrics == first.result.metrics
 
 
-@pytest.mark.parametrize("override", ["logger=wandb", "trainer.threads=1", "force=true", "variant=paper"])
+@pytest.mark.parametrize(
+    "override", ["logger=wandb", "trainer.threads=1", "force=true", "variant=paper", "trainer.alignment_every=2"]
+)
 def test_identity_does_not_see_what_cannot_change_the_outcome(smoke, override):
     assert run_identity(smoke("rule=bp"))[0] == run_identity(smoke("rule=bp", override))[0]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfa_bench.compose import compose_run, typed
+from dfa_bench.compose import changes_outcome, compose_run, typed
 from dfa_bench.existing import Existing, existing
-from dfa_bench.plan import changes_outcome
 from dfa_bench.reporting import claims
 from dfa_bench.reporting.page.behind import behind
 from dfa_bench.reporting.page.cost import cost_lines

@@ -95,9 +95,14 @@ class Page:
     deviations: Prose | None
 
     @property
+    def named(self) -> list[tuple[str, Checked]]:
+        """What the paper claims, over its tables, our studies and the figures, each with where it stands."""
+        found = [(section.name, each) for section in (*self.tables, *self.studies) for each in section.claims]
+        return found + [("Figures", each) for each in self.readings]
+
+    @property
     def checked(self) -> list[Checked]:
-        """What the paper claims, over its tables, our studies and the figures."""
-        return [*(each for section in (*self.tables, *self.studies) for each in section.claims), *self.readings]
+        return [each for _, each in self.named]
 
     @property
     def verdicts(self) -> Counter[str]:

@@ -1,6 +1,6 @@
-"""The Transformer of Table 5 on one machine: training tokens a second and peak memory with macro and micro feedback against
-BP, interleaved in one process; and floating-point operations of a step, counted, from which the time of the paper's
-training on one GPU follows.
+"""The Transformer of Table 5 on one machine: training tokens a second and peak memory with macro and micro feedback
+against BP, interleaved in one process; and the floating-point operations of a step, counted, from which the time of the
+paper's training on one GPU follows.
 
     python benchmarks/language.py [--layers 6] [--width 512] [--vocabulary 32000] [--streams 8] [--steps 8] [--threads 2]
 """

@@ -18,11 +18,15 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench table 3                                           show a table from the runs that exist
   dfa-bench claims                                            what the paper concludes, checked over the runs that exist
   dfa-bench results                                           write all tables anew from the runs that exist
+  dfa-bench runs task=nodes model=gcn                         the runs that there are, filtered
+  dfa-bench report                                            one HTML page of claims, tables, figures and their runs
   dfa-bench figure 2                                          draw a figure; trains what it needs
   dfa-bench curves table2                                     draw the validation metric over epochs
   dfa-bench bootstrap table2                                  how sure the differences of click models are
   dfa-bench evaluate-checkpoint lego                          PSNR of a NeRF that the paper's authors released
   dfa-bench render RUN                                        an animation of what a run of NeRF has learnt
+  dfa-bench sample RUN --prompt "the castle"                  text that a run of the Transformer goes on with
+  dfa-bench align RUN                                         how well a run's gradients agree with BP's
   dfa-bench data                                              which data sets are here, and where to get the others
 
 Each command has a --help of its own.
@@ -84,18 +88,53 @@ Examples:
   dfa-bench results table3
 """
 
-FIGURE = """\
-dfa-bench figure 1|2 [results=DIR] [OVERRIDE...]
+RUNS = """\
+dfa-bench runs [FILTER...] [each] [results=DIR] [store.root=DIR]
 
-Draws a figure of the paper as png (figure 2 as svg too), with its numbers and runs in a json file; trains the runs that
-it needs if they are not in the run store.
+Lists the runs of results/runs.csv and of the run store, those that differ in their seed in one line: mean ± standard
+deviation over seeds. Where runs of one seed differ in settings that runs.csv does not name, their range stands there
+instead, and `each` shows them one by one.
+
+  task= dataset= model= rule= variant= scale= protocol= data_kind= seed= status= identity= commit= device=
+                      by pattern, several with commas: model=gcn,gat device='*EPYC*'
+  seeds=N             with at least N seeds
+  age=2d              finished within 2 days (m, h, d, w)
+  'test/accuracy>0.8' by a metric (also <, >=, <=)
+  metric=NAME         the metric that is shown (default: the first of the test set)
+
+Examples:
+  dfa-bench runs task=nodes model=gcn
+  dfa-bench runs rule=dfa age=1d metric=val/auc each
+"""
+
+REPORT = """\
+dfa-bench report [TABLE...] [seeds=N] [results=DIR] [OVERRIDE...]
+
+Writes results/report.html from the runs that exist, in the run store and in results/runs.csv, and runs nothing: the
+paper's claims with verdicts, each table beside the paper's numbers, curves and figures that lie in the results, cost,
+and for every number its runs, seeds, configuration and the command that runs it again. One file that needs no network.
+
+Examples:
+  dfa-bench report
+  dfa-bench report all scale=smoke           stand-ins, in a section of their own
+  dfa-bench report logger=wandb              also logs all results as an artifact of Weights & Biases
+"""
+
+FIGURE = """\
+dfa-bench figure 1|2|alignment [results=DIR] [OVERRIDE...]
+
+Draws a figure of the paper as png (all but figure 1 as svg too), with its numbers and runs in a json file; trains the
+runs that it needs if they are not in the run store.
 
   1   held-out views by NeRF with BP, DFA, shallow training and the authors' released models; error maps and depth.
       scenes=lego,fern chooses scenes, neighbours=no leaves multi-view consistency out
   2   t-SNE of the hidden layer of GraphConv on Cora, with BP, DFA and shallow training
+  alignment  cosine between DFA's and BP's gradients over training, by layer (appendix A), a panel for each model.
+      models=gcn,dna chooses models
 
 Examples:
   dfa-bench figure 2
+  dfa-bench figure alignment models=cheb,gcn,spline,gat,gae
   dfa-bench figure 2 seed=3 results=/tmp/figures
 """
 
@@ -120,13 +159,16 @@ Examples:
 """
 
 DATA = """\
-dfa-bench data [get NAME...] [data.root=DIR]
+dfa-bench data [get NAME...] [data.root=DIR] [data.cache=DIR]
 
-Lists the data sets: which are here, and where the others come from. `get` downloads some into the cache.
+Lists the data sets: which are here, and where the others come from. `get` downloads some into the cache, large ones
+too (lego and fern, in one archive; the other scenes' lie where only a browser gets them). A download that breaks off
+goes on by the same command.
 
 Examples:
   dfa-bench data
   dfa-bench data get cora pubmed
+  dfa-bench data get lego fern data.cache=/big/disk
 """
 
 
@@ -167,6 +209,38 @@ Example:
   dfa-bench render runs/view_synthesis-lego-nerf-dfa-s0-0123456789abcdef --width 100 --out orbit.webp
 """
 
+ALIGN = """\
+dfa-bench align RUN [--json FILE]
+
+Compares the gradients of DFA with BP's at the weights of a finished run, on its first training batch, with the same
+dropout masks. Two tables: cosines at the outputs of modules, row by row (per sample, node, token or point of a ray);
+cosine and ratio of norms of each parameter's gradient. 1: the same direction as BP; about 0: none in common.
+
+  RUN          folder of the record of a run with rule=dfa, the last line that `dfa-bench run` prints
+  --json FILE  writes the numbers
+
+Examples:
+  dfa-bench align runs/nodes-cora-gcn-dfa-s0-0123456789abcdef
+  dfa-bench run model=gcn rule=dfa trainer.alignment_every=10     measures along training, into metrics.jsonl
+"""
+
+
+SAMPLE = """\
+dfa-bench sample RUN [--prompt TEXT] [--tokens N] [--temperature T] [--seed N] [--tokenizer FILE]
+
+Prints a prompt, lower-cased as in training, and what a finished run of task=language goes on with.
+
+  RUN            folder of the record, the last line that `dfa-bench run` prints
+  --prompt       where to start (default: at the start of a line)
+  --tokens       how many follow (default 100)
+  --temperature  below 1 prefers likely tokens (default 0.8)
+  --seed         of the draws (default 0)
+  --tokenizer    tokenizer.json of the run (default: made from the corpus in the data folder, or taken from the cache)
+
+Example:
+  dfa-bench sample runs/language-wikitext-2-transformer-dfa-s0-0123456789abcdef --prompt "The castle was built in"
+"""
+
 
 class Command(NamedTuple):
     help: str  # "": the command prints its own
@@ -180,11 +254,15 @@ COMMANDS = {
     "table": Command(TABLE, "dfa_bench.reproduce:table_command", needs_arguments=True),
     "claims": Command(CLAIMS, "dfa_bench.reproduce:claims_command"),
     "results": Command(RESULTS, "dfa_bench.reproduce:results_command"),
+    "runs": Command(RUNS, "dfa_bench.runs_command:main"),
+    "report": Command(REPORT, "dfa_bench.report_command:main"),
     "figure": Command(FIGURE, "dfa_bench.figure_command:main", needs_arguments=True),
     "curves": Command(CURVES, "dfa_bench.curves_command:main", needs_arguments=True),
     "bootstrap": Command(BOOTSTRAP, "dfa_bench.bootstrap_command:main", needs_arguments=True),
     "evaluate-checkpoint": Command(EVALUATE, "dfa_bench.evaluate_command:main", needs_arguments=True),
     "render": Command(RENDER, "dfa_bench.render_command:main", needs_arguments=True),
+    "sample": Command(SAMPLE, "dfa_bench.sample_command:main", needs_arguments=True),
+    "align": Command(ALIGN, "dfa_bench.align_command:main", needs_arguments=True),
     "data": Command(DATA, "dfa_bench.data_command:main"),
 }
 

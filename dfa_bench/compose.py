@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.runs.identity import outcome_settings
+from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.runs.identity import NEUTRAL, outcome_settings
 from dfa_bench.settings import RunSettings, parse_settings
 
 
@@ -67,29 +68,49 @@ def typed(config: DictConfig) -> RunSettings:
 def settings_of(config: DictConfig) -> RunSettings:
     """The typed settings of a composed configuration.
 
-    `protocol` stays "paper" only if nothing but choices differs from what the configs compose to by themselves.
+    `protocol` stays "paper" only if this is what the configs compose to by themselves for the chosen parts, or what a
+    cell of one of the paper's tables is.
 
     Raises:
         ConfigError: a key is unknown, or has an impossible value.
     """
     settings = typed(config)
-    if settings.protocol == "paper" and not _is_untouched(settings):
+    if settings.protocol == "paper" and not _is_the_papers(settings):
         settings = settings.model_copy(update={"protocol": "reduced"})
     return settings
 
 
-def _is_untouched(settings: RunSettings) -> bool:
-    choices = {
-        "task": settings.task.name,
-        "model": settings.model.name,
-        "dataset": settings.dataset.name.lower(),
-        "rule": settings.rule.name,
-        "variant": settings.variant,
-        "scale": settings.scale,
-        "seed": settings.seed,
-    }
+def changes_outcome(overrides: Sequence[str]) -> bool:
+    """Whether overrides set hyperparameters, and not only choose parts or say where things lie."""
+    keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
+    return any("." in key and key not in NEUTRAL and key.partition(".")[0] not in NEUTRAL for key in keys)
+
+
+def _is_the_papers(settings: RunSettings) -> bool:
+    if settings.data.stand_in:
+        return False
+    parts = [
+        f"task={settings.task.name}",
+        f"model={settings.model.name}",
+        f"dataset={settings.dataset.name.lower()}",
+        f"rule={settings.rule.name}",
+    ]
+    rest = [f"variant={settings.variant}", f"scale={settings.scale}", f"seed={settings.seed}"]
+    if _composes_to(settings, [*parts, *rest]):
+        return True
+    tables = load_experiments(resource_folder("experiments"))
+    return any(
+        _composes_to(settings, [each for each in cell.overrides if not each.startswith("variant=")] + rest)
+        for name, table in tables.items()
+        if re.fullmatch(r"table\d", name) and f"task={settings.task.name}" in table.overrides
+        for cell in table.cells()
+        if {f"rule={settings.rule.name}", f"model={settings.model.name}"} <= {*cell.overrides}
+        and not changes_outcome(cell.overrides)
+    )
+
+
+def _composes_to(settings: RunSettings, overrides: Sequence[str]) -> bool:
     try:
-        default = typed(compose_run([f"{name}={choice}" for name, choice in choices.items()]))
+        return outcome_settings(typed(compose_run(overrides))) == outcome_settings(settings)
     except ConfigError:
         return False
-    return outcome_settings(default) == outcome_settings(settings) and not settings.data.stand_in

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ import torch
 
 from dfa_bench.arguments import Arguments, positive
 from dfa_bench.compose import compose_run, resource_folder, settings_of
-from dfa_bench.data.resolve import DataCard, cache_folder, data_root
+from dfa_bench.data.resolve import cache_folder, data_root
 from dfa_bench.errors import ConfigError, MissingData
 from dfa_bench.reporting.experiment import load_experiments
 from dfa_bench.runs.provenance import commit
@@ -63,24 +65,25 @@ def main(arguments: Sequence[str]) -> int:
     path = chosen.checkpoint or released_checkpoint(files, data)
     model = load_released(path, scene)
     views = choose_views(scene, chosen.views)
-    card = files.card(data)
+    protocol = "reduced" if chosen.checkpoint else "paper"  # the authors' training is the paper's, another need not be
+    setting = {"protocol": protocol, **_setting(files, scene, data, path, chosen.stride)}
     size = f"{scene.width} × {scene.height}, stride {chosen.stride}"
     print(f"{path.name}: {len(views)} view(s) of {scene.name}, {size}")
     measured: list[Measured] = []
     try:
         for view in views:
             measured.append(measure(model, scene, view, chosen.stride))
-            print(_line(measured[-1]), flush=True)
+            last = measured[-1]
+            print(_text(last.view, last.psnr, last.psnr_coarse, last.ssim, last.rays / last.seconds), flush=True)
             if chosen.json:
-                _write(chosen.json, summary(measured, scene, files, card, path, chosen.stride))
+                _write(chosen.json, setting | summary(measured))
     except KeyboardInterrupt:
         print(f"\nInterrupted after {len(measured)} of {len(views)} views; these are kept.", file=sys.stderr)
         return 130
-    whole = summary(measured, scene, files, card, path, chosen.stride)
-    mean = whole["mean"]
-    speed = whole["rays_per_second"]
-    print(f"{'mean':8}{mean['psnr']:7.2f} dB fine, {mean['psnr_coarse']:6.2f} coarse, {speed:.0f} rays/s")
-    print(f"{whole['paper']['row']}, DFA: {whole['paper']['dfa']:.2f} dB in the paper, over all pixels of 8 scenes.")
+    whole = summary(measured)
+    print(_text("mean", **whole["mean"], speed=whole["rays_per_second"]))
+    paper = setting["paper"]
+    print(f"{paper['row']}, DFA: {paper['dfa']:.2f} dB in the paper, over all pixels of 8 scenes.")
     return 0
 
 
@@ -157,30 +160,19 @@ def measure(model: torch.nn.Module, scene: Scene, view: View, stride: int) -> Me
     return Measured(view.name, view.number, fine, coarse, likeness, seen.depth.numel(), seconds)
 
 
-def summary(
-    measured: Sequence[Measured], scene: Scene, files: SceneFiles, card: DataCard, checkpoint: Path, stride: int
-) -> dict[str, Any]:
-    """What is written: each view, their mean, and the paper's number with its source."""
+def _setting(files: SceneFiles, scene: Scene, data: DataSettings, checkpoint: Path, stride: int) -> dict[str, Any]:
+    """What was evaluated, and the paper's number with its source."""
     row = ROWS[files.layout][1]
     table = load_experiments(resource_folder("experiments"))["table1"]
-    exact = stride == 1 and files.longest_side is None and files.layout == "blender"
-    whole = [each.ssim for each in measured if each.ssim is not None]
     return {
         "scene": scene.name,
         "checkpoint": checkpoint.name,
+        "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "height": scene.height,
         "width": scene.width,
         "stride": stride,
-        "protocol": "paper" if exact else "reduced",
-        "data": asdict(card),
+        "data": asdict(files.card(data)),
         "commit": commit(),
-        "views": [asdict(each) for each in measured],
-        "mean": {
-            "psnr": sum(each.psnr for each in measured) / len(measured),
-            "psnr_coarse": sum(each.psnr_coarse for each in measured) / len(measured),
-            "ssim": sum(whole) / len(whole) if whole else None,
-        },
-        "rays_per_second": sum(each.rays for each in measured) / sum(each.seconds for each in measured),
         "paper": {
             "row": row,
             "dfa": table.paper["psnr"][row]["mean"]["dfa"],
@@ -189,10 +181,23 @@ def summary(
     }
 
 
-def _line(measured: Measured) -> str:
-    likeness = "" if measured.ssim is None else f", SSIM {measured.ssim:.4f}"
-    fine, coarse = f"{measured.psnr:7.2f} dB fine", f"{measured.psnr_coarse:6.2f} coarse"
-    return f"{measured.view:8}{fine}, {coarse}{likeness}, {measured.rays / measured.seconds:.0f} rays/s"
+def summary(measured: Sequence[Measured]) -> dict[str, Any]:
+    """Each view, their mean, and the speed over all of them."""
+    whole = [each.ssim for each in measured if each.ssim is not None]
+    return {
+        "views": [asdict(each) for each in measured],
+        "mean": {
+            "psnr": statistics.fmean(each.psnr for each in measured),
+            "psnr_coarse": statistics.fmean(each.psnr_coarse for each in measured),
+            "ssim": statistics.fmean(whole) if whole else None,
+        },
+        "rays_per_second": sum(each.rays for each in measured) / sum(each.seconds for each in measured),
+    }
+
+
+def _text(name: str, psnr: float, psnr_coarse: float, ssim: float | None, speed: float) -> str:
+    likeness = "" if ssim is None else f", SSIM {ssim:.4f}"
+    return f"{name:8}{psnr:7.2f} dB fine, {psnr_coarse:6.2f} coarse{likeness}, {speed:.0f} rays/s"
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
+from dfa_bench.alignment_figure import draw_alignment_figure
 from dfa_bench.arguments import take
 from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import ConfigError
@@ -36,10 +37,10 @@ def main(arguments: Sequence[str]) -> int:
     """
     folder, arguments = take(arguments, "results", "results")
     names = [argument for argument in arguments if "=" not in argument]
-    if names not in (["1"], ["figure1"], ["2"], ["figure2"]):
-        raise ConfigError(f"There is no figure '{' '.join(names)}'. There are: 1, 2.")
-    draw = draw_figure1 if names[0].endswith("1") else draw_figure2
-    draw(Path(folder), [argument for argument in arguments if "=" in argument])
+    name = " ".join(names).removeprefix("figure")
+    if name not in FIGURES:
+        raise ConfigError(f"There is no figure '{' '.join(names)}'. There are: {', '.join(FIGURES)}.")
+    FIGURES[name](Path(folder), [argument for argument in arguments if "=" in argument])
     return 0
 
 
@@ -95,3 +96,6 @@ def _evidence(result: Result, hidden: np.ndarray, position: np.ndarray, labels: 
         "silhouette_tsne": round(float(silhouette_score(position, labels)), 4),
         "silhouette_hidden": round(float(silhouette_score(hidden, labels)), 4),
     }
+
+
+FIGURES = {"1": draw_figure1, "2": draw_figure2, "alignment": draw_alignment_figure}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dfa_bench.compose import compose_run, settings_of, typed
+from dfa_bench.compose import changes_outcome, compose_run, settings_of, typed
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import MissingData
 from dfa_bench.reporting.experiment import Cell, Experiment
-from dfa_bench.runs.identity import NEUTRAL, identity
+from dfa_bench.runs.identity import identity
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Record, Result
 from dfa_bench.runs.store import record_of, stored_seeds
@@ -79,12 +79,6 @@ def stored(experiment: Experiment, seeds: int, overrides: Sequence[str]) -> list
 def seeds_in_store(overrides: Sequence[str]) -> int:
     """One more than the highest seed in the run store."""
     return 1 + max(stored_seeds(typed(compose_run(overrides)).store), default=0)
-
-
-def changes_outcome(overrides: Sequence[str]) -> bool:
-    """Whether overrides set hyperparameters, and not only choose parts or say where things lie."""
-    keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
-    return any("." in key and key not in NEUTRAL and key.partition(".")[0] not in NEUTRAL for key in keys)
 
 
 def finished_result(run: PlannedRun) -> Result | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,14 +14,14 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.runs.record import atomic
 from dfa_bench.tasks.view_synthesis.camera_paths import orbit
 from dfa_bench.tasks.view_synthesis.views import render_view
-from dfa_bench.trained_views import resized, settings_of_record, trained
+from dfa_bench.trained_views import resized, settings_of_views, trained
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 MILLISECONDS = 80  # of a frame
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Render a path and write it as an animation.
+    """Render a path and write it as an animation; when it is interrupted, of the frames that are finished.
 
     Raises:
         ConfigError: the folder is no run of view synthesis, or an option is impossible.
@@ -36,15 +37,22 @@ def main(arguments: Sequence[str]) -> int:
     out = chosen.out or chosen.run / f"{chosen.path}.gif"
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"--out {out}: an animation ends in {' or '.join(FORMATS)}.")
-    scene, model = trained(settings_of_record(chosen.run), chosen.run)
+    scene, model = trained(settings_of_views(chosen.run), chosen.run)
     scene = resized(scene, chosen.width or scene.width)
-    frames = []
-    for number, pose in enumerate(orbit(scene, chosen.frames), start=1):
-        seen = render_view(model, scene, pose, progress=f"frame {number} of {chosen.frames}")
-        frames.append(Image.fromarray((seen.fine.clamp(0, 1) * 255).round().numpy().astype(np.uint8)))
+    frames: list[Image.Image] = []
+    code = 0
+    try:
+        for number, pose in enumerate(orbit(scene, chosen.frames), start=1):
+            seen = render_view(model, scene, pose, progress=f"frame {number} of {chosen.frames}")
+            frames.append(Image.fromarray((seen.fine.clamp(0, 1) * 255).round().numpy().astype(np.uint8)))
+    except KeyboardInterrupt:
+        print(f"\nInterrupted after {len(frames)} of {chosen.frames} frames; these are kept.", file=sys.stderr)
+        code = 130
+    if not frames:
+        return code
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(out, "wb") as file:
         timing = {"duration": MILLISECONDS, "loop": 0}
         frames[0].save(file, FORMATS[out.suffix.lower()], save_all=True, append_images=frames[1:], **timing)
     print(out)
-    return 0
+    return code

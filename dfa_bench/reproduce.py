@@ -5,26 +5,27 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from dfa_bench.data.resolve import DataCard
+from dfa_bench.compose import changes_outcome
 from dfa_bench.errors import CorruptData, MissingData
-from dfa_bench.plan import PlannedRun, changes_outcome, finished_result, missing, plan, seeds_in_store
+from dfa_bench.existing import build_table, existing, is_stand_in, seeds_done
+from dfa_bench.plan import PlannedRun, finished_result, missing, plan
 from dfa_bench.pool import Failure, run_all
-from dfa_bench.reporting import claims
+from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.embed import embed_all
-from dfa_bench.reporting.experiment import Cell, Experiment
-from dfa_bench.reporting.released import released_markdown
+from dfa_bench.reporting.experiment import Experiment
+from dfa_bench.reporting.readings import check_readings
+from dfa_bench.reporting.released import evaluated, released_csv, released_markdown
 from dfa_bench.reporting.seeds import standings, standings_markdown
-from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.reporting.tables import Table
 from dfa_bench.request import Request, parse_request
-from dfa_bench.runs.ledger import COLUMNS, Ledger
-from dfa_bench.runs.record import Result, atomic
-from dfa_bench.settings import RunSettings
+from dfa_bench.runs.ledger import Ledger
+from dfa_bench.runs.record import atomic
 from dfa_bench.tasks.base import build_dataset
 
 EVERYTHING = ("all", "studies", "search")
@@ -61,7 +62,7 @@ def reproduce(request: Request) -> int:
     console = Console()
     ledger = Ledger(request.results / "runs.csv")
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
-        seeds = max(request.seeds, _seeds_done(request, ledger))
+        seeds = max(request.seeds, seeds_done(request, ledger))
         works = _plan_all(request, seeds, ledger)
     wanted = [run for work in works for run in (*work.real, *work.stand_in) if run.settings.seed < request.seeds]
     todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
@@ -73,7 +74,7 @@ def reproduce(request: Request) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. What is finished is kept; the same command goes on from here.", file=sys.stderr)
         failures = [Failure("(interrupted)", "the sweep is not complete")]
-    finished = [finished_result(run) for work in works for run in work.real if not _is_stand_in(run.settings)]
+    finished = [finished_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
     ledger.add(result for result in finished if result and result.identity not in ledger)
     for work in works:
         _write_or_print(work, ledger, request)
@@ -84,9 +85,9 @@ def reproduce(request: Request) -> int:
 
 def show(request: Request) -> int:
     """Print tables from the runs that exist, and run nothing."""
-    for table in _existing_tables(request):
+    for table in (each.table for each in existing(request)):
         if table.entries:
-            Console(width=_width(table)).print(table.rich())
+            Console(width=_width(table)).print(forms.rich(table))
         else:
             name = table.experiment.name
             print(f"{table.experiment.title}: no run of it is done. `dfa-bench reproduce {name}` does them.")
@@ -95,35 +96,27 @@ def show(request: Request) -> int:
 
 def show_claims(request: Request) -> int:
     """Check the paper's conclusions over the runs that exist, and print the verdicts."""
-    checked = [each for table in _existing_tables(request) for each in claims.check(table)]
+    checked = [each for table in existing(request) for each in claims.check(table.table)]
+    checked += check_readings(request.readings, request.results)
     Console(width=None if sys.stdout.isatty() else 160).print(claims.rich(checked))
     return 0
 
 
 def write_results(request: Request) -> int:
     """Write the tables from the runs that exist, and renew what README.md and docs/ beside the results quote."""
-    for table in _existing_tables(request):
+    for table in (each.table for each in existing(request)):
         if table.entries and not table.stand_in:
             write(table, request.results)
-    if released := released_markdown(request.results):
-        with atomic(request.results / "released.md") as file:
-            file.write(released)
+    if read := check_readings(request.readings, request.results):
+        with atomic(request.results / "figures-claims.md") as file:
+            file.write(claims.markdown(read))
+    if evaluations := evaluated(request.results):
+        for ending, text in ((".md", released_markdown(evaluations)), (".csv", released_csv(evaluations))):
+            with atomic(request.results / f"released{ending}") as file:
+                file.write(text)
     for path in embed_all(request.results.absolute().parent):
         print(f"Renewed: {path}")
     return 0
-
-
-def _existing_tables(request: Request) -> list[Table]:
-    ledger = Ledger(request.results / "runs.csv")
-    seeds = range(request.seeds or _seeds_done(request, ledger))
-    cards = ledger.cards()
-    return [build_table(each, plan(each, seeds, request.overrides, cards), ledger) for each in request.experiments]
-
-
-def _seeds_done(request: Request, ledger: Ledger) -> int:
-    """One more than the highest seed in the ledger or the run store."""
-    in_ledger = [int(row["seed"]) for row in ledger.rows.values()]
-    return max(max(in_ledger, default=0) + 1, seeds_in_store(request.overrides))
 
 
 def _plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
@@ -139,17 +132,6 @@ def _plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
             stand_in = [run for run in smoke if run.cell.row in rows]
         works.append(Work(experiment, runs, real, stand_in))
     return works
-
-
-def build_table(experiment: Experiment, runs: Sequence[PlannedRun], ledger: Ledger) -> Table:
-    """A table from all runs of a plan that are in the store or in the ledger."""
-    found: dict[Cell, list[Run]] = {}
-    for run in runs:
-        result = finished_result(run)
-        done = _from_result(result) if result else _from_ledger(ledger.rows.get(run.identity))
-        if done:
-            found.setdefault(run.cell, []).append(done)
-    return Table(experiment, found, stand_in=any(_is_stand_in(run.settings) for run in runs))
 
 
 def _split_by_data(
@@ -180,7 +162,7 @@ def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
     """Write a table to results; print apart what is not the experiment itself: stand-ins and changed settings."""
     table = build_table(work.experiment, work.runs, ledger)
     if table.entries:
-        Console(width=_width(table)).print(table.rich())
+        Console(width=_width(table)).print(forms.rich(table))
         if table.stand_in:
             print("Stand-in runs stay in the run store; nothing was written to results.")
         elif changes_outcome(request.overrides):
@@ -190,54 +172,22 @@ def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
     if work.stand_in:
         apart = build_table(work.experiment, work.stand_in, ledger)
         if apart.entries:
-            Console(width=_width(apart)).print(apart.rich())
+            Console(width=_width(apart)).print(forms.rich(apart))
 
 
 def write(table: Table, folder: Path) -> None:
     """Write a table, the verdicts on its claims and where the paper lies among its seeds, below the results."""
     path = folder / table.experiment.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    forms = {".md": table.markdown(), ".csv": table.csv(), ".tex": table.tex()}
+    written = {".md": forms.markdown(table), ".csv": forms.csv(table), ".tex": forms.tex(table)}
     if checked := claims.check(table):
-        forms["-claims.md"] = claims.markdown(checked)
+        written["-claims.md"] = claims.markdown(checked)
     if found := standings(table):
-        forms["-seeds.md"] = standings_markdown(found)
-    for ending, text in forms.items():
+        written["-seeds.md"] = standings_markdown(found)
+    for ending, text in written.items():
         with atomic(path.with_name(path.name + ending)) as file:
             file.write(text)
-    print(f"Written: {path}{', '.join(forms)}")
-
-
-def _from_result(result: Result) -> Run:
-    data: DataCard = result.provenance.data
-    return Run(
-        result.identity,
-        result.seed,
-        result.metrics,
-        result.scale,
-        result.protocol,
-        data.kind,
-        result.provenance.commit,
-    )
-
-
-def _from_ledger(row: Mapping[str, str] | None) -> Run | None:
-    if row is None:
-        return None
-    metrics = {name: float(value) for name, value in row.items() if name not in COLUMNS}
-    return Run(
-        row["identity"],
-        int(row["seed"]),
-        metrics,
-        row["scale"],
-        row["protocol"],
-        row["data_kind"],
-        row.get("commit"),
-    )
-
-
-def _is_stand_in(settings: RunSettings) -> bool:
-    return settings.data.stand_in or settings.scale == "smoke"
+    print(f"Written: {path}{', '.join(written)}")
 
 
 def _width(table: Table) -> int | None:

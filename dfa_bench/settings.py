@@ -64,15 +64,18 @@ class ScheduleSettings(Strict):
 
     name: Literal["constant", "exponential", "inverse_sqrt", "plateau"] = "constant"
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1  # exponential: per `steps` steps; plateau: at each plateau
-    steps: Count | None = None  # exponential: in which the rate falls by `factor`
-    warmup: Annotated[float, Field(gt=0, le=1)] | None = None  # inverse_sqrt: rising part, as a fraction of all steps
+    steps: Count | None = None  # exponential: in which the rate falls by `factor`; inverse_sqrt: of the rising part
+    warmup: Annotated[float, Field(gt=0, le=1)] | None = None  # inverse_sqrt: rising part as a fraction, if not `steps`
     patience: Annotated[int, Field(ge=0)] = 1  # plateau: evaluations without a better value before the rate falls
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> ScheduleSettings:
-        for name, needed in (("exponential", "steps"), ("inverse_sqrt", "warmup")):
-            if self.name == name and getattr(self, needed) is None:
-                raise ValueError(f"recipe.schedule.name={name} needs recipe.schedule.{needed}.")
+        if self.name == "exponential" and self.steps is None:
+            raise ValueError("recipe.schedule.name=exponential needs recipe.schedule.steps.")
+        if self.name == "inverse_sqrt" and (self.steps is None) == (self.warmup is None):
+            raise ValueError(
+                "recipe.schedule.name=inverse_sqrt needs recipe.schedule.steps or recipe.schedule.warmup, and not both."
+            )
         return self
 
 
@@ -89,10 +92,13 @@ class RecipeSettings(Strict):
 
 class TrainerSettings(Strict):
     max_epochs: Count
+    max_tokens: Count | None = None  # language: budget of the whole training, spread over the epochs
     keep: Literal["best", "last"] = "best"  # which weights are tested: first best validation, or the last epoch's
     patience: Count | None = None  # epochs without a better validation metric before training stops
     evaluate_every: Count = 1  # epochs
+    alignment_every: Count | None = None  # epochs between measurements of DFA's alignment with BP; null: none
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    compile: bool = False  # by torch.compile
     devices: Count = 1
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Count | None = None  # of PyTorch on the CPU; null: its default
@@ -104,6 +110,7 @@ class DataSettings(Strict):
     root: str | None = None
     cache: str | None = None
     download: bool = True
+    large: bool = False  # archives over 100 MB too
     stand_in: bool = False
 
 
@@ -116,6 +123,7 @@ class LoggerSettings(Strict):
     project: str = "dfa-bench"
     entity: str | None = None
     mode: Literal["online", "offline", "disabled"] = "online"
+    tags: list[str] = []  # besides task, table, variant and scale
 
 
 class RunSettings(Strict):
@@ -145,6 +153,15 @@ class RunSettings(Strict):
                     f"{part}={component.name} does not go with task={self.task.name}: it is for "
                     f"task={' or task='.join(component.tasks)}."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _budget_has_a_use(self) -> RunSettings:
+        if self.trainer.max_tokens is not None and "max_tokens" not in self.task.arguments:
+            raise ValueError(
+                f"trainer.max_tokens={self.trainer.max_tokens}: task={self.task.name} does not count tokens. "
+                f"Set trainer.max_epochs."
+            )
         return self
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from omegaconf import OmegaConf
 from torch import nn
 
 from dfa_bench.errors import ConfigError
+from dfa_bench.finished import settings_of_record
 from dfa_bench.runs.record import Record
-from dfa_bench.settings import RunSettings, parse_settings
+from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
 from dfa_bench.tasks.view_synthesis.scenes import Scene
@@ -30,18 +30,13 @@ def trained(settings: RunSettings, folder: Path) -> tuple[Scene, nn.Module]:
     return scene, with_trained_weights(build_nerf(settings.model, scene), Record(folder).model)
 
 
-def settings_of_record(folder: Path) -> RunSettings:
+def settings_of_views(folder: Path) -> RunSettings:
     """The settings of a finished run of view synthesis.
 
     Raises:
-        ConfigError: the folder is no record, the run is not finished, or it is of another task.
+        ConfigError, RecordError: see `settings_of_record`; or the run is of another task.
     """
-    record = Record(folder)
-    if not record.config.is_file() or not record.model.is_file():
-        raise ConfigError(f"{folder} is no record of a finished run. `dfa-bench run` prints the folder of its record.")
-    values = OmegaConf.to_container(OmegaConf.load(record.config))
-    assert isinstance(values, dict)
-    settings = parse_settings({str(key): value for key, value in values.items()})
+    settings = settings_of_record(folder)
     if settings.task.name != "view_synthesis":
         raise ConfigError(f"{folder} is a run of task={settings.task.name}; only view_synthesis has views to render.")
     return settings

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from dfa_bench.arguments import take
 from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import ConfigError, MissingData
 from dfa_bench.evaluate_command import released_checkpoint
+from dfa_bench.reporting.consistency import consistency_markdown
 from dfa_bench.reporting.figures import save
 from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.reporting.view_panels import Panel, draw_views
@@ -62,9 +63,13 @@ def draw_figure1(folder: Path, overrides: Sequence[str]) -> None:
     heading = "Figure 1: held-out views" + (" (STAND-IN DATA)" if stand_in else "")
     title = "figure1-stand-in" if stand_in else "figure1"
     paths = save(draw_views(drawn, heading), folder, title, vector=False)
-    paths.append(folder / f"{title}.json")
-    with atomic(paths[-1]) as file:
-        file.write(json.dumps(evidence, indent=2) + "\n")
+    texts = {".json": json.dumps(evidence, indent=2) + "\n"}
+    if neighbours == "yes":
+        texts[".md"] = consistency_markdown(evidence)
+    for ending, text in texts.items():
+        paths.append(folder / f"{title}{ending}")
+        with atomic(paths[-1]) as file:
+            file.write(text)
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
@@ -105,7 +110,8 @@ def _render(title: str, model: nn.Module, scene: Scene, view: View, neighbours: 
         other = nearest_view(scene, view)
         beside = render_view(model, scene, other.pose, progress=title)
         agree, share = consistency(scene, (view, other), (seen, beside))
-        numbers |= {"neighbour": other.name, "warp_psnr": round(agree, 3), "warp_share": round(share, 3)}
+        agreement = round(agree, 3) if share else None  # an empty scene has nothing that could be warped
+        numbers |= {"neighbour": other.name, "warp_psnr": agreement, "warp_share": round(share, 3)}
     depth = ((seen.depth + (1 - seen.opacity) * scene.far - scene.near) / (scene.far - scene.near)).clamp(0, 1)
     return Panel(f"{title}, {value:.1f} dB", seen.fine.numpy(), np.asarray(depth)), numbers
 
@@ -123,6 +129,11 @@ def consistency(scene: Scene, views: tuple[View, View], renders: tuple[Render, R
         scene,
         (views[0].pose, views[1].pose),
         (first.fine, second.fine),
-        (first.depth, second.depth),
+        (_surface_depth(first), _surface_depth(second)),
         (first.opacity, second.opacity),
     )
+
+
+def _surface_depth(seen: Render) -> Tensor:
+    """Expected depth of what a ray hits, if it hits anything: a fog that stops half of the ray is not half as far."""
+    return seen.depth / seen.opacity.clamp(min=1e-6)

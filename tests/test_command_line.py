@@ -74,6 +74,7 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
         ("task.split=half", "task.split=half"),
         ("task.features=none", "task.features=none"),
         ("trainer.keep=worst", "trainer.keep=worst"),
+        ("trainer.alignment_every=0", "trainer.alignment_every=0"),
         ("trainer.precision=8-true", "trainer.precision=8-true"),
         ("trainer.foo=1", "'trainer.foo'"),
         ("+trainer.foo=1", "'trainer.foo'"),
@@ -231,6 +232,7 @@ def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
         ["bootstrap", "-h"],
         ["evaluate-checkpoint", "-h"],
         ["render", "-h"],
+        ["align", "-h"],
         ["data", "-h"],
     ],
 )
@@ -266,7 +268,7 @@ def test_choices_keep_the_papers_protocol(choices):
     assert settings_of(compose_run(choices)).protocol == "paper"
 
 
-@pytest.mark.parametrize("neutral", ["store.root=/tmp/x", "trainer.threads=1", "logger=wandb", "data.root=/tmp"])
+@pytest.mark.parametrize("neutral", ["store.root=/tmp/x", "trainer.alignment_every=5", "logger=wandb", "data.root=/"])
 def test_what_cannot_change_the_outcome_keeps_the_papers_protocol(neutral):
     assert settings_of(compose_run([neutral])).protocol == "paper"
 
@@ -320,6 +322,7 @@ def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):
     said = dfa_bench("claims", f"results={tmp_path}", f"store.root={tmp_path}")
     assert said.code == 0
     assert "table3-dfa-near-bp" in said.out
+    assert "no results/figure2.json" in said.out
     assert "│ not tested │" in said.out
     assert "supported  │" not in said.out
 
@@ -360,3 +363,16 @@ def test_curves_and_bootstrap_go_by_the_runs_in_the_store(dfa_bench, tmp_path):
     found = sorted(path.name for path in (tmp_path / "out").rglob("*.*"))
     endings = ("bootstrap-stand-in.csv", "bootstrap-stand-in.md", "curves-stand-in.png", "curves-stand-in.svg")
     assert found == [f"table2-{ending}" for ending in endings]
+
+
+def test_a_report_of_stand_ins_says_so_and_is_published_on_request(dfa_bench, tmp_path):
+    where = "scale=smoke", f"results={tmp_path}/results", f"store.root={tmp_path}/runs"
+    assert (
+        dfa_bench("run", "task=links", "model=gae", "rule=dfa", "scale=smoke", f"store.root={tmp_path}/runs").code == 0
+    )
+    said = dfa_bench("report", "table4", *where, "logger=wandb", "logger.mode=offline")
+    assert said.code == 0
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "Stand-in runs" in page
+    assert "paper 0." not in page
+    assert list((tmp_path / "runs" / "wandb").glob("offline-run-*"))

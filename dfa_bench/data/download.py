@@ -12,8 +12,14 @@ from filelock import FileLock
 from dfa_bench.errors import MissingData
 
 
-def download(url: str, sha256: Mapping[str, str], folder: Path, name: str) -> None:
+def download(url: str, sha256: Mapping[str, str | None], folder: Path, name: str) -> None:
     """Fetch the files that `folder` lacks. A file gets its name only once it is complete and its checksum right.
+
+    Args:
+        url: of the folder that the files are in.
+        sha256: file name to checksum; None where it is not known: the reader checks then.
+        folder: where the files go.
+        name: of the data set.
 
     Raises:
         MissingData: the source cannot be reached, or serves something else.
@@ -28,7 +34,8 @@ def download(url: str, sha256: Mapping[str, str], folder: Path, name: str) -> No
             for file, checksum in sha256.items():
                 if not (folder / file).is_file():
                     print(f"{name}: downloading {url}/{file}", file=sys.stderr)
-                    pooch.retrieve(f"{url}/{file}", f"sha256:{checksum}", fname=file, path=folder, downloader=fetch)
+                    known = f"sha256:{checksum}" if checksum else None
+                    pooch.retrieve(f"{url}/{file}", known, fname=file, path=folder, downloader=fetch)
     except Exception as error:  # requests, pooch and the file system each have their own
         reason = getattr(error.args[0], "reason", error) if error.args else type(error).__name__
         raise MissingData(f"The download failed ({str(reason).splitlines()[0][:200]}).") from error

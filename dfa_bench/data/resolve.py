@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
+from dfa_bench.data.cached import remembered
 from dfa_bench.data.download import download
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.settings import DataSettings
@@ -153,14 +151,4 @@ def find_first(name: str, folder: str, files: Sequence[str], data: DataSettings,
 def file_sha256(path: Path, cache: Path) -> str:
     """Checksum of a large file, kept in the cache for as long as its size and time of change stay the same."""
     stat = path.stat()
-    key = hashlib.sha256(f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
-    kept = cache / "checksums" / f"{key[:16]}.json"
-    if kept.is_file():
-        return str(json.loads(kept.read_text())["sha256"])
-    actual = _sha256(path, stat.st_size, stat.st_mtime_ns)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as file:
-            json.dump({"file": str(path.absolute()), "sha256": actual}, file)
-        Path(file.name).replace(kept)
-    return actual
+    return str(remembered(cache, "checksums", [path], lambda: _sha256(path, stat.st_size, stat.st_mtime_ns)))

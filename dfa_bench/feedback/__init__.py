@@ -6,6 +6,7 @@
 >>> attached.remove()                         # the model is as before
 """
 
+from dfa_bench.feedback.alignment import Alignment, RowAlignment, WeightAlignment, alignment
 from dfa_bench.feedback.attachment import Attachment, attachment_of
 from dfa_bench.feedback.describe import Description
 from dfa_bench.feedback.direct import Backprop, DirectFeedback, Rule, Shallow
@@ -14,6 +15,7 @@ from dfa_bench.feedback.errors import (
     FeedbackError,
     MatrixNotDrawn,
     NotATensor,
+    PassesDiffer,
     PointAboveSource,
     PointChangedInPlace,
     PointNotFound,
@@ -25,6 +27,7 @@ from dfa_bench.feedback.errors import (
 from dfa_bench.feedback.paths import FeedbackPath
 
 __all__ = [
+    "Alignment",
     "AlreadyAttached",
     "Attachment",
     "Backprop",
@@ -34,14 +37,18 @@ __all__ = [
     "FeedbackPath",
     "MatrixNotDrawn",
     "NotATensor",
+    "PassesDiffer",
     "PointAboveSource",
     "PointChangedInPlace",
     "PointNotFound",
     "PointNotReached",
     "PointWithoutGradient",
     "PointsOverlap",
+    "RowAlignment",
     "Rule",
     "Shallow",
     "ShapeMismatch",
+    "WeightAlignment",
+    "alignment",
     "attachment_of",
 ]

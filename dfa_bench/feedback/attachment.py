@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
 from torch import Tensor, nn
 
+from dfa_bench.feedback.compiler import reset_compiler
 from dfa_bench.feedback.describe import Description, describe_graph, warn_of_both
 from dfa_bench.feedback.errors import FeedbackError, MatrixNotDrawn
 from dfa_bench.feedback.matrix import MatrixRecipe
@@ -46,7 +47,7 @@ class Attachment(nn.Module):
             add(path.scope.register_forward_hook(route.end, always_call=True))
         self._handles.append(model.register_forward_pre_hook(self._begin))
         self._handles.append(model.register_forward_hook(self._end))
-        _reset_compiler()
+        reset_compiler()
 
     @property
     def matrices(self) -> list[Tensor]:
@@ -55,7 +56,7 @@ class Attachment(nn.Module):
         Raises:
             MatrixNotDrawn: no forward has run yet.
         """
-        drawn = [route.matrix for route in self.routes if isinstance(route, Route) and route.point_names]
+        drawn = [route.matrix for route in self.paths if route.point_names]
         missing = [number for number, matrix in enumerate(drawn) if matrix is None]
         if missing:
             raise MatrixNotDrawn(
@@ -83,7 +84,46 @@ class Attachment(nn.Module):
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        _reset_compiler()
+        reset_compiler()
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that learns by the rule."""
+        return self._model[0]
+
+    @property
+    def point_names(self) -> list[str]:
+        """Names of the feedback points of all paths; cuts are none."""
+        return [name for route in self.paths for name in route.point_names]
+
+    @property
+    def paths(self) -> list[Route]:
+        return [route for route in self.routes if isinstance(route, Route)]
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the hooks off for a while: inside, the model learns by BP.
+
+        Code that torch.compile made before does not notice; see `compiler.without_compiler`.
+
+        Raises:
+            FeedbackError: the rule was removed, so there is nothing to pause.
+        """
+        if not self._handles:
+            raise FeedbackError("The rule was removed from its model. Attach it anew.")
+        tables = {id(table): table for handle in self._handles if (table := handle.hooks_dict_ref()) is not None}
+        before = [(table, dict(table)) for table in tables.values()]
+        ours = {handle.id for handle in self._handles}
+        for table, hooks in before:
+            for key in ours & hooks.keys():
+                del table[key]
+        try:
+            yield
+        finally:
+            for table, hooks in before:
+                now = dict(table)  # others may have come or gone
+                table.clear()
+                table.update({key: hook for key, hook in hooks.items() if key in ours or key in now} | now)
 
     def __enter__(self) -> Attachment:
         return self
@@ -118,9 +158,3 @@ def attachment_of(model: nn.Module) -> Attachment | None:
 
 def is_hooked(module: nn.Module) -> bool:
     return any(isinstance(hook, PointHook) for hook in module._forward_hooks.values())
-
-
-def _reset_compiler() -> None:
-    """Compiled code does not look for new hooks: forget it, so that the next call compiles with them."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()

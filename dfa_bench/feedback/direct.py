@@ -8,17 +8,17 @@ and all kept h_i through one function, the identity on a_y, whose backward sends
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 
 from dfa_bench.feedback.attachment import Attachment, attachment_of, is_hooked
+from dfa_bench.feedback.compiler import without_compiler
 from dfa_bench.feedback.errors import AlreadyAttached
 from dfa_bench.feedback.matrix import Distribution, MatrixRecipe
 from dfa_bench.feedback.paths import FeedbackPath, resolve, unwrap
+from dfa_bench.feedback.state import State
 
 
 class Rule:
@@ -115,16 +115,9 @@ class Backprop(Rule):
 
 
 def _run_once(model: nn.Module, example: object) -> None:
-    """One forward that leaves buffers and random state as they were."""
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not torch.nn.parameter.is_lazy(buffer)
-    ]
-    devices = {parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"}
-    seeded = torch.random.fork_rng(devices=sorted(index or 0 for index in devices))
-    with seeded, torch.enable_grad(), _without_compiler():
+    """One forward, eager and with gradients, that leaves buffers and random state as they were."""
+    before = State(model)
+    with torch.enable_grad(), without_compiler():
         try:
             if isinstance(example, tuple):
                 model(*example)
@@ -133,11 +126,4 @@ def _run_once(model: nn.Module, example: object) -> None:
             else:
                 model(example)
         finally:
-            with torch.no_grad():
-                for module, name, buffer, values in buffers:
-                    module._buffers[name] = buffer.copy_(values)
-
-
-def _without_compiler() -> AbstractContextManager[object]:
-    """Parts of a model may be compiled already; the example runs them eagerly."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+            before.restore()

@@ -43,3 +43,7 @@ class AlreadyAttached(FeedbackError):
 
 class MatrixNotDrawn(FeedbackError):
     """The feedback matrix is needed before it could be drawn."""
+
+
+class PassesDiffer(FeedbackError):
+    """The forward and backward by the rule and those by BP, whose gradients are to be compared, are not of one kind."""

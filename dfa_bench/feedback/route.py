@@ -118,7 +118,7 @@ class Route(nn.Module):
         self.entered = True  # perhaps past the scope's own forward
         if not kept and self.matrix is None:
             return None  # `leave` says what is missing
-        batch_axes = self._batch_axes(error_at)
+        batch_axes = self.batch_axes(error_at)
         self._check_shapes(error_at, batch_axes, kept)
         for (name, activation), mark in zip(kept, marks, strict=False):  # compiled forwards leave no marks
             if mark.is_broken_by(activation):
@@ -231,7 +231,12 @@ class Route(nn.Module):
 
     # Axes.
 
-    def _batch_axes(self, error_at: Tensor) -> int:
+    def batch_axes(self, error_at: Tensor) -> int:
+        """How many leading axes of a_y have an error of their own.
+
+        Raises:
+            ShapeMismatch: it has fewer than the path says, or none.
+        """
         if error_at.ndim == 0:
             raise ShapeMismatch(
                 f"The error source '{self.source_name}' returns a scalar, which has no batch axis. "

@@ -1,7 +1,7 @@
 """What the paper concludes from a table, checked over records with paired seeds.
 
-A claim says that in each of some cells one side is higher than the other by more than a margin. The difference is
-taken seed by seed; its two-sided t interval, widened for the number of cells (Bonferroni), decides.
+A claim says that in each of some places one side is higher than the other by more than a margin. The difference is
+taken seed by seed; its two-sided t interval, widened for the number of places (Bonferroni), decides.
 """
 
 from __future__ import annotations
@@ -10,52 +10,113 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 from rich.markup import escape
 from rich.table import Table as RichTable
 from scipy import stats
 
-from dfa_bench.reporting.experiment import Cell, Claim, Experiment, Term
-from dfa_bench.reporting.tables import Table
+from dfa_bench.reporting.experiment import Cell, Claim, Experiment, Quoted, Rule, Term, Variant
+from dfa_bench.reporting.tables import RULE_NAMES, Table
 
 Verdict = Literal["supported", "not supported", "undecided", "not tested"]
-CONFIDENCE = 0.95  # of all cells of a claim together
+CONFIDENCE = 0.95  # of all places of a claim together
 COLOURS: dict[Verdict, str] = {"supported": "green", "not supported": "red", "undecided": "yellow", "not tested": "dim"}
+
+
+class Key(NamedTuple):
+    """A cell, without what its runs need."""
+
+    row: str
+    column: str
+    variant: Variant
+    rule: Rule
+
+
+class Source(NamedTuple):
+    """Where a part of a side comes from: a cell, or the cells of which it is the mean."""
+
+    cells: tuple[Cell, ...]
+    metric: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One place of a claim, and what stands there on either side."""
+
+    place: str
+    higher: tuple[Source | Quoted, ...]
+    lower: tuple[Source | Quoted, ...]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One cell of a claim."""
+    """What our runs say about one place of a claim."""
 
     place: str
     seeds: int  # that both sides have
-    difference: float  # mean over seeds, in the table's unit
+    difference: float  # mean over seeds in the table's unit, or their ratio
     low: float  # of the interval
     high: float
     verdict: Verdict
+    reason: str = ""  # why it is not tested
+
+
+class Stated(Protocol):
+    """What a verdict is about: a Claim over a table, or a reading of a figure."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def says(self) -> str: ...
+
+    @property
+    def of(self) -> str: ...
+
+    @property
+    def by(self) -> float: ...
+
+    @property
+    def ratio(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
 class Checked:
     """A claim with its verdict."""
 
-    claim: Claim
+    claim: Stated
     verdict: Verdict
     evidence: Sequence[Evidence]
 
     def summary(self) -> str:
-        """The cell that decides and how many agree, in one line."""
+        """The place that decides and how many agree, in one line."""
         tested = [each for each in self.evidence if each.verdict != "not tested"]
         if not tested:
-            return f"no cell has {self.claim.min_seeds} seeds of both sides"
+            return "; ".join(dict.fromkeys(each.reason for each in self.evidence)) or "the table has no such place"
         count = sum(each.verdict == "supported" for each in tested)
-        agree = f"{count} of {len(tested)} cells, {_range([each.seeds for each in tested])} seeds"
+        agree = f"{count} of {len(tested)} places, {_seeds([each.seeds for each in tested])}"
         untested = len(self.evidence) - len(tested)
         worst = min(tested, key=lambda each: each.low)
-        least = f"{worst.place} {worst.difference:+.3g} [{worst.low:+.3g}, {worst.high:+.3g}]"
         rest = f", {untested} not tested" if untested else ""
-        return f"{agree}{rest}; least: {least}; claimed: more than {self.claim.by:+.3g}"
+        return f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
+
+    @property
+    def margin_text(self) -> str:
+        return self._text(self.margin)
+
+    @property
+    def margin(self) -> float:
+        """What the difference or the ratio has to exceed."""
+        return self.claim.by if self.claim.ratio is None else self.claim.ratio
+
+    def measured(self, evidence: Evidence) -> str:
+        """A place with its difference and interval; a number that was read off a figure has none."""
+        interval = f" [{self._text(evidence.low)}, {self._text(evidence.high)}]" if evidence.seeds > 1 else ""
+        return f"{evidence.place} {self._text(evidence.difference)}{interval}"
+
+    def _text(self, value: float) -> str:
+        return f"{value:+.3g}" if self.claim.ratio is None else f"× {value:.3g}"
 
 
 def check(table: Table) -> list[Checked]:
@@ -64,10 +125,9 @@ def check(table: Table) -> list[Checked]:
 
 
 def _check(claim: Claim, table: Table) -> Checked:
-    values = {} if table.stand_in else _values(table, claim.metric)
-    places = _places(claim, table.experiment)
-    level = 1 - (1 - CONFIDENCE) / len(places)
-    evidence = [_weigh(claim, place, values, level, table.experiment) for place in places]
+    found = comparisons(claim, table.experiment)
+    level = 1 - (1 - CONFIDENCE) / max(1, len(found))
+    evidence = [_weigh(claim, each, table, level) for each in found]
     verdicts = {each.verdict for each in evidence}
     tested = verdicts - {"not tested"}
     verdict: Verdict
@@ -80,36 +140,101 @@ def _check(claim: Claim, table: Table) -> Checked:
     return Checked(claim, verdict, evidence)
 
 
-def _weigh(
-    claim: Claim,
-    place: Cell,
-    values: Mapping[tuple[str, ...], Mapping[int, float]],
-    level: float,
-    experiment: Experiment,
-) -> Evidence:
-    higher, lower = (_side(terms, place, values, experiment) for terms in (claim.higher, claim.lower))
-    seeds = sorted(set(higher) & set(lower))
-    where = f"{place.row}/{place.column}" + (f" ({place.variant})" if place.variant != "released" else "")
-    if len(seeds) < claim.min_seeds:
-        return Evidence(where, len(seeds), math.nan, math.nan, math.nan, "not tested")
-    differences = [higher[seed] - lower[seed] for seed in seeds]
-    low, high = interval(differences, level)
-    verdict: Verdict = "supported" if low > claim.by else "not supported" if high < claim.by else "undecided"
-    return Evidence(where, len(seeds), statistics.fmean(differences), low, high, verdict)
+def _weigh(claim: Claim, comparison: Comparison, table: Table, level: float) -> Evidence:
+    higher, lower = (_side(parts, table) for parts in (comparison.higher, comparison.lower))
+    pairs = [(higher[seed], lower[seed]) for seed in sorted(set(higher) & set(lower))]
+    if claim.ratio is not None:
+        pairs = [pair for pair in pairs if min(pair) > 0]  # others have no ratio
+    if reason := _why_not(claim, comparison, table, len(pairs)):
+        return Evidence(comparison.place, len(pairs), math.nan, math.nan, math.nan, "not tested", reason)
+    if claim.ratio is None:
+        differences = [above - below for above, below in pairs]
+        mean, (low, high), margin = statistics.fmean(differences), interval(differences, level), claim.by
+    else:
+        logs = [math.log(above / below) for above, below in pairs]
+        mean, margin = math.exp(statistics.fmean(logs)), claim.ratio
+        low, high = (_exp(bound) for bound in interval(logs, level))
+    verdict: Verdict = "supported" if low > margin else "not supported" if high < margin else "undecided"
+    return Evidence(comparison.place, len(pairs), mean, low, high, verdict)
 
 
-def _side(
-    terms: Sequence[Term], place: Cell, values: Mapping[tuple[str, ...], Mapping[int, float]], experiment: Experiment
-) -> dict[int, float]:
-    """Seed to the mean over the terms of one side; a column that lacks the place's variant is taken with its first."""
-    found = []
-    for term in terms:
-        column = term.column or place.column
-        variants = experiment.columns[column].variants
-        variant = place.variant if place.variant in variants else variants[0]
-        found.append(values.get((place.row, column, variant, term.rule), {}))
-    common = set.intersection(*(set(each) for each in found))
-    return {seed: statistics.fmean(each[seed] for each in found) for seed in common}
+def _why_not(claim: Claim, comparison: Comparison, table: Table, seeds: int) -> str:
+    """Why there can be no verdict; "" if there can."""
+    if table.stand_in:
+        return "stand-in data"
+    if seeds < claim.min_seeds:
+        return f"fewer than {claim.min_seeds} seeds of both sides"
+    parts = (*comparison.higher, *comparison.lower)
+    cells = [cell for part in parts if isinstance(part, Source) for cell in part.cells]
+    if len(cells) < len(parts) and any(run.protocol != "paper" for cell in cells for run in table.runs.get(cell, [])):
+        return "a number that the paper quotes is a reference only for runs of a reduced protocol"
+    return ""
+
+
+def _side(parts: Sequence[Source | Quoted], table: Table) -> Mapping[int, float]:
+    """Seed to the mean over the parts of one side. A quoted number is the same for all seeds that others have."""
+    quoted = [part.value for part in parts if isinstance(part, Quoted)]
+    metrics = table.experiment.metrics
+    found = [table.mean_by_seed(part.cells, metrics[part.metric]) for part in parts if isinstance(part, Source)]
+    seeds = set.intersection(*map(set, found)) if found else {run.seed for runs in table.runs.values() for run in runs}
+    return {seed: statistics.fmean([*(each[seed] for each in found), *quoted]) for seed in seeds}
+
+
+def comparisons(claim: Claim, experiment: Experiment) -> list[Comparison]:
+    """The places that a claim is about, for all rules at once; those where its sides have cells, each once."""
+    cells: dict[Key, tuple[Cell, ...]] = {_key(cell): (cell,) for cell in experiment.cells()}
+    places = list(cells)
+    for mean, parts in experiment.means():
+        cells[_key(mean)] = tuple(parts)
+        if mean.column in claim.columns:
+            places.append(_key(mean))
+    found: dict[object, Comparison] = {}
+    for place in places:
+        if (claim.rows and place.row not in claim.rows) or (claim.columns and place.column not in claim.columns):
+            continue
+        higher, lower = (
+            tuple(_part(term, claim, place, experiment, cells) for term in side) for side in (claim.higher, claim.lower)
+        )
+        if all(isinstance(part, Quoted) or part.cells for part in (*higher, *lower)):
+            found.setdefault((higher, lower), Comparison(_place_text(claim, place), higher, lower))
+    return list(found.values())
+
+
+def _part(
+    term: Term | Quoted, claim: Claim, place: Key, experiment: Experiment, cells: Mapping[Key, tuple[Cell, ...]]
+) -> Source | Quoted:
+    """What a term means at a place. A column that lacks the place's variant is taken with its first."""
+    if isinstance(term, Quoted):
+        return term
+    column = term.column or place.column
+    variants = experiment.columns[column].variants
+    variant = place.variant if place.variant in variants else variants[0]
+    return Source(cells.get(Key(term.row or place.row, column, variant, term.rule), ()), term.metric or claim.metric)
+
+
+def _key(cell: Cell) -> Key:
+    return Key(cell.row, cell.column, cell.variant, cell.rule)
+
+
+def _place_text(claim: Claim, place: Key) -> str:
+    """What the sides take from the place; where they name all of it themselves, both sides."""
+    names = [place.row] if any(term.row is None for term in claim.terms) else []
+    names += [place.column] if any(term.column is None for term in claim.terms) else []
+    text = "/".join(names) or " against ".join(
+        " and ".join(_term_text(term) for term in side) for side in (claim.higher, claim.lower)
+    )
+    return text + (f" ({place.variant})" if place.variant != "released" else "")
+
+
+def _term_text(term: Term | Quoted) -> str:
+    if isinstance(term, Quoted):
+        return f"{term.says} ({term.value:g})"
+    return f"{RULE_NAMES[term.rule]} {'/'.join(name for name in (term.row, term.column) if name)}".strip()
+
+
+def _exp(value: float) -> float:
+    """Of the logarithm of a ratio, whose interval over few seeds may be wider than any number."""
+    return math.exp(value) if value < 700 else math.inf
 
 
 def interval(values: Sequence[float], level: float) -> tuple[float, float]:
@@ -119,27 +244,11 @@ def interval(values: Sequence[float], level: float) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def _values(table: Table, metric: str) -> dict[tuple[str, ...], dict[int, float]]:
-    """(row, column, variant, rule) to seed to value, in the table's unit."""
-    shown = table.experiment.metrics[metric]
-    return {(cell.row, cell.column, cell.variant, cell.rule): table.by_seed(cell, shown) for cell in table.runs}
-
-
-def _places(claim: Claim, experiment: Experiment) -> list[Cell]:
-    """The cells that a claim is about, one for all rules."""
-    places = {
-        (cell.row, cell.column, cell.variant): cell
-        for cell in experiment.cells()
-        if (not claim.rows or cell.row in claim.rows) and (not claim.columns or cell.column in claim.columns)
-    }
-    return list(places.values())
-
-
 def rich(checked: Sequence[Checked]) -> RichTable:
     out = RichTable(title="What the paper concludes, over our runs", show_lines=True)
     out.add_column("claim", overflow="fold")
     out.add_column("verdict")
-    out.add_column("evidence (95% t intervals over paired seeds, Bonferroni over cells)", overflow="fold")
+    out.add_column("evidence (95% t intervals over paired seeds, Bonferroni over places)", overflow="fold")
     for each in checked:
         colour = COLOURS[each.verdict]
         out.add_row(
@@ -153,9 +262,13 @@ def rich(checked: Sequence[Checked]) -> RichTable:
 def markdown(checked: Sequence[Checked]) -> str:
     out = ["| claim | verdict | evidence |", "| --- | --- | --- |"]
     out += [f"| `{each.claim.id}`: {each.claim.says} | **{each.verdict}** | {each.summary()} |" for each in checked]
-    out += ["", "95% t intervals over paired seeds, Bonferroni over the cells of a claim."]
+    out += [
+        "",
+        "95% t intervals over paired seeds, Bonferroni over the places of a claim; none where a figure is read.",
+    ]
     return "\n".join(out) + "\n"
 
 
-def _range(counts: Sequence[int]) -> str:
-    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+def _seeds(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    return f"{least} to {most} seeds" if least < most else f"{most} seed{'s' if most > 1 else ''}"

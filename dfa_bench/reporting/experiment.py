@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.settings import Positive, Strict, explain
 
 Rule = Literal["bp", "dfa", "shallow"]
 Variant = Literal["released", "paper"]
+FIGURES = "figures.yaml"  # beside the experiments: claims about figures, see readings.py
 
 
 class Metric(Strict):
@@ -22,6 +23,7 @@ class Metric(Strict):
     factor: Positive = 1.0  # from the run's unit to the paper's
     digits: int = 3
     bold_within: float | None = None  # DFA so near to BP, in the paper's unit, is bold
+    shown: bool = True  # false: only claims look at it
 
 
 class Line(Strict):
@@ -45,32 +47,70 @@ class Column(Line):
 
 
 class Term(Strict):
-    """One side of a claim, or a part of it: a rule, in the claim's columns or in one of its own."""
+    """A side of a claim, or a part of it: runs of a rule, where the claim looks unless a place of its own is named."""
 
     rule: Rule
+    row: str | None = None
     column: str | None = None
+    metric: str | None = None
+
+
+class Quoted(Strict):
+    """A side of a claim that the paper quotes from elsewhere; for runs of a reduced protocol it is a reference only."""
+
+    value: float  # in the table's unit
+    says: str  # whose number it is
 
 
 def _terms(value: Any) -> Any:
-    """ "dfa", "dfa @ + Adam", or several, of which the mean counts."""
-    if isinstance(value, (str, Term)):
-        value = [value]
-    parts = [each.partition(" @ ") if isinstance(each, str) else each for each in value]
-    return [{"rule": each[0], "column": each[2] or None} if isinstance(each, tuple) else each for each in parts]
+    """ "dfa", "dfa @ + Adam", {rule: dfa, row: Micro}, {value: 22.26, says: SRN}; of several the mean counts."""
+    parts = [*value] if isinstance(value, (list, tuple)) else [value]
+    for number, part in enumerate(parts):
+        if isinstance(part, str):
+            rule, _, column = part.partition(" @ ")
+            parts[number] = {"rule": rule, "column": column or None}
+    return parts
+
+
+def _kind(side: Any) -> str:
+    named = side if isinstance(side, dict) else vars(side)
+    return "quoted" if "value" in named else "runs"
+
+
+Side = Annotated[Annotated[Term, Tag("runs")] | Annotated[Quoted, Tag("quoted")], Discriminator(_kind)]
+Sides = Annotated[tuple[Side, ...], BeforeValidator(_terms), Field(min_length=1)]
 
 
 class Claim(Strict):
-    """A conclusion of the paper: `higher` − `lower` > `by` in every cell of these rows and columns."""
+    """A conclusion of the paper: `higher` − `lower` > `by`, or `higher` / `lower` > `ratio`.
+
+    It is about every cell of its rows and columns; where its sides name places of their own, about each once.
+    """
 
     id: str
     says: str  # restated in our words
+    of: Literal["paper", "us"] = "paper"  # whose conclusion it is
     metric: str
-    higher: Annotated[tuple[Term, ...], BeforeValidator(_terms), Field(min_length=1)]
-    lower: Annotated[tuple[Term, ...], BeforeValidator(_terms), Field(min_length=1)]
+    higher: Sides
+    lower: Sides
     by: float = 0.0  # in the table's unit
+    ratio: Positive | None = None  # instead of `by`: for perplexities, say
     rows: tuple[str, ...] = ()  # all, if empty
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()  # all with runs of their own, if empty
     min_seeds: Annotated[int, Field(ge=2)] = 3  # of both sides, for a verdict
+
+    @property
+    def terms(self) -> list[Term]:
+        """The parts of both sides that are runs."""
+        return [side for side in (*self.higher, *self.lower) if isinstance(side, Term)]
+
+    @model_validator(mode="after")
+    def _compares_one_way(self) -> Claim:
+        if self.ratio is not None and self.by:
+            raise ValueError(f"claims.{self.id}: give `by` or `ratio`, not both.")
+        if not self.terms:
+            raise ValueError(f"claims.{self.id}: both sides are quoted. Name a rule on one of them.")
+        return self
 
 
 @dataclass(frozen=True)
@@ -103,10 +143,17 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _claims_are_about_the_table(self) -> Experiment:
+        places = {(cell.row, cell.column, cell.rule) for cell in (*self.cells(), *(mean for mean, _ in self.means()))}
         for claim in self.claims:
-            terms = [term.column for term in (*claim.higher, *claim.lower) if term.column]
-            unknown = {*claim.rows} - {*self.rows} | {*claim.columns, *terms} - {*self.columns}
-            unknown |= {claim.metric} - {*self.metrics}
+            terms = claim.terms
+            unknown = {*claim.rows, *(term.row for term in terms if term.row)} - {*self.rows}
+            unknown |= {*claim.columns, *(term.column for term in terms if term.column)} - {*self.columns}
+            unknown |= {claim.metric, *(term.metric for term in terms if term.metric)} - {*self.metrics}
+            unknown |= {
+                f"{term.rule} at {term.row}/{term.column}"
+                for term in terms
+                if term.row and term.column and (term.row, term.column, term.rule) not in places
+            }
             if unknown:
                 raise ValueError(f"claims.{claim.id}: there is no {', '.join(sorted(unknown))} in the table.")
         return self
@@ -133,6 +180,11 @@ class Experiment(Strict):
                     if metric not in self.metrics or row not in self.rows or column not in self.columns:
                         raise ValueError(f"paper.{metric}.{row}.{column} is no cell of the table.")
         return self
+
+    @property
+    def shown(self) -> dict[str, Metric]:
+        """The metrics that the table shows."""
+        return {name: metric for name, metric in self.metrics.items() if metric.shown}
 
     def cells(self) -> list[Cell]:
         """All places with runs, row by row."""
@@ -180,6 +232,8 @@ def load_experiments(folder: Path) -> Mapping[str, Experiment]:
     """
     found = {}
     for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
+        if path == folder / FIGURES:
+            continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         values = OmegaConf.to_container(OmegaConf.load(path))
         assert isinstance(values, dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.settings import RunSettings
 
-# Where a run is kept, watched and computed, and the names of the choices that its other settings spell out.
+# Where a run is kept, watched, measured and computed, and the names of the choices that its other settings spell out.
 NEUTRAL = (
     "store",
     "logger",
@@ -22,9 +23,13 @@ NEUTRAL = (
     "trainer.threads",
     "trainer.progress",
     "trainer.checkpoint_seconds",
+    "trainer.alignment_every",
     "model.tasks",
     "dataset.tasks",
     "dataset.url",
+    "dataset.source",
+    "task.tokenizer_from.source",
+    "task.tokenizer_from.tasks",
 )
 
 
@@ -35,8 +40,8 @@ def outcome_settings(settings: RunSettings) -> dict[str, Any]:
     """
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     for key in NEUTRAL:
-        group, _, name = key.partition(".")
-        (values.get(group, {}) if name else values).pop(name or group, None)
+        *groups, name = key.split(".")
+        functools.reduce(lambda part, group: part.get(group) or {}, groups, values).pop(name, None)
     if settings.rule.name == "bp":
         values["feedback"] = None  # BP has no points
     elif settings.rule.name == "shallow":

@@ -69,7 +69,7 @@ class Ledger:
         with FileLock(self.path.with_suffix(".lock")):
             self.rows = self._read()  # another process may have written meanwhile
             for result in results:
-                self.rows[result.identity] = _row(result)
+                self.rows[result.identity] = row_of(result)
             rows = sorted(self.rows.values(), key=lambda row: [row[name] for name in COLUMNS[2:9]] + [int(row["seed"])])
             metrics = sorted({name for row in rows for name in row} - set(COLUMNS))
             with atomic(self.path) as file:
@@ -85,11 +85,18 @@ class Ledger:
         missing = [name for name in COLUMNS if name not in frame.columns]
         if missing:
             raise RecordError(f"{self.path} lacks the columns {', '.join(missing)}: it is of another version.")
-        rows = [{str(name): str(value) for name, value in row.items()} for row in frame.to_dict("records")]
-        return {row["identity"]: {name: value for name, value in row.items() if value != ""} for row in rows}
+        found: dict[str, dict[str, str]] = {}
+        for values in frame.to_dict("records"):
+            row = {str(name): str(value) for name, value in values.items() if value != ""}
+            if found.setdefault(row["identity"], row) != row:
+                raise RecordError(
+                    f"{self.path} has two rows that differ for the run {row['identity']}. Keep one of them."
+                )
+        return found
 
 
-def _row(result: Result) -> dict[str, str]:
+def row_of(result: Result) -> dict[str, str]:
+    """A result as it stands in the ledger, its metrics with six digits."""
     values: dict[str, Any] = result.model_dump(mode="json")
     data = values["provenance"].pop("data")
     versions = " ".join(f"{name}={number}" for name, number in values["provenance"].pop("versions").items())

@@ -18,6 +18,11 @@ from dfa_bench.errors import RecordError
 
 RECORD_VERSION = 1
 
+# What stands before a module's name in a line of metrics.jsonl: mean and standard deviation of DFA's alignment with BP,
+# on the first batch of that epoch, before its step.
+ALIGNMENT = "alignment/"
+ALIGNMENT_STD = "alignment_std/"
+
 
 class Cost(BaseModel):
     wall_seconds: float  # of training and evaluation, over all sittings
@@ -133,6 +138,10 @@ class Record:
                 with contextlib.suppress(json.JSONDecodeError):
                     lines.append(json.loads(text))
         return lines
+
+    def has_alignment(self) -> bool:
+        """Whether alignment was measured in this run."""
+        return any(key.startswith(ALIGNMENT) for line in self.read_metrics() for key in line)
 
     def create(self) -> None:
         with _explained(self.folder):

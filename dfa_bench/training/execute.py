@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import Diverged
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.provenance import provenance
-from dfa_bench.runs.record import Cost, Result
+from dfa_bench.runs.record import Cost, Record, Result
 from dfa_bench.runs.store import owned, record_of
 from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_dataset, task_class
 from dfa_bench.training.checkpoint import Progress, load_checkpoint
 from dfa_bench.training.loop import train
+from dfa_bench.training.measuring import is_due
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ def execute(settings: RunSettings) -> Outcome:
         if settings.force:
             record.clear()
         elif (done := record.read_result()) is not None:
-            return Outcome(record.folder, done, reused=True)
+            if not _lacks_alignment(settings, record, done):
+                return Outcome(record.folder, done, reused=True)
+            print(f"Done before, but without alignment; run again: {record.folder}", file=sys.stderr)
+            record.clear()
         record.write_config(settings.model_dump(mode="json", by_alias=True))
         try:
             progress, metrics, device = train(settings, record, key)
@@ -81,3 +86,8 @@ def execute(settings: RunSettings) -> Outcome:
         record.write_result(result)
         record.checkpoint.unlink(missing_ok=True)
     return Outcome(record.folder, result, reused=False)
+
+
+def _lacks_alignment(settings: RunSettings, record: Record, result: Result) -> bool:
+    """Whether a run that is done was to measure alignment, and did not when it was done."""
+    return result.status == "finished" and is_due(settings, epoch=1) and not record.has_alignment()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from dfa_bench.tasks.base import Shard, Task, build_task
 from dfa_bench.training.checkpoint import Progress, load_checkpoint, save_checkpoint, seed_epoch, write_tensors
 from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
 from dfa_bench.training.loggers import as_metrics, build_logger
+from dfa_bench.training.measuring import is_due, measured_step
 from dfa_bench.training.optim import build_optimizer
 from dfa_bench.training.progress import EpochLine
 from dfa_bench.training.rules import build_path, build_rule
@@ -107,6 +110,8 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
     task = build_task(settings)
     model, attachment = build_learner(settings, task)
     attachment.to(fabric.device)
+    if trainer.compile:
+        model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
     optimizer = build_optimizer(model, recipe)
     learner: Any
     learner, optimizer = fabric.setup(model, optimizer)
@@ -121,13 +126,17 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
     logger = build_logger(
         settings if leads else settings.model_copy(update={"logger": type(settings.logger)()}), identity, record.folder
     )
+    if leads and trainer.alignment_every and settings.rule.name != "dfa":
+        print(f"trainer.alignment_every has no effect with rule={settings.rule.name}.", file=sys.stderr)
     line = EpochLine(run_name(settings), trainer.max_epochs, progress.epoch, leads and trainer.progress == "auto")
     failed = True
     metrics = progress.metrics
     try:
         while progress.epoch < trainer.max_epochs and not _out_of_patience(progress, trainer.patience):
             epoch = progress.epoch + 1
-            loss = _train_epoch(fabric, learner, optimizer, schedule, task, settings, epoch, progress)
+            loss, aligned = _train_epoch(
+                fabric, learner, attachment, optimizer, schedule, task, settings, epoch, progress
+            )
             metrics = {"train/loss": loss}
             if epoch % trainer.evaluate_every == 0 or epoch == trainer.max_epochs:
                 metrics |= as_metrics("val", _evaluate(fabric, model, task, "val"))
@@ -137,8 +146,9 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
             progress.wall_seconds = earlier + time.perf_counter() - started
             if leads:
                 rate = optimizer.param_groups[0]["lr"]
-                record.append_metrics({"epoch": epoch, "seconds": progress.wall_seconds, "lr": rate, **metrics})
-                logger.log(epoch, {"lr": rate, **metrics})
+                watched = {"lr": rate, **metrics, **aligned}
+                record.append_metrics({"epoch": epoch, "seconds": progress.wall_seconds, **watched})
+                logger.log(epoch, watched)
                 line.show(epoch, metrics)
                 if time.perf_counter() - saved >= trainer.checkpoint_seconds:
                     progress.peak_memory_mib = max(progress.peak_memory_mib, peak_memory_mib(fabric.device))
@@ -165,34 +175,46 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
 def _train_epoch(
     fabric: Fabric,
     learner: nn.Module,
+    attachment: Attachment,
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
     task: Task,
     settings: RunSettings,
     epoch: int,
     progress: Progress,
-) -> float:
-    """One pass over the training batches; returns the mean loss."""
+) -> tuple[float, dict[str, float]]:
+    """One pass over the training batches; returns the mean loss and, where it is due, alignment at the first batch."""
     seed_epoch(settings.seed, epoch, fabric.global_rank)
     learner.train()
     total, steps = torch.zeros((), device=fabric.device), 0  # loss of this process, summed over steps
+    aligned: dict[str, float] = {}
     started = time.perf_counter()
     for batch in task.batches(epoch, Shard(fabric.global_rank, fabric.world_size)):
         optimizer.zero_grad()
-        loss = task.loss(learner, fabric.to_device(batch))
-        fabric.backward(loss)
+        backward = partial(_backward, fabric, learner, task, fabric.to_device(batch))
+        if steps == 0 and is_due(settings, epoch):
+            loss, aligned, extra_seconds = measured_step(attachment, backward)
+            started += extra_seconds  # no part of the time of a step
+        else:
+            loss = backward()
         if settings.recipe.gradient_clip is not None:
             fabric.clip_gradients(learner, optimizer, max_norm=settings.recipe.gradient_clip)
         optimizer.step()
         schedule.after_step()
-        total += loss.detach()
+        total += loss
         steps += 1
         if steps % CHECK_EVERY == 0:
             _finite(fabric, total, epoch, steps, settings)
     mean = _finite(fabric, total, epoch, steps, settings) / max(steps, 1)
     progress.steps += steps
     progress.step_seconds += time.perf_counter() - started
-    return mean
+    return mean, aligned
+
+
+def _backward(fabric: Fabric, learner: nn.Module, task: Task, batch: Any) -> Tensor:
+    loss = task.loss(learner, batch)
+    fabric.backward(loss)
+    return loss.detach()
 
 
 def _finite(fabric: Fabric, total: Tensor, epoch: int, step: int, settings: RunSettings) -> float:

@@ -77,7 +77,6 @@ def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, total_steps
         assert settings.steps is not None
         factor, span = settings.factor, settings.steps
         return StepSchedule(LambdaLR(optimizer, lambda step: factor ** (step / span)))
-    assert settings.warmup is not None
-    rising = max(1, round(settings.warmup * total_steps))
+    rising = settings.steps or max(1, round((settings.warmup or 0.0) * total_steps))
     # Vaswani et al. 2017, eq. (3), with the factor d_model^-0.5 warmup^-0.5 in `recipe.lr`. Their first step is 1.
     return StepSchedule(LambdaLR(optimizer, lambda step: min((step + 1) / rising, (rising / (step + 1)) ** 0.5)))

@@ -8,6 +8,7 @@ from scipy import stats
 
 from dfa_bench.compose import resource_folder
 from dfa_bench.errors import ConfigError
+from dfa_bench.reporting import forms
 from dfa_bench.reporting.claims import check, interval, markdown
 from dfa_bench.reporting.experiment import Experiment, load_experiments
 from dfa_bench.reporting.tables import Run, Table
@@ -79,9 +80,121 @@ def test_a_claim_about_what_is_not_in_the_table_is_refused():
         table([], [], lower="bp @ Nowhere")
 
 
+def language(claim: dict, macro: list[float], micro: list[float], protocol: str = "paper") -> Table:
+    """Two rows of perplexities, the second without a column that the first has, and one claim."""
+    experiment = Experiment.model_validate(
+        {
+            "name": "toy",
+            "title": "Toy",
+            "metrics": {"perplexity": {"key": "val/perplexity"}, "floor": {"key": "val/floor", "shown": False}},
+            "rules": ["bp", "dfa"],
+            "rows": {"Macro": {}, "Micro": {"columns": ["Baseline"]}},
+            "columns": {"Baseline": {}, "+ Adam": {}},
+            "claims": [{"id": "c", "says": "s", "metric": "perplexity", **claim}],
+        }
+    )
+    values = {"Macro": macro, "Micro": micro}
+    runs = {
+        cell: [
+            Run(f"{cell}{seed}", seed, {"val/perplexity": value, "val/floor": 200.0}, "cpu", protocol, "real", None)
+            for seed, value in enumerate(values[cell.row])
+        ]
+        for cell in experiment.cells()
+        if cell.rule == "dfa"
+    }
+    return Table(experiment, runs)
+
+
+MICRO_OVER_MACRO = {
+    "higher": {"rule": "dfa", "row": "Micro", "column": "Baseline"},
+    "lower": {"rule": "dfa", "row": "Macro", "column": "+ Adam"},
+}
+
+
+def test_a_claim_whose_sides_name_their_places_is_about_these_only():
+    (checked,) = check(language(MICRO_OVER_MACRO, [95.0, 96.0, 97.0], [182.0, 183.0, 184.5]))
+    assert checked.verdict == "supported"
+    assert [each.place for each in checked.evidence] == ["DFA Micro/Baseline against DFA Macro/+ Adam"]
+    by_column = {"higher": "dfa @ Baseline", "lower": {"rule": "dfa", "row": "Macro"}, "rows": ["Micro"]}
+    (checked,) = check(language(by_column, [95.0, 96.0, 97.0], [182.0, 183.0, 184.5]))
+    assert [each.place for each in checked.evidence] == ["Micro/Baseline"]
+
+
+def test_a_ratio_is_compared_as_a_difference_of_logarithms():
+    macro, micro = [100.0, 110.0, 120.0], [200.0, 221.0, 239.0]
+    logs = np.log(np.array(micro) / np.array(macro))
+    expected = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
+    (checked,) = check(language({**MICRO_OVER_MACRO, "ratio": 1.5}, macro, micro))
+    (evidence,) = checked.evidence
+    assert (evidence.low, evidence.high) == pytest.approx((np.exp(expected.low), np.exp(expected.high)))
+    assert "× 2 [× 1.98, × 2.02]; claimed: more than × 1.5" in checked.summary()
+    verdicts = [
+        check(language({**MICRO_OVER_MACRO, "ratio": ratio}, macro, micro))[0].verdict for ratio in (1.5, 2.0, 3.0)
+    ]
+    assert verdicts == ["supported", "undecided", "not supported"]
+
+
+def test_a_side_may_be_another_metric_that_the_table_does_not_show():
+    floor = {"higher": {"rule": "dfa", "metric": "floor"}, "lower": "dfa", "columns": ["Baseline"]}
+    found = language(floor, [95.0, 96.0, 97.0], [182.0, 183.0, 184.5])
+    (checked,) = check(found)
+    assert [(each.place, each.verdict) for each in checked.evidence] == [
+        ("Macro/Baseline", "supported"),
+        ("Micro/Baseline", "supported"),
+    ]
+    assert "floor" not in forms.markdown(found) + forms.csv(found) + forms.tex(found)
+    assert found.heads() == [("Baseline", "released", "perplexity"), ("+ Adam", "released", "perplexity")]
+
+
+def test_a_quoted_number_is_compared_with_runs_of_the_papers_protocol_only():
+    quoted = {"higher": {"value": 100, "says": "Theirs"}, "lower": "dfa", "rows": ["Macro"], "columns": ["Baseline"]}
+    (checked,) = check(language(quoted, [95.0, 96.0, 97.0], []))
+    assert checked.verdict == "supported"
+    assert checked.evidence[0].difference == pytest.approx(4)
+    (checked,) = check(language(quoted, [95.0, 96.0, 97.0], [], protocol="reduced"))
+    assert checked.verdict == "not tested"
+    assert "reference only" in checked.summary()
+
+
+def test_a_claim_may_be_about_a_mean_over_columns():
+    values = load_experiments(resource_folder("experiments"))["table1"].model_dump(exclude={"claims"})
+    about = {"id": "c", "says": "s", "metric": "psnr", "higher": "dfa", "lower": "bp", "columns": ["mean"]}
+    experiment = Experiment.model_validate({**values, "claims": [about]})
+    psnr = {"bp": [20.0, 21.0, 22.0], "dfa": [22.0, 23.1, 24.0]}
+    runs = {
+        cell: [
+            Run(f"{cell}{seed}", seed, {"test/psnr": value}, "cpu", "reduced", "real", None)
+            for seed, value in enumerate(psnr[cell.rule])
+        ]
+        for cell in experiment.cells()
+        if cell.row == "NeRF-Synthetic" and cell.rule in psnr
+    }
+    (checked,) = check(Table(experiment, runs))
+    assert [(each.place, each.verdict) for each in checked.evidence] == [
+        ("NeRF-Synthetic/mean", "supported"),
+        ("LLFF-Real/mean", "not tested"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "claim, message",
+    [
+        ({"higher": {"rule": "dfa", "row": "Nano"}, "lower": "dfa"}, "there is no Nano in the table"),
+        ({"higher": {"rule": "dfa", "metric": "bleu"}, "lower": "dfa"}, "there is no bleu"),
+        ({"higher": {"rule": "dfa", "row": "Micro", "column": "+ Adam"}, "lower": "bp"}, r"no dfa at Micro/\+ Adam"),
+        ({"higher": {"rule": "dfa", "line": "Micro"}, "lower": "dfa"}, "line"),
+        ({"higher": {"value": 1, "says": "a"}, "lower": {"value": 2, "says": "b"}}, "both sides are quoted"),
+        ({"higher": "dfa", "lower": "bp", "by": 1, "ratio": 2}, "not both"),
+    ],
+)
+def test_a_side_that_cannot_be_is_refused(claim, message):
+    with pytest.raises(ValueError, match=message):
+        language(claim, [], [])
+
+
 def test_the_ledger_shows_claim_verdict_and_evidence():
     text = markdown(check(table([80.0, 81.0, 82.0], [79.0, 80.1, 81.1], by=-2.5)))
-    assert "| `c`: s | **supported** | 1 of 1 cells, 3 seeds; least: Row/Column -0.933" in text
+    assert "| `c`: s | **supported** | 1 of 1 places, 3 seeds; least: Row/Column -0.933" in text
 
 
 def test_every_conclusion_of_the_shipped_experiments_has_a_name_of_its_own():

@@ -5,7 +5,8 @@ import pytest
 from dfa_bench.compose import resource_folder
 from dfa_bench.plan import plan
 from dfa_bench.reporting.experiment import Experiment, load_experiments
-from dfa_bench.reporting.tables import CSV_COLUMNS, Run, Table
+from dfa_bench.reporting.forms import CSV_COLUMNS, csv, markdown
+from dfa_bench.reporting.tables import Run, Table
 
 
 def test_the_papers_numbers_stand_in_the_experiments():
@@ -26,21 +27,21 @@ def _table(stand_in: bool) -> Table:
         ]
         for cell in cells
     }
-    runs[cells[0]].append(Run("diverged", 2, {}, "cpu", "paper", "real", None))
+    runs[cells[0]].append(Run("diverged", 2, {}, "cpu", "paper", "real", None, diverged=True))
     return Table(experiment, runs, stand_in)
 
 
 def test_a_cell_is_mean_spread_seeds_paper_and_difference():
-    text = _table(stand_in=False).markdown()
+    text = markdown(_table(stand_in=False))
     assert "81.0 ± 1.4 (n=2), 1 diverged<br>paper 80.1, +0.9" in text
     assert "**79.0 (n=1)**<br>paper 79.9, -0.9" in text
-    rows = _table(stand_in=False).csv().splitlines()
+    rows = csv(_table(stand_in=False)).splitlines()
     assert rows[0] == ",".join(CSV_COLUMNS)
     assert rows[1] == "table3,Cora,GraphConv,bp,released,accuracy,81.0,1.414214,2,80.1,cpu,paper"
 
 
 def test_no_number_of_the_paper_stands_beside_a_stand_in():
-    text = _table(stand_in=True).markdown()
+    text = markdown(_table(stand_in=True))
     assert "80.1" not in text
     assert "Cora (stand-in)" in text
 
@@ -84,8 +85,8 @@ def test_a_mean_over_columns_is_taken_seed_by_seed_where_all_of_a_row_have_one()
     assert synthetic is not None
     assert (list(synthetic.values), synthetic.paper) == ([25.0], 25.41)
     assert table.entry(("LLFF-Real", "dfa"), head) is None
-    assert "25.00 (n=1)<br>paper 25.41, reference" in table.markdown()
-    assert "table1,NeRF-Synthetic,mean,dfa,released,psnr,25.0,,1,25.41,cpu,reduced" in table.csv()
+    assert "25.00 (n=1)<br>paper 25.41, reference" in markdown(table)
+    assert "table1,NeRF-Synthetic,mean,dfa,released,psnr,25.0,,1,25.41,cpu,reduced" in csv(table)
 
 
 def test_a_mean_of_what_has_no_runs_is_refused():

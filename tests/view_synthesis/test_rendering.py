@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from dfa_bench.tasks.view_synthesis.consistency import project, surface_points, warp_psnr
 from dfa_bench.tasks.view_synthesis.rays import (
+    Rays,
     normalised_device_rays,
     pixel_directions,
     rays_through,
@@ -131,6 +132,34 @@ def test_a_slab_of_constant_density_has_alpha_one_minus_exp(density, length):
     assert_close(seen.colours, 0.5 * seen.opacities.unsqueeze(-1).expand(1, 3))
 
 
+@given(floats(-1, 1), floats(-1, 1), floats(0.5, 2), floats(0.1, 3))
+@settings(max_examples=30, deadline=None)
+def test_a_box_seen_from_outside_is_as_dark_as_its_chords_are_long(x, y, length, density):
+    """Rays (0, 0, 4) -> (x, y, -1) of any length: 1 - exp(-density · chord), and a face where the first one is."""
+    half = torch.tensor([0.9, 0.6, 0.4])
+    origin, target = torch.tensor([0.0, 0.0, 4.0]), torch.tensor([x, y, -1.0])
+    direction = (target - origin) / 5 * length
+    at = (torch.stack([-half, half]) - origin) / direction  # where the ray meets the planes of the faces
+    entry, leave = at.amin(0).amax(), at.amax(0).amin()
+    chord = (leave - entry).clamp(min=0) * direction.norm()
+
+    def box(of: float):
+        def field(points, view_directions):
+            inside = (points.abs() < half).all(-1, keepdim=True)
+            return torch.cat([torch.zeros_like(points), of * inside], dim=-1)
+
+        return field
+
+    rays = Rays(origin.view(1, 3), direction.view(1, 3), (direction / direction.norm()).view(1, 3))
+    sampling = Sampling(2 / length, 6 / length, 800, 800, False, 0.0)
+    misty, solid = (render_rays(box(of), box(of), rays, sampling, training=False).fine for of in (density, 1e5))
+    step = 4 / length / 799
+    error = 2 * density * step * direction.norm().item()  # the density changes between two samples at either face
+    assert_close(misty.opacities, 1 - torch.exp(-density * chord).view(1), atol=error + 1e-5, rtol=0)
+    if chord > 3 * step * direction.norm():
+        assert_close(solid.depths, entry.view(1), atol=1.5 * step, rtol=0)
+
+
 def test_an_opaque_wall_hides_what_is_behind_it_and_shows_its_depth():
     depths = torch.linspace(2, 6, 41).unsqueeze(0)
     raw = torch.zeros(1, 41, 4)
@@ -186,7 +215,7 @@ def test_the_true_density_renders_what_the_ray_tracer_sees():
     assert off.median() < 0.01  # a step of the coarse samples is 4/255
 
 
-def test_a_box_seen_from_outside_is_where_its_faces_are():
+def test_the_traced_floor_seen_from_above_is_where_its_faces_are():
     """The floor plate from straight above: depth 4.5, and a square of 2.8 / 4.5 · focal pixels."""
     scene = stand_in_scene(64)
     origins = torch.tensor([[1.2, -1.2, 4.0], [1.5, 0.0, 4.0]])

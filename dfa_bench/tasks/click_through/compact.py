@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from dfa_bench.errors import CorruptData, RecordError
+from dfa_bench.data.cached import made_once
+from dfa_bench.errors import CorruptData
 from dfa_bench.tasks.click_through.interactions import Interactions, split_rows
 
 FORMAT = 1  # of the files below; raised when it or the numbering of ids changes
@@ -48,7 +47,7 @@ class Chunk:
 def compact(
     folder: Path, name: str, chunks: Callable[[], Iterable[Chunk]], min_count: int, vocabulary: Vocabulary
 ) -> Interactions:
-    """The compact form in `folder`; made of `chunks()` if it is not there, in a folder beside it that is then renamed.
+    """The compact form in `folder`; made of `chunks()` if it is not there.
 
     Args:
         folder: named after the checksum of the source and the options.
@@ -61,36 +60,21 @@ def compact(
         CorruptData: the source has no rows, or what `chunks` raises.
         RecordError: the folder cannot be written (disk full, no permission).
     """
-    if (folder / "meta.json").is_file():  # whole, since the folder was renamed: neither a lock nor a writable cache
-        return _open(folder, name)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if not (folder / "meta.json").is_file():
-                unfinished = folder.with_suffix(".unfinished")
-                shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-                shutil.rmtree(folder, ignore_errors=True)
-                unfinished.mkdir()
-                try:
-                    _make(unfinished, name, chunks(), min_count, vocabulary)
-                    unfinished.replace(folder)
-                finally:
-                    shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise RecordError(
-            f"{name}: its compact form cannot be written below {folder.parent}: {error.strerror or error}. Free some "
-            f"space or choose another folder with data.cache=DIR."
-        ) from error
+    made_once(folder, name, lambda unfinished: _make(unfinished, name, chunks(), min_count, vocabulary))
     return _open(folder, name)
 
 
 def _open(folder: Path, name: str) -> Interactions:
-    meta = json.loads((folder / "meta.json").read_text())
+    damaged = f"is damaged. Delete {folder}; it is then made anew."
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CorruptData(f"{name}: {folder / 'meta.json'} {damaged}") from error
     shape = (meta["rows"], meta["fields"])
     sizes = {"ids.bin": 4 * shape[0] * shape[1], "labels.bin": shape[0]}
     for file, size in sizes.items():
         if not (folder / file).is_file() or (folder / file).stat().st_size != size:
-            raise CorruptData(f"{name}: {folder / file} is damaged. Delete {folder}; it is then made anew.")
+            raise CorruptData(f"{name}: {folder / file} {damaged}")
     ids = np.memmap(folder / "ids.bin", np.int32, "r", shape=shape)
     return Interactions(name, ids, np.memmap(folder / "labels.bin", np.uint8, "r", shape=shape[:1]), meta["vocabulary"])
 

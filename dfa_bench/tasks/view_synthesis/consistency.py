@@ -50,7 +50,8 @@ def warp_psnr(
     """How well a first rendered view, warped by the second's depth, agrees with the second.
 
     Args:
-        poses: (3, 4) each. images: (height, width, 3) each. depths, opacities: (height, width) each.
+        poses: (3, 4) each. images: (height, width, 3) each. opacities: (height, width) each.
+        depths: (height, width) each, of what the rays hit.
 
     Returns:
         PSNR in dB over the pixels of the second view whose surface the first one sees, and their share of the image.

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import validate_call
 
+from dfa_bench.data.archive import fetch_folder
 from dfa_bench.data.resolve import DataCard, cache_folder, data_root
 from dfa_bench.errors import MissingData
 from dfa_bench.settings import Count, DataSettings, NotNegative
@@ -29,7 +30,7 @@ class SceneFiles:
         name: of the scene.
         layout: "blender" (transforms_SPLIT.json, RGBA) or "llff" (poses_bounds.npy, images_N).
         archive: folder of all scenes of its kind, below `data.root`.
-        url: where the official archive is.
+        url: where the official archive is: a zip that can be fetched, or a page to get it from in a browser.
         images: llff: folder of the views.
         near, far: blender: depths between which the scene lies; llff: NDC, always 0 and 1.
         longest_side: views are area-averaged to so many pixels; None: as they are. A ready-made copy in
@@ -69,21 +70,32 @@ class SceneFiles:
         return DataCard(self.name, "real", rows, digest, whole)
 
     def fetch(self, data: DataSettings) -> Path:
-        """The scene's folder.
+        """The scene's folder, from its archive if that was asked for.
 
         Raises:
-            MissingData: it is not here. The archives are large: nothing is downloaded without being asked for.
+            MissingData: it is not here, and not to be downloaded. The archives are large: only with `data.large`.
+            CorruptData: the archive is damaged.
         """
         if folder := self._found(data):
             return folder
+        by_hand = f"Or get {self.url} by hand"
+        if not self.url.endswith(".zip"):
+            how = f"No program can fetch its archive: get {self.archive}.zip in a browser from {self.url}"
+        elif not (data.download and data.large):
+            how = f"`dfa-bench data get {self.name}` downloads its archive, of over 100 MB. {by_hand}"
+        else:
+            try:
+                return fetch_folder(self.url, self._official(), cache_folder(data), self._read)
+            except MissingData as error:
+                how = f"{error} {by_hand}"
         root = data_root(data)
         looked_in = ([str(root)] if root else []) + [str(cache_folder(data))]
         wanted = f"{self.images} and poses_bounds.npy" if self.layout == "llff" else "transforms_train.json"
         raise MissingData(
             f"The scene {self.name} is not here. Looked in {' and in '.join(looked_in)} for "
-            f"{' and '.join(self._places())} with {wanted}. Get the official archive from {self.url}, unpack it to "
-            f"DIR/{self.archive}/{self.name}, and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. "
-            f"With scale=smoke a run needs no data: it uses a stand-in."
+            f"{' and '.join(self._places())} with {wanted}. {how}, unpack it so that DIR/{self._official()} is there, "
+            f"and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke a run needs no "
+            f"data: it uses a stand-in."
         )
 
     def load(self, data: DataSettings) -> Scene:
@@ -95,15 +107,20 @@ class SceneFiles:
         """
         if data.stand_in:
             return stand_in_scene()
-        folder = self.fetch(data)
+        return self._read(self.fetch(data))
+
+    def _read(self, folder: Path) -> Scene:
         if self.layout == "llff":
             return load_llff(folder, self.name, self.images or "images", self.longest_side)
         return load_blender(folder, self.name, self.near, self.far, self.longest_side)
 
+    def _official(self) -> str:
+        return f"{self.archive}/{self.name}"
+
     def _places(self) -> list[str]:
         """Below `data.root`, the ready-made smaller copy first."""
-        official = f"{self.archive}/{self.name}"
-        return [f"{self.archive}_{self.longest_side}/{self.name}", official] if self._may_be_copy() else [official]
+        copy = [f"{self.archive}_{self.longest_side}/{self.name}"] if self._may_be_copy() else []
+        return [*copy, self._official()]
 
     def _may_be_copy(self) -> bool:
         return self.layout == "blender" and self.longest_side is not None

@@ -1,0 +1,19 @@
+"""torch.compile and hooks: compiled code does not look for hooks that were added or removed later."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def reset_compiler() -> None:
+    """Forget compiled code, so that the next call compiles with the hooks that are there then."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+
+
+def without_compiler() -> AbstractContextManager[object]:
+    """Run compiled parts of a model eagerly for a while."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

@@ -1,0 +1,1 @@
+"""Language modelling: Table 5."""

@@ -1,0 +1,161 @@
+"""A corpus: text in three splits, as lines of words, from any form in which WikiText is distributed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from dfa_bench.data.cached import remembered
+from dfa_bench.errors import CorruptData
+
+CorpusSplit = Literal["train", "val", "test"]
+SPLITS: tuple[CorpusSplit, ...] = ("train", "val", "test")
+TEXT_FILES: Mapping[CorpusSplit, str] = {
+    "train": "wiki.train.tokens",
+    "val": "wiki.valid.tokens",
+    "test": "wiki.test.tokens",
+}
+PARQUET_FILES: Mapping[CorpusSplit, str] = {"train": "train", "val": "validation", "test": "test"}
+ROWS = 2**16  # of Parquet, at a time
+
+
+@dataclass(frozen=True)
+class Count:
+    """Of a split."""
+
+    lines: int
+    words: int  # the end of a line is one, `<eos>`
+    sha256: str  # of its lines, whichever file they come from
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Text in three splits.
+
+    Args:
+        name: for messages.
+        count: by split.
+        read: the lines of a split, each of words separated by single spaces.
+    """
+
+    name: str
+    count: Mapping[CorpusSplit, Count]
+    read: Callable[[CorpusSplit], Iterator[str]]
+
+    def lines(self, split: CorpusSplit) -> Iterator[str]:
+        return self.read(split)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256("".join(self.count[split].sha256 for split in SPLITS).encode()).hexdigest()
+
+
+def count_lines(name: str, split: str, lines: Iterable[str]) -> Count:
+    """What is in a split.
+
+    Raises:
+        CorruptData: no word.
+    """
+    digest, number, words = hashlib.sha256(), 0, 0
+    for line in lines:
+        number += 1
+        words += len(line.split()) + 1
+        digest.update(f"{line}\n".encode())
+    if words == number:
+        raise CorruptData(f"{name}: the {split} split is empty: {number} lines without a word. Copy it anew.")
+    return Count(number, words, digest.hexdigest())
+
+
+def open_corpus(name: str, files: Mapping[CorpusSplit, Sequence[Path]], cache: Path) -> Corpus:
+    """A corpus of official files.
+
+    Args:
+        name: for messages.
+        files: by split; see `read_lines`.
+        cache: where its counts are kept.
+
+    Raises:
+        CorruptData: a split is empty, or a file is damaged.
+    """
+
+    def read(split: CorpusSplit) -> Iterator[str]:
+        for path in files[split]:
+            yield from read_lines(path, split)
+
+    def count() -> dict[str, dict[str, int | str]]:
+        return {split: asdict(count_lines(name, split, read(split))) for split in SPLITS}
+
+    every = sorted({path for paths in files.values() for path in paths})
+    counts = remembered(cache, "word-counts", every, count)
+    return Corpus(name, {split: Count(**counts[split]) for split in SPLITS}, read)
+
+
+def read_lines(path: Path, split: CorpusSplit) -> Iterator[str]:
+    """Lines of a file, each of words separated by single spaces; an empty line is an empty string.
+
+    Args:
+        path: text; the official zip, of which the split's file is read; or Parquet with a column `text`, a line a row.
+
+    Raises:
+        CorruptData: it is damaged, or not UTF-8; the message names the line.
+    """
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path)
+        return
+    try:
+        with contextlib.ExitStack() as stack:
+            if path.suffix == ".zip":
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                member = next((name for name in archive.namelist() if name.endswith(TEXT_FILES[split])), None)
+                if member is None:
+                    raise CorruptData(f"{path} holds no {TEXT_FILES[split]}: it is not the official archive.")
+                source = stack.enter_context(archive.open(member))
+            else:
+                source = stack.enter_context(path.open("rb"))
+            for number, line in enumerate(source, start=1):
+                try:
+                    yield " ".join(line.decode().split())
+                except UnicodeDecodeError as error:
+                    raise CorruptData(
+                        f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start}). Copy it anew."
+                    ) from error
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise CorruptData(f"{path} is truncated or damaged: {error}. Copy it anew.") from error
+
+
+def _read_parquet(path: Path) -> Iterator[str]:
+    try:
+        source = pl.scan_parquet(path).select("text")
+        rows = source.select(pl.len()).collect().item()
+        for start in range(0, rows, ROWS):
+            for line in source.slice(start, ROWS).collect()["text"]:
+                yield " ".join((line or "").split())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise CorruptData(f"{path} is not a Parquet file with a column `text`: {str(error).splitlines()[0]}") from error
+
+
+def find_files(folder: Path) -> dict[CorpusSplit, list[Path]] | None:
+    """The files of a corpus in a folder: text, the official zip, or Parquet; None if it has none of these.
+
+    Raises:
+        CorruptData: some of its splits are there and others not.
+    """
+    archives = sorted(folder.glob("*.zip"))[:1]
+    kinds: list[dict[CorpusSplit, list[Path]]] = [
+        {split: [path] if (path := folder / TEXT_FILES[split]).is_file() else [] for split in SPLITS},
+        dict.fromkeys(SPLITS, archives),
+        {split: sorted(folder.glob(f"{PARQUET_FILES[split]}-*.parquet")) for split in SPLITS},
+    ]
+    begun = [files for files in kinds if any(files.values())]
+    if begun and not any(all(files.values()) for files in begun):
+        lacking = [split for split in SPLITS if not begun[0][split]]
+        raise CorruptData(f"{folder} lacks the files of the splits {', '.join(lacking)}, although others are there.")
+    return next((files for files in begun if all(files.values())), None)

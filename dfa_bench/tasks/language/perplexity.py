@@ -1,0 +1,41 @@
+"""How well a model predicts a text: perplexity per token, and per word, which compares across vocabularies."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dfa_bench.tasks.language.tokenizer import Tokens
+from dfa_bench.tasks.language.windows import Windows
+
+
+@torch.no_grad()
+def perplexities(model: nn.Module, text: Tokens, streams: int, context: int, limit: int | None) -> dict[str, float]:
+    """Perplexities exp(−Σ log p / n), over all tokens but the first of each stream.
+
+    n is the number of predicted tokens, or of the words that begin among them: with `<eos>` for the end of a line, as
+    word-level language models count.
+
+    Args:
+        model: (N, T) tokens to (N, T, vocabulary) logits; in evaluation mode.
+        text: a split.
+        streams, context: N and T; see `Windows`. Each window is predicted from its own tokens only.
+        limit: at most so many tokens from the start of the text.
+    """
+    first = torch.from_numpy(text.begins_word)
+    device = next(model.parameters()).device
+    loss, tokens, words = 0.0, 0, 0
+    for inputs, targets in Windows(text.ids[:limit], streams, context):
+        logits = model(inputs.to(device)).float()  # (N, T, vocabulary)
+        loss += F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(device), reduction="sum").double().item()
+        tokens += targets.numel()
+        words += int(first[targets].sum())
+    return {"perplexity": exponential(loss / tokens), "word_perplexity": exponential(loss / max(words, 1))}
+
+
+def exponential(mean: float) -> float:
+    """e to the power of a mean loss; infinite where that is too large for a number."""
+    return math.exp(mean) if mean < 700 else math.inf

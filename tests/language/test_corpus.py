@@ -1,0 +1,166 @@
+"""WikiText in each of its forms, and what is wrong with a bad one."""
+
+import http.server
+import threading
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.settings import DataSettings
+from dfa_bench.tasks.base import build_dataset
+from dfa_bench.tasks.language.corpus import SPLITS, count_lines, find_files, open_corpus
+from dfa_bench.tasks.language.wikitext import Source, WikiText
+from tests.language.conftest import LINES, write_text
+
+PARQUET = [f"{name}-00000-of-00001.parquet" for name in ("train", "validation", "test")]
+WORDS = {split: sum(len(line.split()) + 1 for line in lines) for split, lines in LINES.items()}
+
+
+def small(url: str = "https://example.invalid", unasked: bool = True, **known: dict[str, str]) -> WikiText:
+    source = Source(folders=["toy", "toy-v1"], url=url, parquet=PARQUET, fetch_unasked=unasked)
+    return WikiText(name="Toy", words=WORDS, sha256=known.get("sha256", {}), source=source)
+
+
+def write_zip(folder: Path, tmp_path: Path) -> None:
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "toy-v1.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(write_text(tmp_path / "loose").iterdir()):
+            archive.write(path, f"toy/{path.name}")
+
+
+def write_parquet(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for split, name in zip(SPLITS, PARQUET, strict=True):
+        text = [f" {line} \n" if line else "" for line in LINES[split]]
+        pl.DataFrame({"text": text}).write_parquet(folder / name)
+
+
+def test_text_zip_and_parquet_are_the_same_corpus(data, tmp_path):
+    root = Path(data.root)
+    found = []
+    for form, write in {
+        "text": lambda folder: write_text(folder),
+        "zip": lambda folder: write_zip(folder, tmp_path),
+        "parquet": write_parquet,
+    }.items():
+        write(root / form / "toy-v1")
+        found.append(small().load(data.model_copy(update={"root": str(root / form)})))
+    assert len({corpus.sha256 for corpus in found}) == 1
+    for corpus in found:
+        assert {split: list(corpus.lines(split)) for split in SPLITS} == LINES
+        assert {split: corpus.count[split].words for split in SPLITS} == WORDS
+
+
+def test_wikitext_2_has_its_published_number_of_words(real_data):
+    settings = settings_of(compose_run(["task=language", "dataset=wikitext-2", "model=transformer"]))
+    card = build_dataset(settings).card(settings.data)
+    assert (card.kind, card.rows, card.whole) == ("real", 2_088_628 + 217_646 + 245_569, True)
+
+
+def test_another_number_of_words_is_a_sample(data):
+    write_text(Path(data.root) / "toy", LINES | {"test": LINES["test"][:10]})
+    assert not small().card(data).whole
+
+
+def test_the_same_number_of_other_words_is_not_the_official_corpus(data):
+    write_text(Path(data.root) / "toy")
+    official = {split: small().load(data).count[split].sha256 for split in SPLITS}
+    assert small(sha256=official).card(data).whole
+    write_text(
+        Path(data.root) / "toy", LINES | {"train": ["= The Castles =" if "=" in x else x for x in LINES["train"]]}
+    )
+    with pytest.raises(CorruptData, match="train split has as many words as the official one, and other words"):
+        small(sha256=official).load(data)
+
+
+def test_a_line_that_is_not_utf8_is_named(data, tmp_path):
+    folder = write_text(Path(data.root) / "toy")
+    lines = (folder / "wiki.valid.tokens").read_bytes().splitlines(keepends=True)
+    (folder / "wiki.valid.tokens").write_bytes(b"".join([*lines[:4], b" caf\xe9 \n", *lines[4:]]))
+    with pytest.raises(CorruptData, match=r"wiki.valid.tokens, line 5: not UTF-8"):
+        small().load(data)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_empty_split_is_refused(data, split):
+    write_text(Path(data.root) / "toy", LINES | {split: [""] * 3})
+    with pytest.raises(CorruptData, match=f"the {split} split is empty: 3 lines without a word"):
+        small().load(data)
+
+
+def test_a_missing_split_is_named(data):
+    folder = write_text(Path(data.root) / "toy")
+    (folder / "wiki.test.tokens").unlink()
+    with pytest.raises(CorruptData, match="lacks the files of the splits test"):
+        small().load(data)
+
+
+@pytest.mark.parametrize("form", ["toy-v1.zip", *PARQUET[:1]])
+def test_a_damaged_file_is_named(data, tmp_path, form):
+    folder = Path(data.root) / "toy"
+    write_zip(folder, tmp_path) if form.endswith("zip") else write_parquet(folder)
+    content = (folder / form).read_bytes()
+    (folder / form).write_bytes(content[: len(content) // 2])
+    with pytest.raises(CorruptData, match=form):
+        small().load(data)
+
+
+def test_an_archive_of_something_else_is_refused(data):
+    folder = Path(data.root) / "toy"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "toy.zip", "w") as archive:
+        archive.writestr("cats.txt", "meow")
+    with pytest.raises(CorruptData, match="holds no wiki.train.tokens"):
+        small().load(data)
+
+
+def test_a_corpus_that_is_nowhere_says_where_to_get_it(data):
+    with pytest.raises(MissingData, match=r"Toy is not here.*data.download=false.*https://example.invalid.*data.root"):
+        small().load(data)
+
+
+def test_a_large_corpus_is_downloaded_only_when_asked_for(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    write_parquet(tmp_path / "official")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(tmp_path / "official"))
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    online = data.model_copy(update={"download": True})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            large = small(f"http://127.0.0.1:{server.server_port}", unasked=False)
+            with pytest.raises(MissingData, match="dfa-bench data get"):
+                large.load(online)
+            folder = large.fetch(online)
+        finally:
+            server.shutdown()
+    assert folder == Path(data.cache) / "toy"
+    assert large.card(data).whole
+
+
+def test_counts_are_kept_for_as_long_as_the_files_stay_the_same(data, tmp_path):
+    folder = write_text(Path(data.root) / "toy")
+    files = find_files(folder)
+    first = open_corpus("Toy", files, tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    write_text(folder, LINES | {"test": LINES["test"][:4]})
+    again = open_corpus("Toy", files, tmp_path / "cache")
+    assert again.count["test"] == count_lines("Toy", "test", LINES["test"][:4])
+    assert again.count["train"] == first.count["train"]
+    assert kept.is_file()
+
+
+def test_the_stand_in_is_labelled():
+    card = small().card(DataSettings(stand_in=True))
+    assert card.kind == "stand-in"
+    assert card.name != "Toy"

@@ -1,0 +1,61 @@
+"""`dfa-bench sample`: text from a finished run."""
+
+import pytest
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.sample_command import main
+from dfa_bench.tasks.language.tokenizer import train_tokenizer
+from dfa_bench.training.execute import execute
+from tests.language.conftest import LINES
+
+LANGUAGE = ("task=language", "dataset=wikitext-2", "model=transformer", "trainer.max_tokens=256")
+
+
+@pytest.fixture
+def run(smoke) -> str:
+    return str(execute(smoke(*LANGUAGE)).folder)
+
+
+def sampled(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_the_prompt_is_lower_cased_and_goes_on_the_same_way_for_one_seed(run, capsys):
+    arguments = (run, "--prompt", "A class IS", "--tokens", "20")
+    first, again, other = (sampled(capsys, *arguments, "--seed", seed) for seed in "001")
+    assert first.startswith("a class is")
+    assert len(first) > len("a class is\n")
+    assert first == again != other
+
+
+def test_a_tokenizer_of_another_size_is_refused(run, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    train_tokenizer(LINES["train"], 280).save(str(path))
+    with pytest.raises(ConfigError, match=r"has 280 tokens, the model of .* was trained with 300"):
+        main([run, "--tokenizer", str(path)])
+
+
+@pytest.mark.parametrize("content", ["{", '{"version": "1.0"}'])
+def test_a_file_that_is_no_tokenizer_is_refused(run, tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"is no tokenizer.json"):
+        main([run, "--tokenizer", str(path)])
+
+
+def test_runs_of_other_tasks_have_no_text(smoke):
+    folder = str(execute(smoke()).folder)
+    with pytest.raises(ConfigError, match="is a run of task=nodes; only task=language has text"):
+        main([folder])
+
+
+@pytest.mark.parametrize("option", [["--temperature", "0"], ["--tokens", "0"], ["--temperature", "nan"]])
+def test_impossible_options_are_told(run, option):
+    with pytest.raises(ConfigError, match=option[0]):
+        main([run, *option])
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="is no record of a finished run"):
+        main([str(tmp_path)])

@@ -1,0 +1,100 @@
+"""From lines to tokens: nothing is lost, words are counted, and the cache holds whole corpora only."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfa_bench.errors import ConfigError, CorruptData
+from dfa_bench.tasks.language.corpus import Corpus, count_lines
+from dfa_bench.tasks.language.tokenizer import Tokens, begins_word, encode, tokenised, train_tokenizer
+from tests.language.conftest import LINES
+
+TOKENIZER = train_tokenizer(LINES["train"], 300)
+# Words that WikiText has: no white space within, none of the special tokens but <unk>.
+words = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1).filter(lambda word: "<" not in word)
+texts = st.lists(st.lists(words | st.just("<unk>")).map(" ".join))
+
+
+def corpus(lines: dict[str, list[str]] = LINES) -> Corpus:
+    counts = {split: count_lines("Toy", split, own) for split, own in lines.items()}
+    return Corpus("Toy", counts, lambda split: iter(lines[split]))
+
+
+@given(texts)
+def test_words_with_eos_are_counted_from_the_tokens(lines):
+    ids = np.concatenate([np.zeros(0, np.int64), *encode(TOKENIZER, lines)])
+    assert Tokens(ids, begins_word(TOKENIZER)).words == sum(len(line.split()) + 1 for line in lines)
+
+
+@given(st.lists(words, min_size=1).map(" ".join))
+def test_tokens_spell_the_lower_cased_text(line):
+    (ids,) = encode(TOKENIZER, [line])
+    lowered = TOKENIZER.normalizer.normalize_str(line)
+    assert TOKENIZER.decode(ids[:-1].tolist(), skip_special_tokens=False).removeprefix(" ") == lowered
+
+
+def test_unknown_words_are_one_token():
+    (ids,) = encode(TOKENIZER, ["by <unk> in"])
+    assert [TOKENIZER.id_to_token(token) for token in ids].count("<unk>") == 1
+    (alone,) = encode(TOKENIZER, ["<unk>"])
+    assert len(alone) == 2  # and <eos>
+
+
+def test_the_same_text_gives_the_same_tokenizer():
+    assert train_tokenizer(LINES["train"], 300).to_str() == TOKENIZER.to_str()
+    assert TOKENIZER.get_vocab_size() == 300
+
+
+def test_a_vocabulary_without_room_for_all_bytes_is_refused():
+    with pytest.raises(ConfigError, match="task.vocabulary=100: at least 258"):
+        train_tokenizer(LINES["train"], 100)
+
+
+def test_a_corpus_is_tokenised_once_and_then_read_from_the_cache(data):
+    first = tokenised(corpus(), corpus(), 280, data)
+    unread = Corpus("Toy", corpus().count, lambda split: pytest.fail("read again"))
+    again = tokenised(unread, unread, 280, data)
+    for split in LINES:
+        np.testing.assert_array_equal(first.splits[split].ids, again.splits[split].ids)
+        assert again.splits[split].words == corpus().count[split].words
+    assert isinstance(again.splits["train"].ids, np.memmap)
+    assert again.vocabulary == 280
+
+
+def test_another_corpus_may_be_the_tokenizers(data):
+    other = corpus(LINES | {"train": ["zebra zebra zebra"] * 50})
+    assert "Ġzebra" in tokenised(corpus(), other, 280, data).tokenizer.get_vocab()
+    assert "Ġzebra" not in tokenised(corpus(), corpus(), 280, data).tokenizer.get_vocab()
+
+
+def test_an_interrupted_tokenisation_leaves_nothing_behind(data):
+    def stops(split: str):
+        yield from LINES[split][:20]
+        if split == "val":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tokenised(Corpus("Toy", corpus().count, stops), corpus(), 280, data)
+    assert not [path for path in Path(data.cache).rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert tokenised(corpus(), corpus(), 280, data).splits["val"].words == corpus().count["val"].words
+
+
+def test_what_a_killed_tokenisation_left_is_not_used(data):
+    whole = tokenised(corpus(), corpus(), 280, data)
+    (folder,) = (Path(data.cache) / "language").glob("*-v*[0-9]")
+    ids = np.array(whole.splits["train"].ids)
+    folder.rename(folder.with_name(folder.name + ".unfinished"))
+    np.testing.assert_array_equal(tokenised(corpus(), corpus(), 280, data).splits["train"].ids, ids)
+    assert not list(folder.parent.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("file, content", [("train.bin", b"12"), ("tokenizer.json", b"{"), ("meta.json", b"[")])
+def test_a_damaged_cache_is_named(data, file, content):
+    tokenised(corpus(), corpus(), 280, data)
+    (folder,) = (Path(data.cache) / "language").glob("*-v*[0-9]")
+    (folder / file).write_bytes(content)
+    with pytest.raises(CorruptData, match=rf"{folder.name}.*it is then made anew|{folder.name}.*Delete"):
+        tokenised(corpus(), corpus(), 280, data)

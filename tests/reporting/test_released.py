@@ -1,0 +1,21 @@
+"""The committed block of evaluated models is what the committed evaluations give."""
+
+from pathlib import Path
+
+import dfa_bench
+from dfa_bench.reporting.released import evaluated, released_csv, released_markdown
+
+RESULTS = Path(dfa_bench.__file__).parent.parent / "results"
+
+
+def test_the_block_of_released_models_is_what_was_evaluated():
+    evaluations = evaluated(RESULTS)
+    assert (RESULTS / "released.md").read_text() == released_markdown(evaluations)
+    assert (RESULTS / "released.csv").read_text() == released_csv(evaluations)
+
+
+def test_evaluations_of_the_authors_models_are_of_the_papers_protocol_and_of_committed_code():
+    for values in evaluated(RESULTS):
+        assert values["protocol"] == "paper"
+        assert values["data"]["kind"] == "real"
+        assert "dirty" not in values["commit"]

@@ -1,0 +1,147 @@
+"""`dfa-bench align` and `figure alignment`: what they print and write, and what they refuse."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import dfa_bench
+from dfa_bench.alignment_figure import SUBJECTS, over_training
+from dfa_bench.cli import main
+from dfa_bench.runs.record import Record
+from dfa_bench.training.execute import Outcome, execute
+
+
+@pytest.fixture
+def say(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """The command, in this process: its status, what it prints, what it tells of mistakes."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dfa-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int), end.value.code
+        return (end.value.code, *capfd.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def finished(smoke) -> Outcome:
+    return execute(smoke("rule=dfa", "trainer.max_epochs=3"))
+
+
+def test_a_finished_run_is_measured_and_written(say, finished, tmp_path):
+    file = tmp_path / "out" / "gcn.json"
+    code, out, _ = say("align", finished.folder, "--json", file)
+    assert code == 0
+    written = json.loads(file.read_text())
+    assert (written["identity"], written["rule"], written["data"]) == (finished.result.identity, "dfa", "stand-in")
+    assert list(written["paper"]) == ["conv1", "activation", "dropout", "conv2", "log_probabilities"]
+    assert list(written["weights"]) == ["conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"]
+    assert written["paper"]["conv2"]["mean"] == pytest.approx(1, abs=1e-5)
+    hidden = written["paper"]["dropout"]
+    assert 0 < hidden["rows"] <= hidden["of"]
+    (line,) = [line for line in out.splitlines() if "│ dropout" in line]
+    assert "point" in line
+    assert f"{hidden['mean']:+.3f} ± {hidden['std']:.3f}" in line
+    again = tmp_path / "again.json"
+    say("align", finished.folder, "--json", again)
+    assert again.read_text() == file.read_text()
+
+
+def test_the_matrices_of_the_run_are_used(say, finished, tmp_path):
+    """With another matrix at the same weights the hidden layer aligns otherwise."""
+    files = [tmp_path / "own.json", tmp_path / "other.json"]
+    say("align", finished.folder, "--json", files[0])
+    path = Record(finished.folder).model
+    parts = torch.load(path)
+    parts["attachment"]["routes.0.matrix"].neg_()
+    torch.save(parts, path)
+    say("align", finished.folder, "--json", files[1])
+    own, other = (json.loads(file.read_text())["weights"]["conv1.weight"]["cosine"] for file in files)
+    assert own == pytest.approx(-other, abs=1e-5)
+
+
+@pytest.mark.parametrize("rule, told", [("bp", "with itself is 1"), ("shallow", "sends no gradient back")])
+def test_a_run_of_another_rule_is_refused(say, smoke, rule, told):
+    code, _, err = say("align", execute(smoke(f"rule={rule}")).folder)
+    assert (code, told in err) == (2, True)
+    assert err.startswith("Error: ")
+
+
+def test_what_is_no_finished_run_or_damaged_is_refused(say, finished, tmp_path):
+    folder = finished.folder
+    for wrong, told in ((tmp_path, "no record of a finished run"), (folder / "nothing", "no record of a finished run")):
+        code, _, err = say("align", wrong)
+        assert (code, told in err) == (2, True)
+    result = (folder / "result.json").read_text()
+    damages = [
+        ("result.json", None, "is not finished"),
+        ("result.json", result.replace('"finished"', '"diverged"', 1), "is diverged"),
+        ("result.json", "{", "is damaged"),
+        ("model.pt", "no tensors", "model.pt is damaged"),
+        ("config.yaml", "a: [", "config.yaml is damaged"),
+        ("config.yaml", "- a list", "config.yaml is damaged"),
+    ]
+    for name, text, told in damages:
+        path = folder / name
+        before = path.read_bytes()
+        path.unlink()
+        if text is not None:
+            path.write_text(text)
+        code, _, err = say("align", folder)
+        assert (code, told in err, "Traceback" in err) == (2, True, False), (name, text, err)
+        path.write_bytes(before)
+    parts = torch.load(folder / "model.pt")
+    parts["model"]["conv1.weight"] = torch.zeros(2, 2)
+    torch.save(parts, folder / "model.pt")
+    code, _, err = say("align", folder)
+    assert (code, "does not fit the model" in err) == (2, True)
+    assert say("align", folder, "--layers", "3")[0] == 2
+
+
+def test_the_figure_trains_what_lacks_alignment_and_draws_and_writes_it(say, smoke, tmp_path):
+    plain = execute(smoke("model=gcn", "rule=dfa"))
+    where = f"results={tmp_path / 'out'}", f"store.root={tmp_path / 'runs'}", "scale=smoke", "trainer.accelerator=cpu"
+    code, _, err = say("figure", "alignment", "models=gcn,dna", "trainer.alignment_every=2", *where)
+    assert code == 0, err
+    assert "without alignment; run again" in err
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"alignment-stand-in.{ending}" for ending in ("json", "png", "svg")]
+    gcn, dna = json.loads((tmp_path / "out" / "alignment-stand-in.json").read_text())
+    assert (gcn["identity"], gcn["data"], gcn["drawn"]) == (plain.result.identity, "stand-in", ["dropout"])
+    assert dna["drawn"] == [*(f"activations.{number}" for number in range(5)), "activation"]
+    curves = over_training(Record(plain.folder))
+    assert list(gcn["modules"]) == list(curves)
+    assert gcn["modules"]["dropout"]["epochs"] == [0, 2, 4]
+    first = Record(plain.folder).read_metrics()[0]["alignment/dropout"]
+    assert gcn["modules"]["dropout"]["mean"][0] == pytest.approx(first, abs=1e-4)
+    svg = (tmp_path / "out" / "alignment-stand-in.svg").read_bytes()
+    say("figure", "alignment", "models=gcn,dna", "trainer.alignment_every=2", *where)
+    assert (tmp_path / "out" / "alignment-stand-in.svg").read_bytes() == svg
+
+
+def test_a_panel_that_is_not_there_is_refused(say):
+    code, _, err = say("figure", "alignment", "models=resnet")
+    assert (code, "There are: cheb, gcn," in err) == (2, True)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
+def test_every_panel_has_the_layers_that_it_names(say, tmp_path, subject):
+    where = f"results={tmp_path / 'out'}", f"store.root={tmp_path / 'runs'}", "scale=smoke", "trainer.accelerator=cpu"
+    noise = ["model.density_noise=1.0"] if subject.name == "nerf" else []  # see configs/scale/by_task
+    assert say("figure", "alignment", f"models={subject.name}", "trainer.max_epochs=1", *noise, *where)[0] == 0
+    (panel,) = json.loads((tmp_path / "out" / "alignment-stand-in.json").read_text())
+    assert len(panel["drawn"]) >= len(subject.layers)
+
+
+def test_the_committed_figure_is_of_real_runs_of_committed_code():
+    panels = json.loads((Path(dfa_bench.__file__).parent.parent / "results" / "alignment.json").read_text())
+    assert {panel["panel"] for panel in panels} <= {subject.title for subject in SUBJECTS}
+    for panel in panels:
+        assert (panel["rule"], panel["data"]) == ("dfa", "real")
+        assert "dirty" not in panel["commit"]

@@ -1,5 +1,5 @@
 # make reproduce   set up, then train Tables 3 and 4 with one seed and take a first look at the other tables
-# make results     write results/ and what README and docs quote anew, from the runs in results/runs.csv
+# make results     write results/, its report.html and what README and docs quote anew, from the runs in results/runs.csv
 # make test        set up, then run the tests
 # make check       lint, format and types
 # make bench       speed and memory, each against a named peer
@@ -23,6 +23,7 @@ reproduce: .venv/installed
 
 results: .venv/installed
 	$(BIN)/dfa-bench results
+	$(BIN)/dfa-bench report
 
 test: .venv/installed
 	$(BIN)/pytest

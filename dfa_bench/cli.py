@@ -18,6 +18,8 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench table 3                                           show a table from the runs that exist
   dfa-bench claims                                            what the paper concludes, checked over the runs that exist
   dfa-bench results                                           write all tables anew from the runs that exist
+  dfa-bench runs task=nodes model=gcn                         the runs that there are, filtered
+  dfa-bench report                                            one HTML page of claims, tables, figures and their runs
   dfa-bench figure 2                                          draw a figure; trains what it needs
   dfa-bench curves table2                                     draw the validation metric over epochs
   dfa-bench bootstrap table2                                  how sure the differences of click models are
@@ -82,6 +84,38 @@ results/runs.csv, and runs nothing. README.md and docs/*.md beside the results q
 Examples:
   dfa-bench results
   dfa-bench results table3
+"""
+
+RUNS = """\
+dfa-bench runs [FILTER...] [each] [results=DIR] [store.root=DIR]
+
+Lists the runs of results/runs.csv and of the run store, those that differ in their seed in one line: mean ± standard
+deviation over seeds. Where runs of one seed differ in settings that runs.csv does not name, their range stands there
+instead, and `each` shows them one by one.
+
+  task= dataset= model= rule= variant= scale= protocol= data_kind= seed= status= identity= commit= device=
+                      by pattern, several with commas: model=gcn,gat device='*EPYC*'
+  seeds=N             with at least N seeds
+  age=2d              finished within 2 days (m, h, d, w)
+  'test/accuracy>0.8' by a metric (also <, >=, <=)
+  metric=NAME         the metric that is shown (default: the first of the test set)
+
+Examples:
+  dfa-bench runs task=nodes model=gcn
+  dfa-bench runs rule=dfa age=1d metric=val/auc each
+"""
+
+REPORT = """\
+dfa-bench report [TABLE...] [seeds=N] [results=DIR] [OVERRIDE...]
+
+Writes results/report.html from the runs that exist, in the run store and in results/runs.csv, and runs nothing: the
+paper's claims with verdicts, each table beside the paper's numbers, curves and figures that lie in the results, cost,
+and for every number its runs, seeds, configuration and the command that runs it again. One file that needs no network.
+
+Examples:
+  dfa-bench report
+  dfa-bench report all scale=smoke           stand-ins, in a section of their own
+  dfa-bench report logger=wandb              also logs all results as an artifact of Weights & Biases
 """
 
 FIGURE = """\
@@ -183,6 +217,8 @@ COMMANDS = {
     "table": Command(TABLE, "dfa_bench.reproduce:table_command", needs_arguments=True),
     "claims": Command(CLAIMS, "dfa_bench.reproduce:claims_command"),
     "results": Command(RESULTS, "dfa_bench.reproduce:results_command"),
+    "runs": Command(RUNS, "dfa_bench.runs_command:main"),
+    "report": Command(REPORT, "dfa_bench.report_command:main"),
     "figure": Command(FIGURE, "dfa_bench.figure_command:main", needs_arguments=True),
     "curves": Command(CURVES, "dfa_bench.curves_command:main", needs_arguments=True),
     "bootstrap": Command(BOOTSTRAP, "dfa_bench.bootstrap_command:main", needs_arguments=True),

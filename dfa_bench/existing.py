@@ -81,6 +81,8 @@ def run_of(row: Mapping[str, str]) -> Run:
         device=row["device"],
         threads=int(row["threads"]),
         versions=row.get("versions", ""),
+        data_name=row["data_name"],
+        data_rows=int(row["data_rows"]),
         step_seconds=float(row["step_seconds"]),
         peak_memory_mib=float(row["peak_memory_mib"]),
     )

@@ -18,6 +18,7 @@ from dfa_bench.pool import Failure, run_all
 from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.experiment import Experiment
+from dfa_bench.reporting.readings import check_readings
 from dfa_bench.reporting.released import evaluated, released_csv, released_markdown
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reporting.tables import Table
@@ -95,6 +96,7 @@ def show(request: Request) -> int:
 def show_claims(request: Request) -> int:
     """Check the paper's conclusions over the runs that exist, and print the verdicts."""
     checked = [each for table in existing(request) for each in claims.check(table.table)]
+    checked += check_readings(request.readings, request.results)
     Console(width=None if sys.stdout.isatty() else 160).print(claims.rich(checked))
     return 0
 
@@ -104,6 +106,9 @@ def write_results(request: Request) -> int:
     for table in (each.table for each in existing(request)):
         if table.entries and not table.stand_in:
             write(table, request.results)
+    if read := check_readings(request.readings, request.results):
+        with atomic(request.results / "figures-claims.md") as file:
+            file.write(claims.markdown(read))
     if evaluations := evaluated(request.results):
         for ending, text in ((".md", released_markdown(evaluations)), (".csv", released_csv(evaluations))):
             with atomic(request.results / f"released{ending}") as file:

@@ -11,6 +11,7 @@ from pathlib import Path
 from dfa_bench.compose import resource_folder
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.experiment import Experiment, load_experiments
+from dfa_bench.reporting.readings import Reading, load_readings
 
 FOLDERS = ("first", "search", "studies")  # below experiments/: short first looks, searches, experiments of our own
 
@@ -26,6 +27,7 @@ class Request:
         results: folder of the tables and runs.csv.
         skip: patterns of cells, "PubMed/DNAConv" or "*/DNAConv", that get no new runs.
         overrides: of every run.
+        readings: claims about figures; only where all tables are asked for.
     """
 
     experiments: Sequence[Experiment]
@@ -34,6 +36,7 @@ class Request:
     results: Path
     skip: Sequence[str]
     overrides: Sequence[str]
+    readings: Sequence[Reading] = ()
 
 
 def parse_request(arguments: Sequence[str], seeds: int, default: Sequence[str] = ()) -> Request:
@@ -69,4 +72,5 @@ def parse_request(arguments: Sequence[str], seeds: int, default: Sequence[str] =
     if unmatched := [pattern for pattern in skip if not fnmatch.filter(places, pattern)]:
         raise ConfigError(f"skip={unmatched[0]} matches no cell. Give row and column, as in skip=PubMed/DNAConv.")
     results = Path(options["results"])
-    return Request(chosen, int(options["seeds"]), int(options["jobs"]), results, skip, overrides)
+    readings = load_readings(resource_folder("experiments")) if "all" in names else []
+    return Request(chosen, int(options["seeds"]), int(options["jobs"]), results, skip, overrides, readings)

@@ -117,6 +117,7 @@ class LoggerSettings(Strict):
     project: str = "dfa-bench"
     entity: str | None = None
     mode: Literal["online", "offline", "disabled"] = "online"
+    tags: list[str] = []  # besides task, table, variant and scale
 
 
 class RunSettings(Strict):

@@ -320,6 +320,7 @@ def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):
     said = dfa_bench("claims", f"results={tmp_path}", f"store.root={tmp_path}")
     assert said.code == 0
     assert "table3-dfa-near-bp" in said.out
+    assert "no results/figure2.json" in said.out
     assert "│ not tested │" in said.out
     assert "supported  │" not in said.out
 
@@ -360,3 +361,16 @@ def test_curves_and_bootstrap_go_by_the_runs_in_the_store(dfa_bench, tmp_path):
     found = sorted(path.name for path in (tmp_path / "out").rglob("*.*"))
     endings = ("bootstrap-stand-in.csv", "bootstrap-stand-in.md", "curves-stand-in.png", "curves-stand-in.svg")
     assert found == [f"table2-{ending}" for ending in endings]
+
+
+def test_a_report_of_stand_ins_says_so_and_is_published_on_request(dfa_bench, tmp_path):
+    where = "scale=smoke", f"results={tmp_path}/results", f"store.root={tmp_path}/runs"
+    assert (
+        dfa_bench("run", "task=links", "model=gae", "rule=dfa", "scale=smoke", f"store.root={tmp_path}/runs").code == 0
+    )
+    said = dfa_bench("report", "table4", *where, "logger=wandb", "logger.mode=offline")
+    assert said.code == 0
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "Stand-in runs" in page
+    assert "paper 0." not in page
+    assert list((tmp_path / "runs" / "wandb").glob("offline-run-*"))

@@ -12,6 +12,7 @@ from dfa_bench.plan import plan
 from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.embed import documents, embed, embed_all
 from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.reporting.readings import check_readings, load_readings
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.runs.ledger import Ledger
 
@@ -39,6 +40,13 @@ def test_a_committed_table_is_what_the_committed_runs_give(name, ledger, tmp_pat
         assert written.with_name(f"{written.stem}-claims.md").read_text() == claims.markdown(claims.check(table))
     if found := standings(table):
         assert written.with_name(f"{written.stem}-seeds.md").read_text() == standings_markdown(found)
+
+
+def test_the_committed_readings_of_figures_are_what_their_numbers_give():
+    readings = load_readings(resource_folder("experiments"))
+    assert len(readings) > 5
+    checked = check_readings(readings, ROOT / "results")
+    assert (ROOT / "results" / "figures-claims.md").read_text() == claims.markdown(checked), "`make results` renews it"
 
 
 def test_committed_runs_are_of_real_data_and_of_committed_code(ledger):

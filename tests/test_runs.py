@@ -1,7 +1,6 @@
 """A run: its identity, its record, resuming, and what stops it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -207,12 +206,3 @@ def test_a_ledger_of_another_version_is_refused(tmp_path):
     (tmp_path / "runs.csv").write_text("identity,seed\nabc,0\n")
     with pytest.raises(RecordError, match="lacks the columns"):
         Ledger(tmp_path / "runs.csv")
-
-
-def test_wandb_offline_writes_group_and_rule(smoke):
-    outcome = execute(smoke("logger=wandb", "logger.mode=offline", "rule=bp"))
-    (written,) = (outcome.folder / "wandb").glob("offline-run-*/run-*.wandb")
-    content = written.read_bytes()
-    assert b"gcn-Cora-s0" in content
-    assert b"val/accuracy" in content
-    assert os.path.basename(written).endswith(f"{outcome.result.identity}.wandb")  # noqa: PTH119

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -62,11 +62,30 @@ class Evidence:
     reason: str = ""  # why it is not tested
 
 
+class Stated(Protocol):
+    """What a verdict is about: a Claim over a table, or a reading of a figure."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def says(self) -> str: ...
+
+    @property
+    def of(self) -> str: ...
+
+    @property
+    def by(self) -> float: ...
+
+    @property
+    def ratio(self) -> float | None: ...
+
+
 @dataclass(frozen=True)
 class Checked:
     """A claim with its verdict."""
 
-    claim: Claim
+    claim: Stated
     verdict: Verdict
     evidence: Sequence[Evidence]
 
@@ -76,11 +95,15 @@ class Checked:
         if not tested:
             return "; ".join(dict.fromkeys(each.reason for each in self.evidence)) or "the table has no such place"
         count = sum(each.verdict == "supported" for each in tested)
-        agree = f"{count} of {len(tested)} cells, {_range([each.seeds for each in tested])} seeds"
+        agree = f"{count} of {len(tested)} places, {_seeds([each.seeds for each in tested])}"
         untested = len(self.evidence) - len(tested)
         worst = min(tested, key=lambda each: each.low)
         rest = f", {untested} not tested" if untested else ""
-        return f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self._text(self.margin)}"
+        return f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
+
+    @property
+    def margin_text(self) -> str:
+        return self._text(self.margin)
 
     @property
     def margin(self) -> float:
@@ -88,9 +111,9 @@ class Checked:
         return self.claim.by if self.claim.ratio is None else self.claim.ratio
 
     def measured(self, evidence: Evidence) -> str:
-        """A place with its difference and interval."""
-        low, high = self._text(evidence.low), self._text(evidence.high)
-        return f"{evidence.place} {self._text(evidence.difference)} [{low}, {high}]"
+        """A place with its difference and interval; a number that was read off a figure has none."""
+        interval = f" [{self._text(evidence.low)}, {self._text(evidence.high)}]" if evidence.seeds > 1 else ""
+        return f"{evidence.place} {self._text(evidence.difference)}{interval}"
 
     def _text(self, value: float) -> str:
         return f"{value:+.3g}" if self.claim.ratio is None else f"× {value:.3g}"
@@ -140,7 +163,7 @@ def _why_not(claim: Claim, comparison: Comparison, table: Table, seeds: int) -> 
     if table.stand_in:
         return "stand-in data"
     if seeds < claim.min_seeds:
-        return f"no cell has {claim.min_seeds} seeds of both sides"
+        return f"fewer than {claim.min_seeds} seeds of both sides"
     parts = (*comparison.higher, *comparison.lower)
     cells = [cell for part in parts if isinstance(part, Source) for cell in part.cells]
     if len(cells) < len(parts) and any(run.protocol != "paper" for cell in cells for run in table.runs.get(cell, [])):
@@ -225,7 +248,7 @@ def rich(checked: Sequence[Checked]) -> RichTable:
     out = RichTable(title="What the paper concludes, over our runs", show_lines=True)
     out.add_column("claim", overflow="fold")
     out.add_column("verdict")
-    out.add_column("evidence (95% t intervals over paired seeds, Bonferroni over cells)", overflow="fold")
+    out.add_column("evidence (95% t intervals over paired seeds, Bonferroni over places)", overflow="fold")
     for each in checked:
         colour = COLOURS[each.verdict]
         out.add_row(
@@ -239,9 +262,13 @@ def rich(checked: Sequence[Checked]) -> RichTable:
 def markdown(checked: Sequence[Checked]) -> str:
     out = ["| claim | verdict | evidence |", "| --- | --- | --- |"]
     out += [f"| `{each.claim.id}`: {each.claim.says} | **{each.verdict}** | {each.summary()} |" for each in checked]
-    out += ["", "95% t intervals over paired seeds, Bonferroni over the cells of a claim."]
+    out += [
+        "",
+        "95% t intervals over paired seeds, Bonferroni over the places of a claim; none where a figure is read.",
+    ]
     return "\n".join(out) + "\n"
 
 
-def _range(counts: Sequence[int]) -> str:
-    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+def _seeds(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    return f"{least} to {most} seeds" if least < most else f"{most} seed{'s' if most > 1 else ''}"

@@ -15,6 +15,7 @@ from dfa_bench.settings import Positive, Strict, explain
 
 Rule = Literal["bp", "dfa", "shallow"]
 Variant = Literal["released", "paper"]
+FIGURES = "figures.yaml"  # beside the experiments: claims about figures, see readings.py
 
 
 class Metric(Strict):
@@ -88,6 +89,7 @@ class Claim(Strict):
 
     id: str
     says: str  # restated in our words
+    of: Literal["paper", "us"] = "paper"  # whose conclusion it is
     metric: str
     higher: Sides
     lower: Sides
@@ -230,6 +232,8 @@ def load_experiments(folder: Path) -> Mapping[str, Experiment]:
     """
     found = {}
     for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
+        if path == folder / FIGURES:
+            continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         values = OmegaConf.to_container(OmegaConf.load(path))
         assert isinstance(values, dict)

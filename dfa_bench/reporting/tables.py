@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dfa_bench.reporting.experiment import Cell, Experiment, Metric, Rule, Variant
 
+ACRONYMS = {"auc", "ap", "psnr", "ssim"}
 RULE_NAMES: dict[Rule, str] = {"bp": "BP", "dfa": "DFA", "shallow": "shallow"}
 
 
@@ -28,6 +29,8 @@ class Run:
     device: str = ""
     threads: int = 1
     versions: str = ""
+    data_name: str = ""
+    data_rows: int = 0
     step_seconds: float = math.nan
     peak_memory_mib: float = math.nan
 
@@ -135,10 +138,22 @@ class Table:
         return f"{line[0]} (stand-in)" if self.stand_in else line[0]
 
     def entry(self, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> Entry | None:
-        for (cell, metric), entry in self.entries.items():
-            if (cell.row, cell.rule) == line and (cell.column, cell.variant, metric) == head:
-                return entry
-        return None
+        cell = self.cell_at(line, head)
+        return None if cell is None else self.entries[cell, head[2]]
+
+    def cell_at(self, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> Cell | None:
+        """The cell, or mean, that stands there."""
+        row, rule = line
+        places = (cell for cell, metric in self.entries if metric == head[2])
+        here = ((row, rule), head[:2])
+        return next((c for c in places if ((c.row, c.rule), (c.column, c.variant)) == here), None)
+
+    def is_off(self, entry: Entry) -> bool:
+        """Whether the mean differs from the paper's number by more than the table's limit."""
+        limit = self.experiment.off_by
+        if limit is None or entry.paper is None or entry.protocol != "paper":
+            return False
+        return abs(entry.mean - entry.paper) > limit
 
     def is_bold(self, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> bool:
         """As in the paper: DFA so near to BP."""
@@ -197,8 +212,8 @@ class Table:
             return
         off = []
         for (cell, metric), entry in compared:
-            difference = entry.mean - (entry.paper or 0.0)
-            if abs(difference) > limit:
+            if self.is_off(entry):
+                difference = entry.mean - (entry.paper or 0.0)
                 digits = self.experiment.metrics[metric].digits
                 head = self.head_text((cell.column, cell.variant, metric))
                 off.append(f"{cell.row} {head} {RULE_NAMES[cell.rule]} ({difference:+.{digits}f})")
@@ -232,4 +247,5 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def spoken(metric: str) -> str:
-    return metric.replace("_", " ") if "_" in metric else metric.upper()
+    """A metric's name in a sentence."""
+    return metric.upper() if metric in ACRONYMS else metric.replace("_", " ")

@@ -85,8 +85,14 @@ class Ledger:
         missing = [name for name in COLUMNS if name not in frame.columns]
         if missing:
             raise RecordError(f"{self.path} lacks the columns {', '.join(missing)}: it is of another version.")
-        rows = [{str(name): str(value) for name, value in row.items()} for row in frame.to_dict("records")]
-        return {row["identity"]: {name: value for name, value in row.items() if value != ""} for row in rows}
+        found: dict[str, dict[str, str]] = {}
+        for values in frame.to_dict("records"):
+            row = {str(name): str(value) for name, value in values.items() if value != ""}
+            if found.setdefault(row["identity"], row) != row:
+                raise RecordError(
+                    f"{self.path} has two rows that differ for the run {row['identity']}. Keep one of them."
+                )
+        return found
 
 
 def row_of(result: Result) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from dfa_bench.runs.identity import outcome_settings
 from dfa_bench.runs.store import run_name
-from dfa_bench.settings import RunSettings
+from dfa_bench.settings import LoggerSettings, RunSettings
 
 
 class Logger(Protocol):
@@ -26,17 +27,30 @@ class NoLogger:
         pass
 
 
-class WandbLogger:
-    """Weights & Biases: the group is model, data set and seed, the job type is the rule.
+# Of the paper, by task.
+TABLES = {
+    "view_synthesis": "Table 1",
+    "clicks": "Table 2",
+    "nodes": "Table 3",
+    "links": "Table 4",
+    "language": "Table 5",
+}
+RESULTS = {".md", ".csv", ".tex", ".png", ".svg", ".json", ".html"}  # what is published
+START_SECONDS = 30  # that a dashboard may take to answer
 
-    Grouping a dashboard by `group` thus lays BP and DFA of one model and seed over each other; the curves share
-    their axis, the epoch. A resumed run continues under the same id.
+
+class WandbLogger:
+    """Weights & Biases: the group is model and data set, the job type is the rule; table, variant and scale are tags.
+
+    Grouping a dashboard by `group` and `job_type` thus lays BP, DFA and shallow training of one model over each other;
+    the curves share their axis, the epoch. A resumed run continues under the same id, that of the run.
     """
 
     def __init__(self, settings: RunSettings, identity: str, folder: Path) -> None:
         import wandb  # imported only when used: it takes seconds
 
-        self._run = wandb.init(
+        tags = [settings.task.name, TABLES.get(settings.task.name), f"variant {settings.variant}"]
+        self._run: Any = wandb.init(
             project=settings.logger.project,
             entity=settings.logger.entity,
             mode=settings.logger.mode,
@@ -44,20 +58,65 @@ class WandbLogger:
             id=identity,
             resume="allow",
             name=run_name(settings),
-            group=f"{settings.model.name}-{settings.dataset.name}-s{settings.seed}",
+            group=f"{settings.model.name}-{settings.dataset.name}",
             job_type=settings.rule.name,
-            tags=[settings.task.name, f"variant {settings.variant}", f"scale {settings.scale}"],
+            tags=[tag for tag in (*tags, f"scale {settings.scale}", *settings.logger.tags) if tag],
             config=outcome_settings(settings) | {"rule": settings.rule.name, "protocol": settings.protocol},
-            settings=wandb.Settings(silent=True),
+            settings=wandb.Settings(silent=True, init_timeout=START_SECONDS),
         )
         self._run.define_metric("*", step_metric="epoch")
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        self._run.log({"epoch": epoch, **metrics})
+        with self._told():
+            self._run.log({"epoch": epoch, **metrics})
 
     def finish(self, summary: Mapping[str, float], failed: bool) -> None:
-        self._run.summary.update(dict(summary))
-        self._run.finish(exit_code=int(failed))
+        with self._told():
+            self._run.summary.update(dict(summary))
+            self._run.finish(exit_code=int(failed))
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong with a dashboard is told, and costs no run."""
+        try:
+            yield
+        except Exception as error:  # wandb raises many kinds
+            print(f"Weights & Biases: {_reason(error)}. The run goes on; metrics.jsonl has it all.", file=sys.stderr)
+
+
+def publish_results(logger: LoggerSettings, results: Path, folder: Path) -> None:
+    """Log what lies in the results as an artifact, and each table as one that can be sorted. Fails with a warning only.
+
+    Args:
+        logger: where to.
+        results: folder of tables, figures and the report.
+        folder: where offline runs are kept, to be synced later.
+    """
+    try:
+        import pandas as pd
+        import wandb
+
+        run: Any = wandb.init(
+            project=logger.project,
+            entity=logger.entity,
+            mode=logger.mode,
+            dir=folder,
+            job_type="report",
+            tags=["report", *logger.tags],
+            settings=wandb.Settings(silent=True, init_timeout=START_SECONDS),
+        )
+        artifact = wandb.Artifact("results", type="results", description="Tables, claims, figures and the report")
+        for path in sorted(results.rglob("*")):
+            if path.suffix in RESULTS:
+                artifact.add_file(str(path), name=path.relative_to(results).as_posix())
+        run.log_artifact(artifact)
+        for path in sorted(results.glob("*.csv")):
+            run.log({f"tables/{path.stem}": wandb.Table(dataframe=pd.read_csv(path).astype(object))})
+        for path in sorted(results.glob("*.png")):
+            run.log({f"figures/{path.stem}": wandb.Image(str(path))})
+        run.finish()
+    except Exception as error:  # wandb raises many kinds: no account, no network, no disk
+        print(f"Weights & Biases did not take the results ({_reason(error)}). They lie in {results}.", file=sys.stderr)
 
 
 def build_logger(settings: RunSettings, identity: str, folder: Path) -> Logger:
@@ -67,12 +126,16 @@ def build_logger(settings: RunSettings, identity: str, folder: Path) -> Logger:
     try:
         return WandbLogger(settings, identity, folder)
     except Exception as error:  # wandb raises many kinds: no account, no network, no disk
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         print(
-            f"Weights & Biases did not start ({reason}). Going on without it; logger.mode=offline needs no account.",
+            f"Weights & Biases did not start ({_reason(error)}). Going on without it; logger.mode=offline needs no "
+            f"account.",
             file=sys.stderr,
         )
         return NoLogger()
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def as_metrics(split: str, values: Mapping[str, Any]) -> dict[str, float]:

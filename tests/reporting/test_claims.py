@@ -194,7 +194,7 @@ def test_a_side_that_cannot_be_is_refused(claim, message):
 
 def test_the_ledger_shows_claim_verdict_and_evidence():
     text = markdown(check(table([80.0, 81.0, 82.0], [79.0, 80.1, 81.1], by=-2.5)))
-    assert "| `c`: s | **supported** | 1 of 1 cells, 3 seeds; least: Row/Column -0.933" in text
+    assert "| `c`: s | **supported** | 1 of 1 places, 3 seeds; least: Row/Column -0.933" in text
 
 
 def test_every_conclusion_of_the_shipped_experiments_has_a_name_of_its_own():

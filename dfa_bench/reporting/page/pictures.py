@@ -1,0 +1,77 @@
+"""Figures inside a page: files as data URIs, large rasters as WebP of their own size or smaller."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+SVG_AT_MOST = 400_000  # bytes; larger drawings are embedded as pixels
+WIDEST = 1600  # pixels
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as it is embedded.
+
+    Args:
+        anchor: its id in the page.
+        title: above it.
+        alt: what it shows, for those who do not see it.
+        source: data URI.
+        checksum: of the file that it was made from; the WebP encoder of another version of Pillow gives other bytes.
+        numbers: those of the figure with their runs, as rows of a table.
+        command: that draws it again.
+    """
+
+    anchor: str
+    title: str
+    alt: str
+    source: str
+    checksum: str
+    numbers: Sequence[Mapping[str, Any]]
+    command: str
+
+
+def picture(folder: Path, name: str, title: str, alt: str, command: str) -> Picture | None:
+    """The figure of this name below the results: NAME.svg if it is small, else NAME.png; None if there is neither."""
+    vector, raster = folder / f"{name}.svg", folder / f"{name}.png"
+    if vector.is_file() and (vector.stat().st_size <= SVG_AT_MOST or not raster.is_file()):
+        content = vector.read_bytes()
+        source = _uri("image/svg+xml", content)
+    elif raster.is_file():
+        content = raster.read_bytes()
+        source = _uri("image/webp", _webp(content))
+    else:
+        return None
+    checksum = hashlib.sha256(content).hexdigest()
+    return Picture(name.replace("/", "-"), title, alt, source, checksum, _numbers(folder / f"{name}.json"), command)
+
+
+def _webp(content: bytes) -> bytes:
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.save(out, "WEBP", quality=85, method=6)
+    return out.getvalue()
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _numbers(path: Path) -> list[Mapping[str, Any]]:
+    """The rows of a figure's json file, if it is a list of flat records."""
+    if not path.is_file():
+        return []
+    values = json.loads(path.read_text())
+    flat = isinstance(values, list) and all(isinstance(row, dict) for row in values)
+    return [row for row in values if not any(isinstance(each, (dict, list)) for each in row.values())] if flat else []

@@ -1,0 +1,132 @@
+"""What the paper concludes from figures, checked over the numbers of ours: experiments/figures.yaml.
+
+A figure is drawn from few runs, so there is no interval: each number that the claim is about is read off, and counts.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import OmegaConf
+from pydantic import Field, ValidationError
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.reporting.claims import Checked, Evidence, Verdict
+from dfa_bench.reporting.experiment import FIGURES
+from dfa_bench.settings import Strict, explain
+
+Number = tuple[str, float]  # where it stands in the file, and what it is
+
+
+class Pick(Strict):
+    """Numbers of a figure's file.
+
+    Args:
+        where: of which records: those with these values.
+        key: of a record; in nested ones a path whose parts are patterns, "modules/cross.*/mean". Of a series, which
+            runs over training, the last number counts.
+    """
+
+    where: dict[str, str]
+    key: str
+
+
+class Reading(Strict):
+    """A conclusion from a figure: every number of `higher` lies above every one of `lower` by more than `by`."""
+
+    id: str
+    says: str  # restated in our words
+    file: str  # below the results; a list of records
+    higher: Pick
+    lower: Pick | float
+    by: float = 0.0
+    ratio: Literal[None] = None  # readings compare by difference
+    of: Literal["paper", "us"] = "paper"
+
+
+def load_readings(folder: Path) -> list[Reading]:
+    """The claims about figures; none if there is no such file.
+
+    Raises:
+        ConfigError: it has an unknown key or an impossible value.
+    """
+    path = folder / FIGURES
+    if not path.is_file():
+        return []
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    try:
+        return _Readings.model_validate(values).claims
+    except ValidationError as error:
+        raise ConfigError(f"experiments/{FIGURES}: {explain(error)}") from None
+
+
+class _Readings(Strict):
+    claims: Annotated[list[Reading], Field(min_length=1)]
+
+
+def check_readings(readings: Sequence[Reading], results: Path) -> list[Checked]:
+    """The claims over the figures' numbers below the results.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    return [_check(reading, results / reading.file) for reading in readings]
+
+
+def _check(reading: Reading, path: Path) -> Checked:
+    records = _records(path)
+    higher = list(_numbers(records, reading.higher))
+    lower = [("", reading.lower)] if isinstance(reading.lower, float) else list(_numbers(records, reading.lower))
+    if not higher or not lower:
+        reason = f"results/{reading.file} has no such numbers of real runs" if records else f"no results/{reading.file}"
+        return Checked(reading, "not tested", [Evidence("", 0, math.nan, math.nan, math.nan, "not tested", reason)])
+    bar = max(value for _, value in lower)
+    evidence = [_weigh(place, value - bar, reading.by) for place, value in higher]
+    verdicts = {each.verdict for each in evidence}
+    verdict: Verdict = verdicts.pop() if len(verdicts) == 1 else "undecided"
+    return Checked(reading, verdict, evidence)
+
+
+def _weigh(place: str, difference: float, by: float) -> Evidence:
+    verdict: Verdict = "supported" if difference > by else "not supported"
+    return Evidence(place, 1, difference, difference, difference, verdict)
+
+
+def _numbers(records: Sequence[Mapping[str, Any]], pick: Pick) -> Iterator[Number]:
+    """Those of real data that are finite."""
+    for record in records:
+        if record.get("data") != "real" or any(str(record.get(key)) != value for key, value in pick.where.items()):
+            continue
+        reduced = ", reduced" if record.get("protocol") == "reduced" else ""
+        for path, found in _below(record, pick.key.split("/")):
+            value = found[-1] if isinstance(found, list) and found else found
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                about = " ".join([*pick.where.values(), *path])
+                yield f"{about} (seed {record.get('seed', '?')}{reduced})", float(value)
+
+
+def _below(value: Any, parts: Sequence[str]) -> Iterator[tuple[list[str], Any]]:
+    """Everything that a path of patterns leads to, with the names that the patterns stood for."""
+    if not parts:
+        yield [], value
+    elif isinstance(value, dict):
+        for name in fnmatch.filter(value, parts[0]):
+            for path, found in _below(value[name], parts[1:]):
+                yield ([name, *path] if name != parts[0] else path), found
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}). Draw the figure again, or restore it with git.") from None
+    if not isinstance(values, list) or not all(isinstance(record, dict) for record in values):
+        raise ConfigError(f"{path} is no list of records. Draw the figure again, or restore it with git.")
+    return values

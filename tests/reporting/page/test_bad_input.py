@@ -1,0 +1,169 @@
+"""A report over runs with all that can be wrong with them."""
+
+import math
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.existing import Existing, run_of
+from dfa_bench.report_command import build_page
+from dfa_bench.reporting import claims, forms
+from dfa_bench.reporting.experiment import Experiment
+from dfa_bench.reporting.page.page import Page
+from dfa_bench.reporting.page.prose import read_table
+from dfa_bench.reporting.page.render import render
+from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.request import Request
+from dfa_bench.runs.ledger import COLUMNS
+from tests.browser import CHROMIUM, browser
+
+ODD = "<script>alert('1')</script> & \"x\" | $(rm -rf) `y` \\ ~ ^ % # _ {z} ${w} 'q'"
+
+
+def experiment(name: str = ODD, title: str = "Table 9: odd") -> Experiment:
+    return Experiment.model_validate(
+        {
+            "name": "odd",
+            "title": title,
+            "metrics": {"accuracy": {"key": "test/accuracy", "factor": 100, "digits": 1}},
+            "rules": ["bp", "dfa"],
+            "rows": {name: {"overrides": [f"note={name}"]}},
+            "columns": {name: {}},
+            "notes": [name],
+            "paper": {"accuracy": {name: {name: {"bp": 80.0, "dfa": 79.0}}}},
+            "off_by": 1.0,
+            "claims": [{"id": "odd", "says": name, "metric": "accuracy", "higher": "bp", "lower": "dfa"}],
+        }
+    )
+
+
+def run(seed: int, value: float | None, protocol: str = "paper", scale: str = "cpu", **more) -> Run:
+    metrics = {} if value is None else {"test/accuracy": value}
+    return Run(f"id{seed}", seed, metrics, scale, protocol, "real", ODD, finished="2026-01-02T03:04:05", **more)
+
+
+def table(bp: Sequence[Run], dfa: Sequence[Run], stand_in: bool = False, problems: Sequence[str] = ()) -> Table:
+    made = experiment()
+    values = {"bp": bp, "dfa": dfa}
+    return Table(made, {cell: values[cell.rule] for cell in made.cells()}, stand_in, problems)
+
+
+def page_of(tmp_path: Path, *tables: Table) -> Page:
+    settings = settings_of(compose_run(["scale=smoke"]))
+    found = [Existing(each, dict.fromkeys(each.experiment.cells(), settings)) for each in tables]
+    return build_page(found, Request([], 0, 1, tmp_path / "results", [], []))
+
+
+GOOD = [run(seed, 0.8 + seed / 100) for seed in range(3)]
+
+
+def test_odd_names_are_text_in_html(tmp_path):
+    text = render(page_of(tmp_path, table(GOOD, GOOD, problems=[ODD])))
+    assert "<script>alert" not in text
+    assert text.count("&lt;script&gt;alert") > 5
+    assert len(re.findall("<script>", text)) == 1  # our own
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian: apt-get install chromium)")
+def test_odd_names_are_text_in_a_browser(tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text(render(page_of(tmp_path, table(GOOD, GOOD, problems=[ODD]))))
+    with browser(tmp_path / "profile") as tab:
+        tab.open(file, 800, 600)
+        assert tab.complaints() == []
+        assert tab.requests() == [file.as_uri()]
+        assert tab.value("document.querySelector('th[scope=rowgroup]').innerText") == ODD
+
+
+def test_odd_names_are_text_in_a_shell(tmp_path):
+    (section,) = page_of(tmp_path, table(GOOD, GOOD)).tables
+    line = next(iter(section.behind.values())).command
+    said = subprocess.run(["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == shlex.split(line)
+    assert f"note={ODD}" in said.splitlines()
+
+
+def test_odd_names_are_text_in_markdown_and_latex():
+    made = table(GOOD, GOOD)
+    text = forms.markdown(made)
+    line = next(line for line in text.splitlines() if "BP" in line)
+    assert len(re.findall(r"(?<!\\)\|", line)) == 4
+    assert "<script>" not in line
+    tex = forms.tex(made).split("\\midrule")[1]
+    bare = re.sub(r"\\(textbackslash|textasciitilde|textasciicircum)\{\}|\\[&%$#_{}]", "", tex.splitlines()[1])
+    assert not set("~^%#_") & set(bare.replace("\\pm", "").partition("& BP &")[0])
+
+
+def test_a_bar_in_a_quoted_table_stays_in_its_cell():
+    found = read_table("| a | b |\n| --- | --- |\n| x \\| y | <b> `c` [d](e) **f** |\n\nbelow\n", "t")
+    assert found is not None
+    assert [[str(cell) for cell in row] for row in found.rows] == [
+        ["x | y", "&lt;b&gt; <code>c</code> d <strong>f</strong>"]
+    ]
+    assert [str(remark) for remark in found.remarks] == ["below"]
+    assert read_table("no table\n", "t") is None
+
+
+def test_mixed_protocols_and_scales_are_shown_and_get_no_difference_from_the_paper(tmp_path):
+    mixed = [run(0, 0.8), run(1, 0.9, protocol="reduced")]
+    scales = [run(0, 0.8), run(1, 0.9, scale="paper")]
+    text = forms.markdown(table(mixed, scales))
+    assert "85.0 ± 7.1 (n=2)<br>paper 80.0, reference" in text
+    assert "(paper protocol and reduced protocol)" in text
+    assert "(scale cpu and scale paper)" in text
+    html = render(page_of(tmp_path, table(mixed, scales)))
+    assert "(paper protocol and reduced protocol)" in html
+    assert "(ref.)" in html
+
+
+def test_nan_and_divergence_are_counted_apart(tmp_path):
+    row = dict.fromkeys(COLUMNS, "1") | {"status": "finished", "test/accuracy": "nan", "val/accuracy": "inf"}
+    assert run_of(row).metrics == {}
+    bp = [run(0, 0.8), run(1, None), run(2, None, diverged=True)]
+    text = forms.markdown(table(bp, [run(0, None)]))
+    assert "80.0 (n=1), 1 diverged, 1 NaN" in text
+    assert "Without a number, as all runs diverged or are NaN" in text
+    assert "nan" not in forms.csv(table(bp, [run(0, None)]))
+    html = render(page_of(tmp_path, table(bp, [run(0, None)])))
+    assert "1 diverged, 1 NaN" in html
+    assert not math.isnan(table(bp, []).entries[next(iter(table(bp, []).entries))].mean)
+
+
+def test_a_table_without_runs_says_what_to_do_and_tests_nothing(tmp_path):
+    empty = table([], [])
+    html = render(page_of(tmp_path, empty))
+    assert "dfa-bench reproduce odd" in html
+    assert [each.verdict for each in claims.check(empty)] == ["not tested"]
+    assert forms.markdown(empty).count("|") > 2
+    assert forms.tex(empty)
+    assert forms.csv(empty).count("\n") == 1
+
+
+def test_nothing_at_all_is_still_a_page(tmp_path):
+    assert "At a glance" in render(page_of(tmp_path))
+
+
+def test_stand_ins_stand_apart_without_the_papers_numbers(tmp_path):
+    page = page_of(tmp_path, table(GOOD, GOOD, stand_in=True))
+    assert (len(page.tables), len(page.stand_ins)) == (0, 1)
+    html = render(page)
+    assert 'id="stand-ins"' in html
+    assert "paper 80.0" not in html
+    assert page.checked == []
+    assert 'id="stand-ins"' not in render(page_of(tmp_path, table(GOOD, GOOD)))
+
+
+def test_records_that_cannot_be_read_are_named(tmp_path):
+    html = render(page_of(tmp_path, table(GOOD, GOOD, problems=["runs/x/result.json is damaged."])))
+    assert "runs/x/result.json is damaged." in html
+    assert "1 records cannot be read" in html
+
+
+def test_code_that_was_changed_is_marked(tmp_path):
+    dirty = [Run("a", 0, {"test/accuracy": 0.8}, "cpu", "paper", "real", "0123456789abcdef-dirty")]
+    assert "0123456 (changed)" in render(page_of(tmp_path, table(dirty, [])))

@@ -1,0 +1,88 @@
+"""Claims about figures."""
+
+import json
+import math
+
+import pytest
+
+from dfa_bench.compose import resource_folder
+from dfa_bench.errors import ConfigError
+from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.reporting.readings import Reading, check_readings, load_readings
+
+RECORDS = [
+    {
+        "rule": "dfa",
+        "seed": 0,
+        "data": "real",
+        "score": 0.3,
+        "layers": {"a.0": {"mean": [0.0, 0.2]}, "a.1": {"mean": []}},
+    },
+    {
+        "rule": "dfa",
+        "seed": 1,
+        "data": "real",
+        "score": 0.2,
+        "layers": {"a.0": {"mean": [0.0, -0.1]}, "b": {"mean": [9]}},
+    },
+    {"rule": "bp", "seed": 0, "data": "real", "score": 0.1},
+    {"rule": "bp", "seed": 0, "data": "stand-in", "score": 7},
+    {"rule": "bp", "seed": 1, "data": "real", "score": math.nan},
+]
+
+
+def checked(tmp_path, **claim):
+    (tmp_path / "f.json").write_text(json.dumps(RECORDS))
+    reading = Reading.model_validate({"id": "c", "says": "s", "file": "f.json", **claim})
+    return check_readings([reading], tmp_path)[0]
+
+
+DFA, BP = ({"where": {"rule": rule}, "key": "score"} for rule in ("dfa", "bp"))
+
+
+def test_every_number_has_to_lie_above_by_the_margin(tmp_path):
+    assert checked(tmp_path, higher=DFA, lower=0.1).verdict == "supported"
+    assert checked(tmp_path, higher=DFA, lower=0.1, by=0.15).verdict == "undecided"
+    assert checked(tmp_path, higher=DFA, lower=0.3).verdict == "not supported"
+
+
+def test_stand_ins_and_nan_are_no_evidence(tmp_path):
+    assert checked(tmp_path, higher=DFA, lower=BP).verdict == "supported"  # neither the 7 nor the NaN counts
+
+
+def test_a_path_of_patterns_reads_the_end_of_each_series(tmp_path):
+    found = checked(tmp_path, higher={"where": {"rule": "dfa"}, "key": "layers/a.*/mean"}, lower=0)
+    assert {each.place: each.difference for each in found.evidence} == {
+        "dfa a.0 (seed 0)": 0.2,
+        "dfa a.0 (seed 1)": -0.1,
+    }
+    assert found.verdict == "undecided"
+
+
+def test_what_is_not_drawn_is_not_tested(tmp_path):
+    for claim in ({"higher": {"where": {"rule": "x"}, "key": "score"}, "lower": 0}, {"higher": DFA, "lower": 0}):
+        reading = Reading.model_validate({"id": "c", "says": "s", "file": "nothing.json", **claim})
+        (found,) = check_readings([reading], tmp_path)
+        assert (found.verdict, found.summary()) == ("not tested", "no results/nothing.json")
+    assert checked(tmp_path, higher={"where": {"rule": "x"}, "key": "score"}, lower=0).verdict == "not tested"
+
+
+@pytest.mark.parametrize("text", ["[{", "{}", "[1]"])
+def test_a_damaged_file_is_named(tmp_path, text):
+    (tmp_path / "f.json").write_text(text)
+    reading = Reading.model_validate({"id": "c", "says": "s", "file": "f.json", "higher": DFA, "lower": 0})
+    with pytest.raises(ConfigError, match="f.json .*Draw the figure again"):
+        check_readings([reading], tmp_path)
+
+
+def test_the_shipped_readings_have_names_of_their_own():
+    folder = resource_folder("experiments")
+    names = [each.id for each in load_readings(folder)]
+    names += [claim.id for each in load_experiments(folder).values() for claim in each.claims]
+    assert len(set(names)) == len(names)
+
+
+def test_a_mistake_names_the_file(tmp_path):
+    (tmp_path / "figures.yaml").write_text("claims: [{id: x}]\n")
+    with pytest.raises(ConfigError, match=r"experiments/figures\.yaml: The setting 'claims\.0\.says' is missing"):
+        load_readings(tmp_path)

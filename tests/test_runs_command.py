@@ -1,0 +1,121 @@
+"""`dfa-bench runs`, over a ledger and a store with all that can be wrong with them."""
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dfa_bench.errors import ConfigError, RecordError
+from dfa_bench.runs.ledger import COLUMNS, Ledger
+from dfa_bench.runs.listing import Group, read_store
+from dfa_bench.runs_command import age_text, main, value_text
+from dfa_bench.training.execute import execute
+
+
+def row(identity: str, seed: int, **values: str) -> dict[str, str]:
+    named = dict.fromkeys(COLUMNS, "x") | {
+        "identity": identity,
+        "seed": str(seed),
+        "finished": "2026-01-02T00:00:00+00:00",
+    }
+    return named | {"task": "nodes", "model": "gcn", "rule": "bp", "data_kind": "real"} | values
+
+
+@pytest.fixture
+def listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """What `dfa-bench runs` prints about these rows."""
+    rows = [
+        row("a", 0, **{"test/accuracy": "0.8"}),
+        row("b", 1, **{"test/accuracy": "0.9"}),
+        row("c", 0, rule="dfa", **{"test/accuracy": "0.7", "val/accuracy": "0.6"}),
+        row("d", 0, rule="dfa", **{"test/accuracy": "nan"}),
+        row("e", 0, model="[bold]<b>&|$(x)", **{"test/auc": "0.5"}),
+    ]
+    columns = list(dict.fromkeys(name for each in rows for name in each))
+    lines = [",".join(columns), *(",".join(each.get(name, "") for name in columns) for each in rows)]
+    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
+
+    def command(*arguments: str) -> tuple[str, str]:
+        assert main([f"results={tmp_path}", f"store.root={tmp_path / 'runs'}", *arguments]) == 0
+        said = capsys.readouterr()
+        return said.out, said.err
+
+    return command
+
+
+def test_seeds_stand_in_one_line_and_settings_are_not_averaged(listed):
+    out, _ = listed()
+    assert "0.85 ± 0.071" in out
+    assert "0.7 to 0.7, 1 runs of 2 settings, 1 without" in out
+    assert "[bold]<b>&|$(x)" in out
+    assert "5 of 5 runs." in out
+
+
+@pytest.mark.parametrize(
+    "filters, kept",
+    [
+        (["model=gcn"], 4),
+        (["model=GC*", "rule=dfa"], 2),
+        (["seeds=2"], 2),
+        (["test/accuracy>0.75"], 2),
+        (["test/accuracy<=0.8"], 2),
+        (["seed=1,2"], 1),
+        (["age=1d"], 0),
+        (["age=9999w"], 5),
+        (["rule=shallow"], 0),
+    ],
+)
+def test_filters_keep_what_they_say(listed, filters, kept):
+    assert f"{kept} of 5 runs." in listed(*filters)[0]
+
+
+def test_each_shows_identities_and_metric_chooses_what_is_shown(listed):
+    out, _ = listed("each", "rule=dfa", "metric=val/accuracy")
+    lines = [line for line in out.splitlines() if "│ c " in line or "│ d " in line]
+    assert ["0.6" in line for line in lines] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "argument", ["colour=red", "age=soon", "seeds=many", "test/accuracy>x", "model", "metric=nope"]
+)
+def test_what_is_no_filter_is_refused(listed, argument):
+    with pytest.raises(ConfigError, match="There are|is no number|is no filter"):
+        listed(argument)
+
+
+def test_damaged_old_doubled_and_unfinished_records_are_told(smoke, tmp_path, listed):
+    done = [execute(smoke("trainer.max_epochs=2", "rule=bp", f"seed={seed}")).folder for seed in range(4)]
+    (done[0] / "result.json").write_text('{"record_version": 0}')
+    (done[1] / "result.json").write_text('{"record_version": 1, "ident')
+    (done[2] / "result.json").unlink()
+    shutil.copytree(done[3], done[3].parent / "copy")
+    store = read_store(tmp_path / "runs")
+    assert (len(store.rows), store.unfinished) == (1, [done[2]])
+    out, err = listed("scale=smoke")
+    assert "1 of 6 runs, 1 more not done." in out
+    assert "(stand-in)" in out
+    for said in ("version 0", "is damaged", "is a second record of the run"):
+        assert said in err
+
+
+def test_a_ledger_with_two_versions_of_a_run_is_refused(tmp_path):
+    lines = [",".join(COLUMNS), ",".join(row("a", 0).values()), ",".join(row("a", 1).values())]
+    lines = [line.replace("\n", "") for line in lines]
+    (tmp_path / "runs.csv").write_text("\n".join(lines[:2] + lines[1:2]) + "\n")
+    assert len(Ledger(tmp_path / "runs.csv").rows) == 1
+    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(RecordError, match="two rows that differ for the run a"):
+        Ledger(tmp_path / "runs.csv")
+
+
+def test_ages_and_single_values_are_short():
+    assert [age_text(timedelta(**each)) for each in ({"seconds": 90}, {"hours": 3}, {"days": 2}, {"days": 15})] == [
+        "1 m",
+        "3 h",
+        "2 d",
+        "2 w",
+    ]
+    assert value_text(Group([row("a", 0, **{"m": "0.123456"})]), "m") == "0.1235"
+    assert value_text(Group([row("a", 0)]), "m") == "none of 1"

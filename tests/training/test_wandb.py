@@ -1,0 +1,182 @@
+"""Weights & Biases, by reading back what it wrote offline, and without an account."""
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from wandb.proto import wandb_internal_pb2
+
+import dfa_bench
+from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.settings import LoggerSettings
+from dfa_bench.training.execute import execute
+from dfa_bench.training.loggers import publish_results
+
+ROOT = Path(dfa_bench.__file__).parent.parent
+OFFLINE = ("logger=wandb", "logger.mode=offline", "rule=bp")
+TABLES = sorted((ROOT / "examples" / "wandb").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+
+
+def written(folder: Path) -> list[Any]:
+    """The records of the one offline run below a folder, when its process has written the last."""
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    return to_the_end(file)
+
+
+def to_the_end(file: Path) -> list[Any]:
+    """wandb-core, a process of its own, may still be writing when the run has finished."""
+    for _ in range(600):
+        found = records(file)
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        threading.Event().wait(0.1)
+    raise AssertionError(f"{file} never came to its end")
+
+
+def records(file: Path) -> list[Any]:
+    """A .wandb file: 7 bytes ahead, then LevelDB's log format: blocks of 32 KiB with records cut into pieces."""
+    content, found, piece, at = file.read_bytes(), [], b"", 7
+    assert content[:4] == b":W&B"
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:  # no piece begins so near to the end of a block
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        piece += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            found.append(wandb_internal_pb2.Record.FromString(piece))
+            piece = b""
+    return found
+
+
+def run_of(found: list[Any]) -> Any:
+    """What was said of the run at first; wandb may say it again."""
+    return next(record.run for record in found if record.WhichOneof("record_type") == "run")
+
+
+def history(found: list[Any]) -> list[dict[str, str]]:
+    return [
+        {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+        for record in found
+        if record.WhichOneof("record_type") == "history"
+    ]
+
+
+def test_a_run_has_group_job_type_tags_and_its_curves(smoke):
+    outcome = execute(smoke(*OFFLINE, "trainer.max_epochs=3", "logger.tags=[mine]"))
+    found = written(outcome.folder)
+    run = run_of(found)
+    assert run.run_id == outcome.result.identity
+    assert (run.run_group, run.job_type) == ("gcn-Cora", "bp")
+    assert set(run.tags) == {"nodes", "Table 3", "variant released", "scale smoke", "mine"}
+    lines = history(found)
+    assert [line["epoch"] for line in lines] == ["1", "2", "3"]
+    assert all("val/accuracy" in line for line in lines)
+    steps = [record.metric for record in found if record.WhichOneof("record_type") == "metric"]
+    assert {(metric.glob_name, metric.step_metric) for metric in steps} >= {("*", "epoch")}
+
+
+def test_rules_share_the_group_and_seeds_do_too(smoke):
+    groups = Counter()
+    for rule, seed in itertools.product(("bp", "dfa"), (0, 1)):
+        overrides = [*OFFLINE[:2], f"rule={rule}", f"seed={seed}", "trainer.max_epochs=1"]
+        found = written(execute(smoke(*overrides)).folder)
+        groups[run_of(found).run_group] += 1
+    assert groups == {"gcn-Cora": 4}
+
+
+def test_a_resumed_run_goes_on_under_the_same_id(smoke, tmp_path):
+    overrides = [*OFFLINE, "trainer.max_epochs=400", "trainer.checkpoint_seconds=0", "trainer.accelerator=cpu"]
+    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", "run", "scale=smoke", *overrides]
+    process = subprocess.Popen(
+        [*command, f"store.root={tmp_path / 'runs'}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not list((tmp_path / "runs").glob("*/checkpoint.pt")):
+        os.sched_yield()
+    process.kill()
+    process.wait()
+    outcome = execute(smoke(*overrides))
+    files = sorted(outcome.folder.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len(files) == 2
+    assert {file.stem for file in files} == {f"run-{outcome.result.identity}"}
+    second = [int(line["epoch"]) for line in history(to_the_end(files[1]))]
+    assert second == list(range(second[0], 401))
+    assert second[0] > 1
+
+
+def test_a_run_that_diverged_has_failed_in_the_dashboard_too(smoke):
+    outcome = execute(smoke(*OFFLINE, "recipe.lr=1e30", "trainer.max_epochs=20"))
+    assert outcome.result.status == "diverged"
+    codes = [r.exit.exit_code for r in written(outcome.folder) if r.WhichOneof("record_type") == "exit"]
+    assert codes == [1]
+
+
+def test_without_an_account_there_is_a_warning_and_the_run_is_done(smoke, capfd):
+    outcome = execute(smoke("logger=wandb", "logger.mode=online", "rule=bp", "trainer.max_epochs=1"))
+    assert outcome.result.status == "finished"
+    assert "Weights & Biases did not start" in capfd.readouterr().err
+
+
+def test_without_a_network_there_is_a_warning_and_the_run_is_done(smoke, capfd, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setattr("dfa_bench.training.loggers.START_SECONDS", 1)
+    outcome = execute(smoke("logger=wandb", "logger.mode=online", "rule=bp", "trainer.max_epochs=1"))
+    assert outcome.result.status == "finished"
+    assert "Weights & Biases" in capfd.readouterr().err
+
+
+def test_results_are_an_artifact_with_tables_and_figures(tmp_path):
+    publish_results(LoggerSettings(name="wandb", mode="offline"), ROOT / "results", tmp_path)
+    found = written(tmp_path)
+    run = run_of(found)
+    assert run.job_type == "report"
+    artifacts = [r.request.log_artifact.artifact for r in found if r.HasField("request")]
+    artifacts += [r.artifact for r in found if r.WhichOneof("record_type") == "artifact"]
+    (results,) = [each for each in artifacts if each.name == "results"]
+    names = {entry.path for entry in results.manifest.contents}
+    assert {"table3.md", "table3.csv", "table3.tex", "figure2.png", "studies/regularisation.md"} <= names
+    logged = {key.partition(".")[0] for line in history(found) for key in line}
+    assert any(key.startswith("tables/table3") for key in logged)
+    assert any(key.startswith("figures/figure2") for key in logged)
+
+
+def test_results_that_cannot_be_published_are_a_warning(tmp_path, capfd):
+    publish_results(LoggerSettings(name="wandb", mode="online"), ROOT / "results", tmp_path)
+    assert "Weights & Biases did not take the results" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("file", TABLES, ids=lambda file: file.stem)
+def test_every_command_of_a_sweep_is_a_run(file):
+    sweep = yaml.safe_load(file.read_text())
+    assert sweep["program"] == "dfa-bench"
+    env, program, command, *fixed, arguments = sweep["command"]
+    assert (env, program, command, arguments) == ("${env}", "${program}", "run", "${args_no_hyphens}")
+    axes = [[f"{name}={value}" for value in axis["values"]] for name, axis in sweep["parameters"].items()]
+    chosen = [[axis[0] for axis in axes]] + [
+        [value if axis is changed else axis[0] for axis in axes] for changed in axes for value in changed[1:]
+    ]
+    for parameters in chosen:
+        settings = settings_of(compose_run([*fixed, *parameters]))
+        assert settings.logger.name == "wandb"
+
+
+def test_every_table_has_a_sweep():
+    assert [file.stem for file in TABLES] == [f"table{number}" for number in range(1, 6)]

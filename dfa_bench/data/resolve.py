@@ -151,4 +151,4 @@ def find_first(name: str, folder: str, files: Sequence[str], data: DataSettings,
 def file_sha256(path: Path, cache: Path) -> str:
     """Checksum of a large file, kept in the cache for as long as its size and time of change stay the same."""
     stat = path.stat()
-    return str(remembered(cache, "checksums", [path], lambda: _sha256(path, stat.st_size, stat.st_mtime_ns)))
+    return str(remembered(cache, "file-checksums", [path], lambda: _sha256(path, stat.st_size, stat.st_mtime_ns)))

@@ -2,7 +2,7 @@
 against BP, interleaved in one process; and the floating-point operations of a step, counted, from which the time of the
 paper's training on one GPU follows.
 
-    python benchmarks/language.py [--layers 6] [--width 512] [--vocabulary 32000] [--streams 8] [--steps 8] [--threads 2]
+    python benchmarks/language.py [--layers 6] [--width 512] [--vocabulary 32000] [--streams 8] [--threads 2]
 """
 
 import argparse

@@ -248,7 +248,7 @@ def test_every_command_explains_itself(dfa_bench, arguments):
         ("dfa-bench ", set(COMMANDS)),
         ("dfa-bench run model=", MODELS),
         ("dfa-bench run model=g", {"model=gae", "model=gat", "model=gcn"}),
-        ("dfa-bench run model=gcn trainer.max", {"trainer.max_epochs="}),
+        ("dfa-bench run model=gcn trainer.max_e", {"trainer.max_epochs="}),
     ],
 )
 def test_the_shell_completes_commands_groups_and_keys(dfa_bench, monkeypatch, line, expected):

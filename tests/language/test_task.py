@@ -216,14 +216,14 @@ def test_a_plateau_schedule_resumed_mid_patience_goes_on_bit_for_bit(smoke, tmp_
     assert rates[waiting - 1] == rates[waiting - 2], "not in its patience any more"
     assert len(set(rates)) > 1, "no plateau was found"
 
-    train_epoch = loop._train_epoch
+    seed_epoch = loop.seed_epoch
 
-    def stops(*arguments):
-        if arguments[6] == waiting + 1:
+    def stops(seed, epoch, rank):
+        if epoch == waiting + 1:
             raise KeyboardInterrupt
-        return train_epoch(*arguments)
+        seed_epoch(seed, epoch, rank)
 
-    monkeypatch.setattr(loop, "_train_epoch", stops)
+    monkeypatch.setattr(loop, "seed_epoch", stops)
     settings = smoke(*fixed)
     with pytest.raises(KeyboardInterrupt):
         execute(settings)

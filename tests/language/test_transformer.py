@@ -155,3 +155,20 @@ def test_compiled_training_has_the_gradients_of_plain_training(points):
         cross_entropy(model(inputs), targets).backward()
         found.append(gradients(model))
     assert_same(*found, atol=1e-5)
+
+
+@pytest.mark.parametrize("points", [None, MICRO], ids=["bp", "micro"])
+def test_gradients_in_bfloat16_point_where_those_of_float32_do(points):
+    rule, paths = (DirectFeedback(), FeedbackPath(points, "last_hidden")) if points else (Backprop(), ())
+    model, (inputs, targets) = small().float(), batch(64)
+    rule.attach(model, paths, example=inputs)
+    found = []
+    for mixed in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = cross_entropy(model(inputs).float(), targets)
+        loss.backward()
+        found.append(torch.cat([gradient.flatten() for gradient in gradients(model).values()]))
+    exact, rounded = found
+    assert F.cosine_similarity(exact, rounded, dim=0) > 0.99
+    assert not torch.equal(exact, rounded)

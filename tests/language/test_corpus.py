@@ -139,9 +139,10 @@ def test_a_large_corpus_is_downloaded_only_when_asked_for(data, tmp_path, monkey
         threading.Thread(target=server.serve_forever).start()
         try:
             large = small(f"http://127.0.0.1:{server.server_port}", unasked=False)
-            with pytest.raises(MissingData, match="dfa-bench data get"):
-                large.load(online)
-            folder = large.fetch(online)
+            for ask in (large.load, large.fetch):
+                with pytest.raises(MissingData, match="dfa-bench data get"):
+                    ask(online)
+            folder = large.fetch(online.model_copy(update={"large": True}))
         finally:
             server.shutdown()
     assert folder == Path(data.cache) / "toy"

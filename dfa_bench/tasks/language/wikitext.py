@@ -54,17 +54,14 @@ class WikiText:
         words = {split: corpus.count[split].words for split in SPLITS}
         return DataCard(corpus.name, kind, sum(words.values()), corpus.sha256, whole=words == dict(self.words))
 
-    def fetch(self, data: DataSettings, asked: bool = True) -> Path:
-        """The folder with its files, downloaded if they are not here.
-
-        Args:
-            asked: False: a large set is not downloaded.
+    def fetch(self, data: DataSettings) -> Path:
+        """The folder with its files, downloaded if they are not here; a large set only with `data.large`.
 
         Raises:
             MissingData: they are not here, and are not or cannot be downloaded.
             CorruptData: some splits are there and others not.
         """
-        return self._found(data, asked)[0]
+        return self._found(data)[0]
 
     def load(self, data: DataSettings) -> Corpus:
         """The corpus, its words counted; its text is read when it is asked for.
@@ -74,7 +71,7 @@ class WikiText:
         """
         if data.stand_in:
             return help_topics()
-        corpus = open_corpus(self.name, self._found(data, asked=False)[1], cache_folder(data))
+        corpus = open_corpus(self.name, self._found(data)[1], cache_folder(data))
         for split, expected in self.sha256.items():
             found = corpus.count[split]
             if found.words == self.words[split] and found.sha256 != expected:
@@ -84,14 +81,14 @@ class WikiText:
                 )
         return corpus
 
-    def _found(self, data: DataSettings, asked: bool) -> tuple[Path, dict[CorpusSplit, list[Path]]]:
+    def _found(self, data: DataSettings) -> tuple[Path, dict[CorpusSplit, list[Path]]]:
         root, cached = data_root(data), cache_folder(data) / self.source.folders[0]
         looked_in = [root / folder for folder in self.source.folders] if root else []
         for folder in (*looked_in, cached):
             if files := find_files(folder):
                 return folder, files
         reason = "It is not downloaded without being asked for: `dfa-bench data get` does."
-        if data.download and (asked or self.source.fetch_unasked):
+        if data.download and (data.large or self.source.fetch_unasked):
             try:
                 download(self.source.url, dict.fromkeys(self.source.parquet), cached, self.name)
             except MissingData as error:

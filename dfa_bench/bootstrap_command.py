@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dfa_bench.errors import ConfigError
+from dfa_bench.finished import with_trained_weights
 from dfa_bench.plan import PlannedRun, plan, stored
 from dfa_bench.reporting.experiment import Experiment
 from dfa_bench.request import Request, parse_request
@@ -17,7 +18,6 @@ from dfa_bench.runs.store import record_of
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.task import ClickPrediction, predict
-from dfa_bench.training.checkpoint import with_trained_weights
 
 DRAWS = 500
 MARGIN = 0.001  # of AUC, the paper's bold
@@ -78,8 +78,8 @@ def _task(run: PlannedRun) -> ClickPrediction:
 
 
 def _scores(run: PlannedRun, task: ClickPrediction, rows: np.ndarray) -> np.ndarray:
-    weights = record_of(run.settings, run.identity).model
-    return predict(with_trained_weights(_task(run).build_model(), weights), task.data, rows)
+    folder = record_of(run.settings, run.identity).folder
+    return predict(with_trained_weights(_task(run).build_model(), folder), task.data, rows)
 
 
 def write(experiment: Experiment, found: dict[str, Difference], request: Request) -> None:

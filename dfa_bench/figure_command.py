@@ -16,13 +16,13 @@ from dfa_bench.alignment_figure import draw_alignment_figure
 from dfa_bench.arguments import take
 from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import ConfigError
+from dfa_bench.finished import with_trained_weights
 from dfa_bench.reporting.figures import Embedding, draw_embeddings, save
 from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.record import Result, atomic
 from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
-from dfa_bench.training.checkpoint import with_trained_weights
 from dfa_bench.training.execute import execute
 from dfa_bench.view_figure import draw_figure1
 
@@ -56,7 +56,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
     for rule in RULE_NAMES:
         settings = settings_of(compose_run(["task=nodes", "model=gcn", "dataset=cora", *overrides, f"rule={rule}"]))
         outcome = execute(settings)
-        hidden, labels = hidden_layer(settings, outcome.folder / "model.pt")
+        hidden, labels = hidden_layer(settings, outcome.folder)
         stand_in = outcome.result.provenance.data.kind != "real"
         print(f"{RULE_NAMES[rule]}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
         position = TSNE(random_state=0, init="pca", learning_rate="auto").fit_transform(hidden)
@@ -76,11 +76,11 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
-def hidden_layer(settings: RunSettings, weights: Path) -> tuple[np.ndarray, np.ndarray]:
+def hidden_layer(settings: RunSettings, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Activations (nodes, hidden) of a trained GraphConv in evaluation mode, and the nodes' classes."""
     task = build_task(settings)
     assert isinstance(task, NodeClassification)
-    model = with_trained_weights(task.build_model(), weights)
+    model = with_trained_weights(task.build_model(), folder)
     kept: list[torch.Tensor] = []
     handle = model.get_submodule(HIDDEN).register_forward_hook(lambda *call: kept.append(call[2]))
     with torch.no_grad():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 from yaml import YAMLError
 
 from dfa_bench.errors import ConfigError, RecordError
@@ -46,3 +47,13 @@ def trained_parts(folder: Path) -> dict[str, Any]:
     except Exception as error:  # what damaged bytes make the unpickler raise is open
         raise RecordError(f"{path} is damaged. Run it again with force=true.") from error
     return parts
+
+
+def with_trained_weights(model: nn.Module, folder: Path) -> nn.Module:
+    """A model with the tested weights of a finished run, in evaluation mode on the CPU.
+
+    Raises:
+        RecordError: see `trained_parts`.
+    """
+    model.load_state_dict(trained_parts(folder)["model"])
+    return model.eval()

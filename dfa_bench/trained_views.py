@@ -8,14 +8,12 @@ from pathlib import Path
 from torch import nn
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.finished import settings_of_record
-from dfa_bench.runs.record import Record
+from dfa_bench.finished import settings_of_record, with_trained_weights
 from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 from dfa_bench.tasks.view_synthesis.task import build_nerf
-from dfa_bench.training.checkpoint import with_trained_weights
 
 
 def trained(settings: RunSettings, folder: Path) -> tuple[Scene, nn.Module]:
@@ -27,7 +25,7 @@ def trained(settings: RunSettings, folder: Path) -> tuple[Scene, nn.Module]:
     files = build_dataset(settings)
     assert isinstance(files, SceneFiles)
     scene = files.load(settings.data)
-    return scene, with_trained_weights(build_nerf(settings.model, scene), Record(folder).model)
+    return scene, with_trained_weights(build_nerf(settings.model, scene), folder)
 
 
 def settings_of_views(folder: Path) -> RunSettings:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.record import atomic
@@ -71,12 +71,6 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
             f"code version differ. Delete it to start this run anew."
         )
     return state
-
-
-def with_trained_weights(model: nn.Module, path: Path) -> nn.Module:
-    """A model with the tested weights of a finished run (its `model.pt`), in evaluation mode on the CPU."""
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-    return model.eval()
 
 
 def seed_epoch(seed: int, epoch: int, rank: int) -> None:

@@ -1,12 +1,14 @@
 """What tests share: real data where there are any, and runs on the stand-in."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from dfa_bench.cli import main
 from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.settings import RunSettings
 
@@ -30,3 +32,17 @@ def smoke(tmp_path: Path) -> Callable[..., RunSettings]:
         return settings_of(compose_run([*fixed, *overrides]))
 
     return compose
+
+
+@pytest.fixture
+def say(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """The command, in this process: its status, what it prints, what it tells of mistakes."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dfa-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int), end.value.code
+        return (end.value.code, *capfd.readouterr())
+
+    return command

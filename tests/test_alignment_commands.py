@@ -1,8 +1,6 @@
 """`dfa-bench align` and `figure alignment`: what they print and write, and what they refuse."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,23 +8,8 @@ import torch
 
 import dfa_bench
 from dfa_bench.alignment_figure import SUBJECTS, over_training
-from dfa_bench.cli import main
 from dfa_bench.runs.record import Record
 from dfa_bench.training.execute import Outcome, execute
-
-
-@pytest.fixture
-def say(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    """The command, in this process: its status, what it prints, what it tells of mistakes."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dfa-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert isinstance(end.value.code, int), end.value.code
-        return (end.value.code, *capfd.readouterr())
-
-    return command
 
 
 @pytest.fixture

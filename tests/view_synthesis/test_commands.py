@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +11,6 @@ import torch
 from PIL import Image
 
 from dfa_bench import evaluate_command, render_command
-from dfa_bench.cli import main
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.forms import CSV_COLUMNS
 from dfa_bench.reporting.released import evaluated
@@ -27,20 +24,6 @@ from dfa_bench.training.execute import execute
 from dfa_bench.view_figure import consistency
 from tests.view_synthesis.scenes import write_blender, write_llff
 from tests.view_synthesis.test_checkpoints import released_state, write
-
-
-@pytest.fixture
-def say(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    """The command, in this process: its status, what it prints, what it tells of mistakes."""
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dfa-bench", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert isinstance(end.value.code, int), end.value.code
-        return (end.value.code, *capfd.readouterr())
-
-    return command
 
 
 @pytest.fixture

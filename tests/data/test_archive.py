@@ -2,7 +2,6 @@
 
 import http.server
 import re
-import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from dfa_bench.data.archive import BLOCK, fetch_folder
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.settings import DataSettings
 from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
+from tests.data.server import serving
 from tests.view_synthesis.scenes import write_blender, write_llff
 
 
@@ -29,7 +29,6 @@ class Source:
 
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("DFA_BENCH_DATA", raising=False)
     served = Source()
 
@@ -53,13 +52,9 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served.url = f"http://127.0.0.1:{server.server_port}/papers/example.zip"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(Handler, monkeypatch) as url:
+        served.url = f"{url}/papers/example.zip"
         yield served
-        server.shutdown()
-        thread.join()
 
 
 def zipped(folder: Path, **more: str) -> bytes:

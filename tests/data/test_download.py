@@ -1,9 +1,7 @@
 """Where the files of a data set come from: the data folder, the cache, the official source; and what goes wrong."""
 
 import hashlib
-import http.server
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,29 +10,18 @@ import pytest
 from dfa_bench.data.resolve import Files, find
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.settings import DataSettings
+from tests.data.server import served
 
 CONTENT = {f"ind.toy.{part}": f"{part} of a toy graph\n".encode() * 50 for part in ("x", "graph", "test.index")}
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 @pytest.fixture
 def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     """An HTTP server on this machine with the raw files of a toy data set."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("DFA_BENCH_DATA", raising=False)
-    folder = tmp_path / "official"
-    put(folder, CONTENT)
-    handler = lambda *args: _Quiet(*args, directory=str(folder))  # noqa: E731
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield toy(f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
-        thread.join()
+    put(tmp_path / "official", CONTENT)
+    with served(tmp_path / "official", monkeypatch) as url:
+        yield toy(url)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """WikiText in each of its forms, and what is wrong with a bad one."""
 
-import http.server
-import threading
 import zipfile
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from dfa_bench.settings import DataSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.language.corpus import SPLITS, count_lines, find_files, open_corpus
 from dfa_bench.tasks.language.wikitext import Source, WikiText
+from tests.data.server import served
 from tests.language.conftest import LINES, write_text
 
 PARQUET = [f"{name}-00000-of-00001.parquet" for name in ("train", "validation", "test")]
@@ -124,27 +123,14 @@ def test_a_corpus_that_is_nowhere_says_where_to_get_it(data):
 
 
 def test_a_large_corpus_is_downloaded_only_when_asked_for(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     write_parquet(tmp_path / "official")
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args, directory=str(tmp_path / "official"))
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
     online = data.model_copy(update={"download": True})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            large = small(f"http://127.0.0.1:{server.server_port}", unasked=False)
-            for ask in (large.load, large.fetch):
-                with pytest.raises(MissingData, match="dfa-bench data get"):
-                    ask(online)
-            folder = large.fetch(online.model_copy(update={"large": True}))
-        finally:
-            server.shutdown()
+    with served(tmp_path / "official", monkeypatch) as url:
+        large = small(url, unasked=False)
+        for ask in (large.load, large.fetch):
+            with pytest.raises(MissingData, match="dfa-bench data get"):
+                ask(online)
+        folder = large.fetch(online.model_copy(update={"large": True}))
     assert folder == Path(data.cache) / "toy"
     assert large.card(data).whole
 

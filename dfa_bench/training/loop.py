@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import sys
 import time
@@ -58,10 +59,12 @@ def _train_or_tell(fabric: Fabric, settings: RunSettings, record: Record, identi
     try:
         return _train(fabric, settings, record, identity)
     except UserError as error:
-        return error
+        return error.with_traceback(None)
     finally:
-        # Gloo's threads abort a process that ends before they are joined.
+        # Gloo's threads abort a process that ends before they are joined; and a wrapped model that outlives the group,
+        # in a traceback or a cycle of references, would end it with Python's lock held, and may wait forever.
         if fabric.world_size > 1:
+            gc.collect()
             torch.distributed.destroy_process_group()
 
 

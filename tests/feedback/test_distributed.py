@@ -172,6 +172,8 @@ def _fabric_learns(fabric):
     optimizer.step()
     assert attachment_of(wrapped) is attached
     if world > 1:
+        del wrapped, optimizer  # outliving the group, they would end it with Python's lock held, and may wait forever
+        gc.collect()
         dist.destroy_process_group()  # gloo's threads abort a process that ends before they are joined
 
 

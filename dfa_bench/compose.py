@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,15 +99,25 @@ def _is_the_papers(settings: RunSettings) -> bool:
     rest = [f"variant={settings.variant}", f"scale={settings.scale}", f"seed={settings.seed}"]
     if _composes_to(settings, [*parts, *rest]):
         return True
-    tables = load_experiments(resource_folder("experiments"))
+    chosen = {f"task={settings.task.name}", f"model={settings.model.name}", f"rule={settings.rule.name}"}
     return any(
-        _composes_to(settings, [each for each in cell.overrides if not each.startswith("variant=")] + rest)
-        for name, table in tables.items()
-        if re.fullmatch(r"table\d", name) and f"task={settings.task.name}" in table.overrides
-        for cell in table.cells()
-        if {f"rule={settings.rule.name}", f"model={settings.model.name}"} <= {*cell.overrides}
-        and not changes_outcome(cell.overrides)
+        _composes_to(settings, [each for each in overrides if not each.startswith("variant=")] + rest)
+        for overrides in _choices_of_tables()
+        if chosen <= {*overrides}
     )
+
+
+@functools.cache
+def _choices_of_tables() -> list[tuple[str, ...]]:
+    """Overrides of those cells of the paper's tables that choose a recipe or feedback; the others are the defaults."""
+    return [
+        cell.overrides
+        for name, table in load_experiments(resource_folder("experiments")).items()
+        if re.fullmatch(r"table\d", name)
+        for cell in table.cells()
+        if any(each.startswith(("recipe=", "feedback=")) for each in cell.overrides)
+        and not changes_outcome(cell.overrides)
+    ]
 
 
 def _composes_to(settings: RunSettings, overrides: Sequence[str]) -> bool:

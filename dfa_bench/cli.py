@@ -21,7 +21,7 @@ dfa-bench: train modern networks with Direct Feedback Alignment or backpropagati
   dfa-bench runs task=nodes model=gcn                         the runs that there are, filtered
   dfa-bench report                                            one HTML page of claims, tables, figures and their runs
   dfa-bench figure 2                                          draw a figure; trains what it needs
-  dfa-bench curves table2                                     draw the validation metric over epochs
+  dfa-bench curves table2                                     draw the validation metric over training
   dfa-bench bootstrap table2                                  how sure the differences of click models are
   dfa-bench evaluate-checkpoint lego                          PSNR of a NeRF that the paper's authors released
   dfa-bench render RUN                                        an animation of what a run of NeRF has learnt
@@ -141,8 +141,10 @@ Examples:
 CURVES = """\
 dfa-bench curves TABLE... [seeds=N] [results=DIR] [OVERRIDE...]
 
-Draws the validation metric of a table's runs over epochs, BP, DFA and shallow over each other, as
-results/TABLE-curves.{png,svg}. Only runs in the run store have curves; results/runs.csv keeps final numbers.
+Draws the validation metric of a table's runs over training, BP, DFA and shallow over each other, as
+results/TABLE-curves.{png,svg}: a panel for each cell over epochs, or what `curves` in the table's file says (Table 5:
+over training tokens, the columns of a row in one panel). Only runs in the run store have curves; results/runs.csv keeps
+final numbers.
 
 Examples:
   dfa-bench curves table2

@@ -18,6 +18,8 @@ from dfa_bench.reporting.experiment import load_experiments
 from dfa_bench.runs.identity import NEUTRAL, outcome_settings
 from dfa_bench.settings import RunSettings, parse_settings
 
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # a group that is no text is a bare ValueError
+
 
 def resource_folder(name: str) -> Path:
     """`configs` or `experiments`: of the source checkout, or of the installed wheel."""
@@ -37,7 +39,7 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
             return compose("run", overrides=list(overrides))
         with initialize_config_dir(str(resource_folder("configs")), version_base="1.3"):
             return compose("run", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except HYDRA_ERRORS as error:
         raise ConfigError(explain_hydra(error)) from None
 
 
@@ -49,6 +51,10 @@ def explain_hydra(error: Exception) -> str:
         return f"There is no {what} '{found[1]}'. `dfa-bench run --help` lists the groups, `--cfg job` the settings."
     if found := re.search(r"Could not find '(.*?)'\n\nAvailable options in '(.*?)':\n((?:\t.*\n)*)", text):
         return f"There is no '{found[1]}'. {found[2]} can be {', '.join(found[3].split())}."
+    if found := re.match(r"Config group override must be a string or a list\. Got (\w+)", text):
+        return (
+            f"A group takes the name of a choice, not null or a number ({found[1]}). `dfa-bench run --help` lists them."
+        )
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "See https" not in line)
 
 

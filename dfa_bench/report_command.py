@@ -107,7 +107,7 @@ def section(found: Existing, request: Request) -> Section:
 
 def _curves(results: Path, name: str, title: str) -> Picture | None:
     about = title.partition(":")[0]
-    alt = f"{about}: the validation metric over epochs, one line a run, BP, DFA and shallow training over each other."
+    alt = f"{about}: the validation metric over training, one line a run, BP, DFA and shallow training over each other."
     return picture(results, f"{name}-curves", f"{about}: learning curves", alt, f"dfa-bench curves {name}")
 
 

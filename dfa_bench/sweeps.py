@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from dfa_bench.allocator import keep_freed_memory
-from dfa_bench.compose import explain_hydra, resource_folder, settings_of
+from dfa_bench.compose import HYDRA_ERRORS, explain_hydra, resource_folder, settings_of
 from dfa_bench.errors import Diverged, UserError
 
 if TYPE_CHECKING:
@@ -80,7 +78,7 @@ def main(arguments: list[str]) -> int:
     keep_freed_memory()
     try:
         hydra.main(config_path=str(resource_folder("configs")), config_name="run", version_base="1.3")(run)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except HYDRA_ERRORS as error:
         print(f"Error: {explain_hydra(error)}", file=sys.stderr)
         return 2
     except OSError as error:  # of the folder of a sweep; those of its runs are told in `run`

@@ -82,6 +82,8 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
         ("+task.foo=1", "'task.foo'"),
         ("foo=1", "'foo'"),
         ("model=nope", "model can be afn, autoint, cheb, dcn, deepfm, dna, fm, gae, gat, gcn, nerf, spline"),
+        ("logger=null", "takes the name of a choice, not null or a number"),
+        ("model=3", "takes the name of a choice, not null or a number"),
         ("dataset=nope", "dataset can be chair, citeseer, cora, criteo, "),
         ("task=links", "model=gcn does not go with task=links"),
         ("model=gae", "model=gae does not go with task=nodes"),

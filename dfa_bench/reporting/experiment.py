@@ -125,6 +125,27 @@ class Cell:
     cost: float
 
 
+class Panel(Strict):
+    """Cells whose curves share a panel, one line each run."""
+
+    rows: tuple[str, ...] = ()  # all, if empty
+    columns: tuple[str, ...] = ()
+
+    def has(self, cell: Cell) -> bool:
+        return (not self.rows or cell.row in self.rows) and (not self.columns or cell.column in self.columns)
+
+
+class Curves(Strict):
+    """How `dfa-bench curves` draws a table: as it stands, a panel for each cell, over epochs."""
+
+    over: str = "epochs"  # what the horizontal axis counts
+    per_step: tuple[
+        str, ...
+    ] = ()  # settings whose product is how much of it a training step has; none: epochs are counted
+    log: bool = False  # the vertical axis
+    panels: dict[str, Panel] = Field(default_factory=dict)
+
+
 class Experiment(Strict):
     """See `experiments/table3.yaml`."""
 
@@ -140,6 +161,7 @@ class Experiment(Strict):
     paper: dict[str, dict[str, dict[str, dict[Rule, float]]]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
+    curves: Curves = Curves()
 
     @model_validator(mode="after")
     def _claims_are_about_the_table(self) -> Experiment:
@@ -156,6 +178,13 @@ class Experiment(Strict):
             }
             if unknown:
                 raise ValueError(f"claims.{claim.id}: there is no {', '.join(sorted(unknown))} in the table.")
+        return self
+
+    @model_validator(mode="after")
+    def _curves_are_of_the_table(self) -> Experiment:
+        for name, panel in self.curves.panels.items():
+            if unknown := {*panel.rows} - {*self.rows} | {*panel.columns} - {*self.columns}:
+                raise ValueError(f"curves.panels.{name}: there is no {', '.join(sorted(unknown))} in the table.")
         return self
 
     @model_validator(mode="after")

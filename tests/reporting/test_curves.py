@@ -1,0 +1,65 @@
+"""What `dfa-bench curves` draws: lines, panels and axes."""
+
+import pytest
+
+from dfa_bench.compose import compose_run, resource_folder, settings_of
+from dfa_bench.curves_command import span_of_epoch
+from dfa_bench.errors import ConfigError
+from dfa_bench.reporting.curves import Curve, draw_curves
+from dfa_bench.reporting.experiment import Experiment, load_experiments
+
+FALLING = [(epoch * 500_000.0, 800.0 / epoch) for epoch in (1, 2, 4)]
+
+
+@pytest.fixture(scope="module")
+def table5() -> Experiment:
+    return load_experiments(resource_folder("experiments"))["table5"]
+
+
+def curve(panel: str, rule: str, label: str) -> Curve:
+    return Curve(panel, rule, label, FALLING, stand_in=False)
+
+
+def test_panels_of_a_cell_compare_the_rules_in_colours_of_their_own():
+    shown = [
+        curve("GCN", "dfa", "DFA"),
+        curve("GAT", "bp", "BP"),
+        curve("GAT", "dfa", "DFA"),
+        curve("GAT", "dfa", "DFA"),
+    ]
+    gcn, gat = draw_curves(shown, "epochs", "val/accuracy", "Table 4").axes
+    assert (gcn.get_title(), gcn.get_xlabel(), gat.get_title()) == ("GCN", "epochs", "GAT")
+    dfa, bp = gcn.lines[0], gat.lines[0]
+    assert dfa.get_color() == gat.lines[1].get_color() == gat.lines[2].get_color() != bp.get_color()
+    assert dfa.get_linestyle() != bp.get_linestyle()
+    assert gcn.get_legend() is None  # one for all panels is below them
+
+
+def test_a_panel_of_several_cells_names_each_of_them_once():
+    shown = [curve("Macro", "dfa", "+ Adam"), curve("Macro", "dfa", "+ Adam"), curve("Macro", "bp", "BP baseline")]
+    figure = draw_curves(shown, "training tokens", "val/perplexity", "Table 5", log=True)
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["+ Adam", "BP baseline"]
+    assert (axis.get_yscale(), axis.get_xlabel()) == ("log", "training tokens")
+    assert list(zip(*axis.lines[0].get_data(), strict=True)) == FALLING
+    figure.draw_without_rendering()
+    assert "1M" in [label.get_text() for label in axis.get_xticklabels()]
+
+
+def test_every_cell_of_table_5_is_in_a_panel(table5):
+    for cell in table5.cells():
+        assert any(panel.has(cell) for panel in table5.curves.panels.values()), cell
+
+
+def test_an_epoch_has_the_tokens_of_its_steps(table5):
+    settings = settings_of(compose_run([*table5.overrides, "scale=cpu", "task.streams=5", "task.context=20"]))
+    assert span_of_epoch(table5, settings, steps=122) == 5 * 20 * 122
+    wrong = table5.model_copy(update={"curves": table5.curves.model_copy(update={"per_step": ("task.words",)})})
+    with pytest.raises(ConfigError, match=r"per_step: task\.words is no number"):
+        span_of_epoch(wrong, settings, steps=122)
+
+
+def test_a_panel_of_what_is_not_in_the_table_is_refused(table5):
+    values = table5.model_dump() | {"curves": {"panels": {"A": {"rows": ["Nano"]}}}}
+    with pytest.raises(ValueError, match=r"curves\.panels\.A: there is no Nano in the table"):
+        Experiment.model_validate(values)

@@ -5,82 +5,48 @@ from __future__ import annotations
 import fnmatch
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from omegaconf import OmegaConf
+from pydantic import Field, ValidationError
 
 from dfa_bench.arguments import take
-from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.compose import compose_run, resource_folder, settings_of
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.alignment_panels import AlignmentPanel, Layer, draw_alignment
+from dfa_bench.reporting.experiment import ALIGNMENT_PANELS
 from dfa_bench.reporting.figures import save
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record, atomic
+from dfa_bench.settings import Strict, explain
 from dfa_bench.training.execute import execute
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model whose alignment is drawn.
+class Subject(Strict):
+    """A model whose alignment is drawn; see `experiments/alignment.yaml`."""
 
-    Args:
-        name: by which `models=` chooses it.
-        title: of its panel.
-        run: overrides of its run, apart from the rule.
-        every: epochs between measurements.
-        layers: patterns of the modules that are drawn, by what each kind of layer is called.
-    """
-
-    name: str
     title: str
-    run: str
-    every: int
+    run: tuple[str, ...]
+    every: Annotated[int, Field(ge=1)] = 1
     layers: dict[str, str]
 
 
-BLOCKS = {"MLP block": "mlp.blocks.[0-9]"}
-DNA = {"layer": "activations.[0-9]", "first linear": "activation"}
-NERF = {"coarse layer": "coarse.*.activation", "fine layer": "fine.*.activation"}
-# A quarter of Table 5's tokens at scale=cpu, at the rate of its tuned columns.
-TRANSFORMER = (
-    "task=language model=transformer dataset=wikitext-2 recipe=transformer/beta2 recipe.lr=0.0007 "
-    "trainer.max_tokens=625000 trainer.max_epochs=10"
-)
-SUBLAYERS = {
-    "attention": "blocks.[0-9].after_attention",
-    "hidden units": "blocks.[0-9].feed_forward.hidden",
-    "block": "blocks.[0-9].after_feed_forward",
-}
-SUBJECTS = (
-    Subject("cheb", "ChebConv, Cora", "task=nodes model=cheb dataset=cora", 10, {"hidden layer": "dropout"}),
-    Subject("gcn", "GraphConv, Cora", "task=nodes model=gcn dataset=cora", 10, {"hidden layer": "dropout"}),
-    Subject("spline", "SplineConv, Cora", "task=nodes model=spline dataset=cora", 10, {"hidden layer": "activation"}),
-    Subject("gat", "GATConv, Cora", "task=nodes model=gat dataset=cora", 10, {"hidden layer": "activation"}),
-    Subject("dna", "DNAConv (released), Cora", "task=nodes model=dna dataset=cora variant=released", 10, DNA),
-    Subject("dna_paper", "DNAConv (paper), Cora", "task=nodes model=dna dataset=cora variant=paper", 10, DNA),
-    Subject("gae", "Graph autoencoder, Cora", "task=links model=gae dataset=cora", 10, {"hidden layer": "activation"}),
-    Subject("deepfm", "DeepFM, Criteo", "task=clicks model=deepfm dataset=criteo", 1, BLOCKS),
-    Subject(
-        "dcn",
-        "Deep & Cross, Criteo",
-        "task=clicks model=dcn dataset=criteo",
-        1,
-        {"cross layer": "cross.[0-9]", **BLOCKS, "embeddings": "embedded"},
-    ),
-    Subject("afn", "AFN, Criteo", "task=clicks model=afn dataset=criteo", 1, {"log layer": "log_layer", **BLOCKS}),
-    Subject(
-        "autoint",
-        "AutoInt, Criteo",
-        "task=clicks model=autoint dataset=criteo",
-        1,
-        {"attention": "attention.[0-9]", "attention's output": "activation", **BLOCKS, "embeddings": "embedded"},
-    ),
-    Subject("nerf", "NeRF, lego", "task=view_synthesis model=nerf dataset=lego", 1, NERF),
-    Subject(
-        "macro", "Transformer, macro, WikiText-2", f"{TRANSFORMER} feedback=macro", 1, {"block": SUBLAYERS["block"]}
-    ),
-    Subject("micro", "Transformer, micro, WikiText-2", f"{TRANSFORMER} feedback=micro", 1, SUBLAYERS),
-)
+class Subjects(Strict):
+    panels: dict[str, Subject]
+
+
+def load_subjects() -> Mapping[str, Subject]:
+    """The panels of the figure by name.
+
+    Raises:
+        ConfigError: the file has an unknown key or an impossible value.
+    """
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(resource_folder("experiments") / ALIGNMENT_PANELS))
+        return Subjects.model_validate(values).panels
+    except ValidationError as error:
+        raise ConfigError(f"experiments/{ALIGNMENT_PANELS}: {explain(error)}") from None
 
 
 def draw_alignment_figure(folder: Path, overrides: Sequence[str]) -> None:
@@ -88,12 +54,12 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str]) -> None:
 
     Args:
         folder: of results.
-        overrides: of all runs; `models=gcn,dna` chooses some of SUBJECTS.
+        overrides: of all runs; `models=gcn,dna` chooses some of them.
 
     Raises:
         ConfigError: there is no such model, or a run has no alignment to draw.
     """
-    known = {subject.name: subject for subject in SUBJECTS}
+    known = load_subjects()
     chosen, overrides = take(overrides, "models", ",".join(known))
     if unknown := [name for name in chosen.split(",") if name not in known]:
         raise ConfigError(f"models={unknown[0]}: there is no such panel. There are: {', '.join(known)}.")
@@ -114,7 +80,7 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str]) -> None:
 
 def _panel(subject: Subject, overrides: Sequence[str]) -> tuple[AlignmentPanel, dict[str, Any]]:
     every = f"trainer.alignment_every={subject.every}"
-    settings = settings_of(compose_run([*subject.run.split(), every, *overrides, "rule=dfa"]))
+    settings = settings_of(compose_run([*subject.run, every, *overrides, "rule=dfa"]))
     print(f"{subject.title}", file=sys.stderr, flush=True)
     outcome = execute(settings)
     result = outcome.result

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import dfa_bench
-from dfa_bench.alignment_figure import SUBJECTS, over_training
+from dfa_bench import alignment_figure
+from dfa_bench.alignment_figure import load_subjects, over_training
+from dfa_bench.errors import ConfigError
 from dfa_bench.runs.record import Record
 from dfa_bench.training.execute import Outcome, execute
 
@@ -113,18 +115,25 @@ def test_a_panel_that_is_not_there_is_refused(say):
     assert (code, "There are: cheb, gcn," in err) == (2, True)
 
 
-@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
-def test_every_panel_has_the_layers_that_it_names(say, tmp_path, subject):
+def test_a_panel_with_an_unknown_key_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "alignment.yaml").write_text("panels: {gcn: {title: GCN, run: [], layer: {hidden: dropout}}}\n")
+    monkeypatch.setattr(alignment_figure, "resource_folder", lambda _: tmp_path)
+    with pytest.raises(ConfigError, match=r"experiments/alignment\.yaml: .*panels.gcn.layers"):
+        load_subjects()
+
+
+@pytest.mark.parametrize("name", load_subjects())
+def test_every_panel_has_the_layers_that_it_names(say, tmp_path, name):
     where = f"results={tmp_path / 'out'}", f"store.root={tmp_path / 'runs'}", "scale=smoke", "trainer.accelerator=cpu"
-    noise = ["model.density_noise=1.0"] if subject.name == "nerf" else []  # see configs/scale/by_task
-    assert say("figure", "alignment", f"models={subject.name}", "trainer.max_epochs=1", *noise, *where)[0] == 0
+    noise = ["model.density_noise=1.0"] if name == "nerf" else []  # see configs/scale/by_task
+    assert say("figure", "alignment", f"models={name}", "trainer.max_epochs=1", *noise, *where)[0] == 0
     (panel,) = json.loads((tmp_path / "out" / "alignment-stand-in.json").read_text())
-    assert len(panel["drawn"]) >= len(subject.layers)
+    assert len(panel["drawn"]) >= len(load_subjects()[name].layers)
 
 
 def test_the_committed_figure_is_of_real_runs_of_committed_code():
     panels = json.loads((Path(dfa_bench.__file__).parent.parent / "results" / "alignment.json").read_text())
-    assert {panel["panel"] for panel in panels} <= {subject.title for subject in SUBJECTS}
+    assert {panel["panel"] for panel in panels} <= {subject.title for subject in load_subjects().values()}
     for panel in panels:
         assert (panel["rule"], panel["data"]) == ("dfa", "real")
         assert "dirty" not in panel["commit"]

@@ -15,7 +15,9 @@ from dfa_bench.settings import Positive, Strict, explain
 
 Rule = Literal["bp", "dfa", "shallow"]
 Variant = Literal["released", "paper"]
-FIGURES = "figures.yaml"  # beside the experiments: claims about figures, see readings.py
+# Beside the experiments:
+FIGURES = "figures.yaml"  # claims about figures, see readings.py
+ALIGNMENT_PANELS = "alignment.yaml"  # see alignment_figure.py
 
 
 class Metric(Strict):
@@ -261,7 +263,7 @@ def load_experiments(folder: Path) -> Mapping[str, Experiment]:
     """
     found = {}
     for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
-        if path == folder / FIGURES:
+        if path in (folder / FIGURES, folder / ALIGNMENT_PANELS):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         values = OmegaConf.to_container(OmegaConf.load(path))

@@ -14,6 +14,7 @@ from dfa_bench.reporting.experiment import Cell, Experiment
 from dfa_bench.reporting.figures import save
 from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.request import Request, parse_request
+from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings import RunSettings
 
 
@@ -49,7 +50,8 @@ def validation_metric(experiment: Experiment) -> str:
 
 def _curves(experiment: Experiment, metric: str, request: Request) -> list[Curve]:
     curves = []
-    for run, result, record in stored(experiment, request.seeds, request.overrides):
+    cards = Ledger(request.results / "runs.csv").cards()
+    for run, result, record in stored(experiment, request.seeds, request.overrides, cards):
         epoch = span_of_epoch(experiment, run.settings, result.cost.steps / result.epochs)
         points = [(line["epoch"] * epoch, line[metric]) for line in record.read_metrics() if metric in line]
         stand_in = result.provenance.data.kind != "real"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dfa_bench.compose import changes_outcome, compose_run, settings_of, typed
 from dfa_bench.data.resolve import DataCard
-from dfa_bench.errors import MissingData
+from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.reporting.experiment import Cell, Experiment
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.ledger import Ledger
@@ -31,15 +31,20 @@ class PlannedRun:
 
 
 def plan(
-    experiment: Experiment, seeds: Sequence[int], overrides: Sequence[str], cards: Mapping[str, DataCard] | None = None
+    experiment: Experiment,
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    cards: Mapping[str, DataCard] | None = None,
+    fetch: Callable[[RunSettings], None] | None = None,
 ) -> list[PlannedRun]:
-    """All runs of an experiment.
+    """All runs of an experiment. Downloads nothing.
 
     Args:
         experiment: the table.
         seeds: one run of each cell for each of them.
         overrides: further ones, the same for all runs.
         cards: of data sets by name, for those whose files are not here: so that runs on other machines are found.
+        fetch: is called with every cell's settings before its data are looked for, and may get them.
 
     Raises:
         ConfigError: an override names an unknown group, option or key, or an impossible value.
@@ -50,6 +55,8 @@ def plan(
         config = compose_run(chosen)
         # Cells that are nothing but the configs' own choices keep the protocol without a second look.
         protocol = (settings_of(config) if changes_outcome(chosen) else typed(config)).protocol
+        if fetch:
+            fetch(typed(config))
         for seed in (each for each in seeds if experiment.seeds is None or each < experiment.seeds):
             config.seed = seed
             settings = typed(config).model_copy(update={"protocol": protocol})
@@ -58,18 +65,21 @@ def plan(
 
 
 def _identity(settings: RunSettings, cards: Mapping[str, DataCard]) -> str:
+    here = settings.model_copy(update={"data": settings.data.model_copy(update={"download": False})})
     try:
-        return run_identity(settings)[0]
-    except MissingData:
+        return run_identity(here)[0]
+    except (MissingData, CorruptData):
         name = settings.dataset.name
         nothing = DataCard(name, "real", 0, "")  # the identity of no run
         return identity(settings, cards.get(name, nothing), task_class(settings).version)
 
 
-def stored(experiment: Experiment, seeds: int, overrides: Sequence[str]) -> list[tuple[PlannedRun, Result, Record]]:
+def stored(
+    experiment: Experiment, seeds: int, overrides: Sequence[str], cards: Mapping[str, DataCard] | None = None
+) -> list[tuple[PlannedRun, Result, Record]]:
     """The runs of an experiment that are in the store, of the first `seeds` seeds; 0: of all that are there."""
     found = []
-    for run in plan(experiment, range(seeds or seeds_in_store(overrides)), overrides):
+    for run in plan(experiment, range(seeds or seeds_in_store(overrides)), overrides, cards):
         record = record_of(run.settings, run.identity)
         if result := record.read_result():
             found.append((run, result, record))

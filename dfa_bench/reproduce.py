@@ -26,6 +26,7 @@ from dfa_bench.reporting.tables import Table
 from dfa_bench.request import Request, parse_request
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import atomic
+from dfa_bench.settings import RunSettings
 from dfa_bench.tasks.base import build_dataset
 
 EVERYTHING = ("all", "studies", "search")
@@ -123,35 +124,26 @@ def _plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
     reasons: dict[str, str | None] = {}  # why a data set is not here
     works, cards = [], ledger.cards()
     for experiment in request.experiments:
-        runs = plan(experiment, range(seeds), request.overrides, cards)
-        real, without = _split_by_data(runs, reasons)
-        stand_in: list[PlannedRun] = []
-        if without:
-            rows = {run.cell.row for run in without}
-            smoke = plan(experiment, range(1), [*request.overrides, "scale=smoke"])
-            stand_in = [run for run in smoke if run.cell.row in rows]
-        works.append(Work(experiment, runs, real, stand_in))
+        runs = plan(experiment, range(seeds), request.overrides, cards, lambda settings: _fetch(settings, reasons))
+        real = [run for run in runs if reasons[run.settings.dataset.name] is None]
+        rows = {run.cell.row for run in runs if reasons[run.settings.dataset.name] is not None}
+        smoke = plan(experiment, range(1), [*request.overrides, "scale=smoke"]) if rows else []
+        works.append(Work(experiment, runs, real, [run for run in smoke if run.cell.row in rows]))
     return works
 
 
-def _split_by_data(
-    runs: Sequence[PlannedRun], reasons: dict[str, str | None]
-) -> tuple[list[PlannedRun], list[PlannedRun]]:
-    """Runs whose data are here (or could be fetched), and those without; says once per data set what is missing."""
-    for run in runs:
-        name = run.settings.dataset.name
-        if name not in reasons:
-            reasons[name] = None
-            try:
-                if not run.settings.data.stand_in:
-                    build_dataset(run.settings).fetch(run.settings.data)
-            except (MissingData, CorruptData) as error:
-                reasons[name] = str(error)
-                print(f"{error} Its rows run on a stand-in now, and are shown apart.\n", file=sys.stderr)
-    return (
-        [run for run in runs if reasons[run.settings.dataset.name] is None],
-        [run for run in runs if reasons[run.settings.dataset.name] is not None],
-    )
+def _fetch(settings: RunSettings, reasons: dict[str, str | None]) -> None:
+    """Get the data of a run, if they are not here; says once per data set what is missing."""
+    name = settings.dataset.name
+    if name in reasons:
+        return
+    reasons[name] = None
+    try:
+        if not settings.data.stand_in:
+            build_dataset(settings).fetch(settings.data)
+    except (MissingData, CorruptData) as error:
+        reasons[name] = str(error)
+        print(f"{error} Its rows run on a stand-in now, and are shown apart.\n", file=sys.stderr)
 
 
 def _is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:

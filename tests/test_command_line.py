@@ -14,6 +14,8 @@ import pytest
 
 from dfa_bench.cli import COMMANDS, main
 from dfa_bench.compose import compose_run, resource_folder, settings_of
+from dfa_bench.data import resolve
+from dfa_bench.errors import MissingData
 
 MODELS = {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")}
 
@@ -302,6 +304,24 @@ def test_missing_data_stop_a_run_with_the_one_message(dfa_bench, tmp_path, monke
     assert said.code == 1
     assert "Cora is not here" in said.err
     assert os.linesep not in said.err.strip()
+
+
+def test_only_runs_fetch_data_and_each_set_once(dfa_bench, tmp_path, monkeypatch):
+    tried = []
+
+    def unreachable(url: str, sha256: object, folder: Path, name: str) -> None:
+        tried.append(name)
+        raise MissingData("no network")
+
+    monkeypatch.delenv("DFA_BENCH_DATA", raising=False)
+    monkeypatch.setattr(resolve, "download", unreachable)
+    where = f"data.cache={tmp_path}/cache", f"results={tmp_path}/results", f"store.root={tmp_path}/runs"
+    for command in ("table", "claims", "curves"):
+        dfa_bench(command, "table4", "seeds=2", *where)
+    assert tried == []
+    said = dfa_bench("reproduce", "table4", "seeds=2", "skip=*/*", *where)
+    assert tried == ["Cora", "CiteSeer", "PubMed"]
+    assert said.err.count("Its rows run on a stand-in now") == 3
 
 
 def test_a_table_on_stand_ins_is_shown_apart_and_done_once(dfa_bench, tmp_path, monkeypatch):

@@ -49,8 +49,10 @@ def draw_curves(curves: Sequence[Curve], over: str, metric: str, heading: str, l
     figure = Figure(figsize=(width * columns, height * rows + 0.8), layout="constrained")
     figure.suptitle(heading)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
-    for panel, axis in zip(panels, axes, strict=False):
-        axis.set(title=panel, xlabel=over)
+    for place, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
+        lowest = place + columns >= len(panels)
+        axis.set(title=panel, xlabel=over if lowest else "")
+        axis.tick_params(labelbottom=lowest)
         axis.grid(alpha=0.3, which="both")
         _draw(axis, [curve for curve in curves if curve.panel == panel], by_rule)
         if max(x for curve in curves for x, _ in curve.points) >= 10_000:

@@ -35,6 +35,12 @@ def test_panels_of_a_cell_compare_the_rules_in_colours_of_their_own():
     assert gcn.get_legend() is None  # one for all panels is below them
 
 
+def test_the_lowest_panel_of_a_column_has_the_numbers_of_its_axis():
+    axes = draw_curves([curve(name, "bp", "BP") for name in "ABCDE"], "epochs", "val/accuracy", "Table 3").axes
+    assert [axis.get_xlabel() for axis in axes] == ["", "", "epochs", "epochs", "epochs", ""]
+    assert [axis.xaxis.get_tick_params()["labelbottom"] for axis in axes[:5]] == [False, False, True, True, True]
+
+
 def test_a_panel_of_several_cells_names_each_of_them_once():
     shown = [curve("Macro", "dfa", "+ Adam"), curve("Macro", "dfa", "+ Adam"), curve("Macro", "bp", "BP baseline")]
     figure = draw_curves(shown, "training tokens", "val/perplexity", "Table 5", log=True)

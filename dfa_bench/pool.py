@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -37,7 +39,7 @@ def run_all(todo: Sequence[PlannedRun], jobs: int, console: Console) -> list[Fai
     board = _Board(todo, jobs, console)
     with board:
         while waiting:
-            pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=keep_freed_memory)
+            pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_prepare)
             running: dict[Future[str | None], PlannedRun] = {}
             try:
                 while waiting or running:
@@ -61,6 +63,19 @@ def run_all(todo: Sequence[PlannedRun], jobs: int, console: Console) -> list[Fai
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
     return failures
+
+
+def _prepare() -> None:
+    keep_freed_memory()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would hold its record, and wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _do(settings: RunSettings, threads: int) -> str | None:

@@ -214,6 +214,23 @@ def test_a_reproduction_that_is_interrupted_keeps_what_is_finished_and_goes_on(d
     assert f"9 runs, {3 - kept} of them to do" in said.out
 
 
+def test_no_worker_outlives_a_reproduction_that_is_killed(tmp_path):
+    where = f"store.root={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"
+    endless = "reproduce", "table4", "scale=smoke", "jobs=2", "trainer.threads=1", "trainer.max_epochs=1000000", *where
+    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", *endless]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        while len(list(tmp_path.glob("runs/*/metrics.jsonl"))) < 2:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+            assert process.returncode is None
+        process.kill()
+        try:
+            process.communicate(timeout=120)  # ends with the last process that has the pipe
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
     said = dfa_bench("run", "--help")
     assert said.code == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from scipy import stats
 
-from dfa_bench.reporting.experiment import Cell, Claim, Experiment, Quoted, Rule, Term, Variant
-from dfa_bench.reporting.tables import RULE_NAMES, Table
+from dfa_bench.reporting.experiment import Cell, Claim, Experiment, Metric, Quoted, Rule, Term, Variant
+from dfa_bench.reporting.tables import RULE_NAMES, Run, Table
 
 Verdict = Literal["supported", "not supported", "undecided", "not tested"]
 CONFIDENCE = 0.95  # of all places of a claim together
@@ -60,6 +60,7 @@ class Evidence:
     high: float
     verdict: Verdict
     reason: str = ""  # why it is not tested
+    lost: int = 0  # seeds that one of the sides has no number for, since its run diverged or is NaN
 
 
 class Stated(Protocol):
@@ -97,8 +98,11 @@ class Checked:
         count = sum(each.verdict == "supported" for each in tested)
         agree = f"{count} of {len(tested)} places, {_seeds([each.seeds for each in tested])}"
         untested = len(self.evidence) - len(tested)
-        worst = min(tested, key=lambda each: each.low)
+        decisive = [each for each in tested if each.verdict == self.verdict] or tested
+        worst = min(decisive, key=lambda each: each.high if self.verdict == "not supported" else each.low)
         rest = f", {untested} not tested" if untested else ""
+        lost = max(each.lost for each in tested)
+        rest += f", up to {lost} seeds of a place diverged or NaN" if lost else ""
         return f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
 
     @property
@@ -155,7 +159,19 @@ def _weigh(claim: Claim, comparison: Comparison, table: Table, level: float) -> 
         mean, margin = math.exp(statistics.fmean(logs)), claim.ratio
         low, high = (_exp(bound) for bound in interval(logs, level))
     verdict: Verdict = "supported" if low > margin else "not supported" if high < margin else "undecided"
-    return Evidence(comparison.place, len(pairs), mean, low, high, verdict)
+    lost = len({run.seed for run, metric in _runs(comparison, table) if metric.key not in run.metrics})
+    if lost and verdict == "supported":
+        verdict = "undecided"  # those that are left may be the lucky ones
+    return Evidence(comparison.place, len(pairs), mean, low, high, verdict, lost=lost)
+
+
+def _runs(comparison: Comparison, table: Table) -> Iterator[tuple[Run, Metric]]:
+    """All runs of both sides, and the metric that counts."""
+    for part in (*comparison.higher, *comparison.lower):
+        if isinstance(part, Source):
+            for cell in part.cells:
+                for run in table.runs.get(cell, []):
+                    yield run, table.experiment.metrics[part.metric]
 
 
 def _why_not(claim: Claim, comparison: Comparison, table: Table, seeds: int) -> str:
@@ -165,9 +181,12 @@ def _why_not(claim: Claim, comparison: Comparison, table: Table, seeds: int) -> 
     if seeds < claim.min_seeds:
         return f"fewer than {claim.min_seeds} seeds of both sides"
     parts = (*comparison.higher, *comparison.lower)
-    cells = [cell for part in parts if isinstance(part, Source) for cell in part.cells]
-    if len(cells) < len(parts) and any(run.protocol != "paper" for cell in cells for run in table.runs.get(cell, [])):
+    quoted = any(isinstance(part, Quoted) for part in parts)
+    if quoted and any(run.protocol != "paper" for run, _ in _runs(comparison, table)):
         return "a number that the paper quotes is a reference only for runs of a reduced protocol"
+    cells = [cell for part in parts if isinstance(part, Source) for cell in part.cells]
+    if mixed := next((cell for cell in cells if table.is_mixed(cell)), None):
+        return f"seeds of {table.cell_text(mixed)} differ in protocol or scale"
     return ""
 
 

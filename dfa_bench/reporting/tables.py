@@ -219,16 +219,22 @@ class Table:
                 off.append(f"{cell.row} {head} {RULE_NAMES[cell.rule]} ({difference:+.{digits}f})")
         yield f"Off by more than {limit:g}: {', '.join(off) or 'none'} (of {len(compared)} numbers of the paper)."
 
+    def is_mixed(self, cell: Cell) -> bool:
+        """Whether seeds of a cell were not run alike."""
+        return len({(run.protocol, run.scale) for run in self.runs.get(cell, [])}) > 1
+
     def _mixed_note(self) -> Iterable[str]:
         """Seeds of one cell that were not run alike: shown, not silently averaged."""
-        mixed = [
-            f"{self.cell_text(cell)} ({' and '.join(sorted(kinds))})"
-            for cell, runs in self.runs.items()
-            if len(kinds := {f"{run.protocol} protocol" for run in runs}) > 1
-            or len(kinds := {f"scale {run.scale}" for run in runs}) > 1
-        ]
+        mixed = []
+        for cell, runs in self.runs.items():
+            if self.is_mixed(cell):
+                kinds = {f"{run.protocol} protocol at scale {run.scale}" for run in runs}
+                mixed.append(f"{self.cell_text(cell)} ({' and '.join(sorted(kinds))})")
         if mixed:
-            yield f"Mixed, and so no verdict on the paper's number: {', '.join(mixed)}."
+            yield f"Mixed, and so no verdict: {', '.join(mixed)}."
+        several = [runs for runs in self.runs.values() if len({run.commit for run in runs}) > 1]
+        if several:
+            yield f"Seeds of {len(several)} of {len(self.runs)} cells were run by more than one commit of this suite."
 
     def _lost_note(self) -> Iterable[str]:
         """Cells that are empty although they have runs."""

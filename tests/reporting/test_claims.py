@@ -156,6 +156,45 @@ def test_a_quoted_number_is_compared_with_runs_of_the_papers_protocol_only():
     assert "reference only" in checked.summary()
 
 
+def test_a_quoted_number_is_not_compared_with_a_mean_over_reduced_runs_either():
+    values = load_experiments(resource_folder("experiments"))["table1"].model_dump(exclude={"claims"})
+    quoted = {"id": "c", "says": "s", "metric": "psnr", "higher": {"value": 9, "says": "NV"}, "lower": "dfa"}
+    experiment = Experiment.model_validate({**values, "claims": [{**quoted, "columns": ["mean"]}]})
+    runs = {
+        cell: [Run(f"{cell}{seed}", seed, {"test/psnr": 20.0}, "cpu", "reduced", "real", None) for seed in range(3)]
+        for cell in experiment.cells()
+    }
+    (checked,) = check(Table(experiment, runs))
+    assert checked.verdict == "not tested"
+    assert "reference only" in checked.summary()
+
+
+def test_a_diverged_seed_is_named_and_leaves_no_support():
+    found = table([80.0, 81.0, 82.0, 83.0], [79.0, 80.1, 81.1], by=-2.5)
+    cell = next(cell for cell in found.runs if cell.rule == "dfa")
+    found.runs[cell].append(Run("d", 3, {}, "cpu", "paper", "real", None, diverged=True))
+    (checked,) = check(found)
+    assert checked.verdict == "undecided"
+    assert "3 seeds, up to 1 seeds of a place diverged or NaN" in checked.summary()
+
+
+def test_seeds_that_were_not_run_alike_test_nothing():
+    found = table([80.0, 81.0, 82.0], [79.0, 80.1], by=-2.5)
+    cell = next(cell for cell in found.runs if cell.rule == "dfa")
+    found.runs[cell].append(Run("d", 2, {"test/accuracy": 0.811}, "cpu", "reduced", "real", None))
+    (checked,) = check(found)
+    assert checked.verdict == "not tested"
+    assert "seeds of Row Column DFA differ in protocol or scale" in checked.summary()
+
+
+def test_the_summary_shows_the_place_that_decides():
+    claim = {"higher": {"rule": "dfa"}, "lower": {"rule": "dfa", "metric": "floor"}, "columns": ["Baseline"]}
+    (checked,) = check(language(claim, [150.0, 199.0, 240.0], [180.0, 181.0, 182.0]))
+    assert [each.verdict for each in checked.evidence] == ["undecided", "not supported"]
+    assert checked.verdict == "not supported"
+    assert "least: Micro/Baseline -19" in checked.summary()
+
+
 def test_a_claim_may_be_about_a_mean_over_columns():
     values = load_experiments(resource_folder("experiments"))["table1"].model_dump(exclude={"claims"})
     about = {"id": "c", "says": "s", "metric": "psnr", "higher": "dfa", "lower": "bp", "columns": ["mean"]}

@@ -114,10 +114,10 @@ def test_mixed_protocols_and_scales_are_shown_and_get_no_difference_from_the_pap
     scales = [run(0, 0.8), run(1, 0.9, scale="paper")]
     text = forms.markdown(table(mixed, scales))
     assert "85.0 ± 7.1 (n=2)<br>paper 80.0, reference" in text
-    assert "(paper protocol and reduced protocol)" in text
-    assert "(scale cpu and scale paper)" in text
+    assert "(paper protocol at scale cpu and reduced protocol at scale cpu)" in text
+    assert "(paper protocol at scale cpu and paper protocol at scale paper)" in text
     html = render(page_of(tmp_path, table(mixed, scales)))
-    assert "(paper protocol and reduced protocol)" in html
+    assert "(paper protocol at scale cpu and reduced protocol at scale cpu)" in html
     assert "(ref.)" in html
 
 

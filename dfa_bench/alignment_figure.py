@@ -13,11 +13,12 @@ from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
 from dfa_bench.arguments import take
-from dfa_bench.compose import compose_run, resource_folder, settings_of
+from dfa_bench.compose import apart, compose_run, resource_folder, settings_of
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.alignment_panels import AlignmentPanel, Layer, draw_alignment
 from dfa_bench.reporting.experiment import ALIGNMENT_PANELS
 from dfa_bench.reporting.figures import save
+from dfa_bench.reporting.readings import read_records
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record, atomic
 from dfa_bench.settings import Strict, explain
 from dfa_bench.training.execute import execute
@@ -52,6 +53,8 @@ def load_subjects() -> Mapping[str, Subject]:
 def draw_alignment_figure(folder: Path, overrides: Sequence[str]) -> None:
     """Draw the figure and write its numbers; trains the runs that are not in the store, or lack alignment there.
 
+    Panels that were drawn before and are not chosen now stay: the figure is drawn from its numbers.
+
     Args:
         folder: of results.
         overrides: of all runs; `models=gcn,dna` chooses some of them.
@@ -63,49 +66,54 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str]) -> None:
     chosen, overrides = take(overrides, "models", ",".join(known))
     if unknown := [name for name in chosen.split(",") if name not in known]:
         raise ConfigError(f"models={unknown[0]}: there is no such panel. There are: {', '.join(known)}.")
-    panels, evidence = [], []
-    for name in chosen.split(","):
-        panel, numbers = _panel(known[name], overrides)
-        panels.append(panel)
-        evidence.append(numbers)
-    stand_in = any(each["data"] != "real" for each in evidence)
+    measured = {known[name].title: _measure(known[name], overrides) for name in chosen.split(",")}
+    stand_in = any(each["data"] != "real" for each in measured.values())
+    name = f"alignment{apart(stand_in, overrides)}"
+    before = {str(record.get("panel")): record for record in read_records(folder / f"{name}.json")}
+    evidence = {**before, **measured}
+    shown = [subject for subject in known.values() if subject.title in evidence]
+    panels = [_panel(subject, evidence[subject.title]) for subject in shown]
     heading = "Alignment of DFA's gradients with BP's over training" + (" (STAND-IN DATA)" if stand_in else "")
-    title = "alignment-stand-in" if stand_in else "alignment"
-    paths = save(draw_alignment(panels, heading), folder, title)
-    paths.append(folder / f"{title}.json")
+    paths = save(draw_alignment(panels, heading), folder, name)
+    paths.append(folder / f"{name}.json")
     with atomic(paths[-1]) as file:
-        file.write(json.dumps(evidence, indent=1) + "\n")
+        file.write(json.dumps([evidence[subject.title] for subject in shown], indent=1) + "\n")
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
-def _panel(subject: Subject, overrides: Sequence[str]) -> tuple[AlignmentPanel, dict[str, Any]]:
+def _measure(subject: Subject, overrides: Sequence[str]) -> dict[str, Any]:
+    """Train a model, or take its run from the store: the numbers of its panel, with the run that they are from."""
     every = f"trainer.alignment_every={subject.every}"
     settings = settings_of(compose_run([*subject.run, every, *overrides, "rule=dfa"]))
     print(f"{subject.title}", file=sys.stderr, flush=True)
     outcome = execute(settings)
     result = outcome.result
     measured = over_training(Record(outcome.folder))
-    drawn = {
-        module: Layer(group, _label(group, modules, module), *measured[module])
-        for group, pattern in subject.layers.items()
-        for modules in [fnmatch.filter(measured, pattern)]
-        for module in modules
-    }
+    drawn = [name for pattern in subject.layers.values() for name in fnmatch.filter(measured, pattern)]
     if not drawn:
         raise ConfigError(
             f"{outcome.folder} ({result.status}) has no alignment of {', '.join(subject.layers.values())}: all its "
             f"gradients there are zero, or the pattern matches no feedback point or leaf module."
         )
-    numbers = {
+    return {
         "panel": subject.title,
         **result.origin,
         "scale": result.scale,
         "protocol": result.protocol,
-        "drawn": list(drawn),
+        "drawn": list(dict.fromkeys(drawn)),
         "modules": {name: dict(zip(("epochs", "mean", "std"), each, strict=True)) for name, each in measured.items()},
     }
-    reduced = "" if result.protocol == "paper" else " (reduced)"
-    return AlignmentPanel(f"{subject.title}{reduced}", list(drawn.values())), numbers
+
+
+def _panel(subject: Subject, numbers: Mapping[str, Any]) -> AlignmentPanel:
+    layers = {}
+    for group, pattern in subject.layers.items():
+        modules = fnmatch.filter(numbers["modules"], pattern)
+        for module in modules:
+            label = group if len(modules) == 1 else f"{group} {modules.index(module) + 1}"
+            layers[module] = Layer(group, label, **numbers["modules"][module])
+    reduced = "" if numbers["protocol"] == "paper" else " (reduced)"
+    return AlignmentPanel(f"{subject.title}{reduced}", list(layers.values()))
 
 
 def over_training(record: Record) -> dict[str, tuple[list[float], list[float], list[float]]]:
@@ -120,7 +128,3 @@ def over_training(record: Record) -> dict[str, tuple[list[float], list[float], l
                 means.append(round(mean, 4))
                 stds.append(round(line[f"{ALIGNMENT_STD}{name}"], 4))
     return found
-
-
-def _label(group: str, modules: Sequence[str], module: str) -> str:
-    return group if len(modules) == 1 else f"{group} {modules.index(module) + 1}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from dfa_bench.compose import apart
 from dfa_bench.errors import ConfigError
 from dfa_bench.finished import with_trained_weights
 from dfa_bench.plan import PlannedRun, plan, stored
@@ -99,7 +100,7 @@ def write(experiment: Experiment, found: dict[str, Difference], request: Request
     text = "\n".join([*lines, "", about]) + "\n"
     columns = ["table", "cell", "difference", "low", "high", "error", "rows", "rows_to_decide"]
     csv = pd.DataFrame(rows, columns=columns).round(6).to_csv(index=False, lineterminator="\n")
-    path = request.results / f"{experiment.name}-bootstrap{'-stand-in' if stand_in else ''}"
+    path = request.results / f"{experiment.name}-bootstrap{apart(stand_in, request.overrides)}"
     path.parent.mkdir(parents=True, exist_ok=True)
     for ending, content in ((".md", text), (".csv", csv)):
         with atomic(path.with_name(path.name + ending)) as file:

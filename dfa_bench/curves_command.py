@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
+from dfa_bench.compose import apart
 from dfa_bench.errors import ConfigError
 from dfa_bench.plan import stored
 from dfa_bench.reporting.curves import Curve, draw_curves
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         stand_in = any(curve.stand_in for curve in curves)
         over = experiment.curves.over
         heading = f"{experiment.title.partition(':')[0]}: {metric} over {over}{' (STAND-IN DATA)' if stand_in else ''}"
-        path = request.results / f"{experiment.name}-curves{'-stand-in' if stand_in else ''}"
+        path = request.results / f"{experiment.name}-curves{apart(stand_in, request.overrides)}"
         figure = draw_curves(curves, over, metric, heading, experiment.curves.log)
         paths = save(figure, path.parent, path.name)
         print(f"Written: {', '.join(map(str, paths))}")

@@ -14,7 +14,7 @@ from sklearn.metrics import silhouette_score
 
 from dfa_bench.alignment_figure import draw_alignment_figure
 from dfa_bench.arguments import take
-from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.compose import apart, compose_run, settings_of
 from dfa_bench.errors import ConfigError
 from dfa_bench.finished import with_trained_weights
 from dfa_bench.reporting.figures import Embedding, draw_embeddings, save
@@ -68,7 +68,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
             position,
         )
     heading = "Figure 2: t-SNE of the hidden layer of GraphConv on Cora" + (" (STAND-IN DATA)" if stand_in else "")
-    name = "figure2-stand-in" if stand_in else "figure2"
+    name = f"figure2{apart(stand_in, overrides)}"
     paths = save(draw_embeddings(embeddings, labels, heading), folder, name)
     paths.append(folder / f"{name}.json")
     with atomic(paths[-1]) as file:

@@ -60,11 +60,12 @@ def plan(
         for seed in (each for each in seeds if experiment.seeds is None or each < experiment.seeds):
             config.seed = seed
             settings = typed(config).model_copy(update={"protocol": protocol})
-            planned.append(PlannedRun(cell, chosen, settings, _identity(settings, cards or {})))
+            planned.append(PlannedRun(cell, chosen, settings, identity_of(settings, cards or {})))
     return planned
 
 
-def _identity(settings: RunSettings, cards: Mapping[str, DataCard]) -> str:
+def identity_of(settings: RunSettings, cards: Mapping[str, DataCard]) -> str:
+    """The identity of a run; by a card where its data are not here. Downloads nothing."""
     here = settings.model_copy(update={"data": settings.data.model_copy(update={"download": False})})
     try:
         return run_identity(here)[0]

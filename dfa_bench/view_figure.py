@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dfa_bench.arguments import take
-from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.compose import apart, compose_run, settings_of
 from dfa_bench.errors import ConfigError, MissingData
 from dfa_bench.evaluate_command import released_checkpoint
 from dfa_bench.reporting.consistency import consistency_markdown
@@ -61,7 +61,7 @@ def draw_figure1(folder: Path, overrides: Sequence[str]) -> None:
         evidence += measured
     stand_in = any(each["data"] != "real" for each in evidence)
     heading = "Figure 1: held-out views" + (" (STAND-IN DATA)" if stand_in else "")
-    title = "figure1-stand-in" if stand_in else "figure1"
+    title = f"figure1{apart(stand_in, overrides)}"
     paths = save(draw_views(drawn, heading), folder, title, vector=False)
     texts = {".json": json.dumps(evidence, indent=2) + "\n"}
     if neighbours == "yes":

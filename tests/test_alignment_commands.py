@@ -9,7 +9,10 @@ import torch
 import dfa_bench
 from dfa_bench import alignment_figure
 from dfa_bench.alignment_figure import load_subjects, over_training
+from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import ConfigError
+from dfa_bench.plan import identity_of
+from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Record
 from dfa_bench.training.execute import Outcome, execute
 
@@ -110,6 +113,19 @@ def test_the_figure_trains_what_lacks_alignment_and_draws_and_writes_it(say, smo
     assert (tmp_path / "out" / "alignment-stand-in.svg").read_bytes() == svg
 
 
+def test_a_panel_that_is_drawn_anew_leaves_the_others(say, tmp_path):
+    where = f"results={tmp_path / 'out'}", f"store.root={tmp_path / 'runs'}", "scale=smoke", "trainer.accelerator=cpu"
+    file = tmp_path / "out" / "alignment-stand-in.json"
+    assert say("figure", "alignment", "models=gae", *where)[0] == 0
+    (gae,) = json.loads(file.read_text())
+    assert say("figure", "alignment", "models=gcn", *where)[0] == 0
+    gcn, kept = json.loads(file.read_text())
+    assert (gcn["panel"], kept) == ("GraphConv, Cora", gae)
+    file.write_text("[1")
+    code, _, err = say("figure", "alignment", "models=gcn", *where)
+    assert (code, "is damaged" in err) == (2, True)
+
+
 def test_a_panel_that_is_not_there_is_refused(say):
     code, _, err = say("figure", "alignment", "models=resnet")
     assert (code, "There are: cheb, gcn," in err) == (2, True)
@@ -132,8 +148,13 @@ def test_every_panel_has_the_layers_that_it_names(say, tmp_path, name):
 
 
 def test_the_committed_figure_is_of_real_runs_of_committed_code():
-    panels = json.loads((Path(dfa_bench.__file__).parent.parent / "results" / "alignment.json").read_text())
+    results = Path(dfa_bench.__file__).parent.parent / "results"
+    ledger = Ledger(results / "runs.csv")
+    panels = json.loads((results / "alignment.json").read_text())
     assert {panel["panel"] for panel in panels} <= {subject.title for subject in load_subjects().values()}
     for panel in panels:
         assert (panel["rule"], panel["data"]) == ("dfa", "real")
+        subject = next(each for each in load_subjects().values() if each.title == panel["panel"])
+        settings = settings_of(compose_run([*subject.run, "rule=dfa"]))
+        assert panel["identity"] == identity_of(settings, ledger.cards()), f"{subject.title}: draw it again"
         assert "dirty" not in panel["commit"]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from dfa_bench.cli import COMMANDS, main
-from dfa_bench.compose import compose_run, resource_folder, settings_of
+from dfa_bench.compose import apart, compose_run, resource_folder, settings_of
 from dfa_bench.data import resolve
 from dfa_bench.errors import MissingData
 
@@ -387,6 +387,12 @@ def test_a_reproduction_with_fewer_seeds_keeps_the_seeds_that_are_done(dfa_bench
     rows = (tmp_path / "results" / "table4.csv").read_text().splitlines()
     assert len(rows) == 1 + 6
     assert all(row.split(",")[8] == "2" for row in rows[1:])
+
+
+def test_what_is_drawn_with_other_settings_stands_apart():
+    assert apart(True, ["recipe.lr=0.5"]) == "-stand-in"
+    assert apart(False, ["scale=cpu", "recipe.lr=0.5"]) == "-changed"
+    assert apart(False, ["scale=cpu", "store.root=elsewhere", "trainer.threads=1"]) == ""
 
 
 def test_curves_and_bootstrap_go_by_the_runs_in_the_store(dfa_bench, tmp_path):

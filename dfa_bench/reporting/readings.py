@@ -79,7 +79,7 @@ def check_readings(readings: Sequence[Reading], results: Path) -> list[Checked]:
 
 
 def _check(reading: Reading, path: Path) -> Checked:
-    records = _records(path)
+    records = read_records(path)
     higher = list(_numbers(records, reading.higher))
     lower = [("", reading.lower)] if isinstance(reading.lower, float) else list(_numbers(records, reading.lower))
     if not higher or not lower:
@@ -120,7 +120,12 @@ def _below(value: Any, parts: Sequence[str]) -> Iterator[tuple[list[str], Any]]:
                 yield ([name, *path] if name != parts[0] else path), found
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The numbers of a figure; none if there is no such file.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
     if not path.is_file():
         return []
     try:

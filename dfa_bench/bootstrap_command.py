@@ -101,7 +101,6 @@ def write(experiment: Experiment, found: dict[str, Difference], request: Request
     columns = ["table", "cell", "difference", "low", "high", "error", "rows", "rows_to_decide"]
     csv = pd.DataFrame(rows, columns=columns).round(6).to_csv(index=False, lineterminator="\n")
     path = request.results / f"{experiment.name}-bootstrap{apart(stand_in, request.overrides)}"
-    path.parent.mkdir(parents=True, exist_ok=True)
     for ending, content in ((".md", text), (".csv", csv)):
         with atomic(path.with_name(path.name + ending)) as file:
             file.write(content)

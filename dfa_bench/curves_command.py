@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         curves = _curves(experiment, metric, request)
         if not curves:
             raise ConfigError(
-                f"No run of {experiment.name} is in the run store, and runs.csv has no curves. "
+                f"No run of {experiment.name} with a curve is in the run store, and runs.csv has no curves. "
                 f"`dfa-bench reproduce {experiment.name}` does the runs."
             )
         stand_in = any(curve.stand_in for curve in curves)
@@ -53,10 +53,10 @@ def _curves(experiment: Experiment, metric: str, request: Request) -> list[Curve
     curves = []
     cards = Ledger(request.results / "runs.csv").cards()
     for run, result, record in stored(experiment, request.seeds, request.overrides, cards):
-        epoch = span_of_epoch(experiment, run.settings, result.cost.steps / result.epochs)
+        epoch = span_of_epoch(experiment, run.settings, result.cost.steps / max(1, result.epochs))
         points = [(line["epoch"] * epoch, line[metric]) for line in record.read_metrics() if metric in line]
         stand_in = result.provenance.data.kind != "real"
-        for panel, label in _places(experiment, run.cell):
+        for panel, label in _places(experiment, run.cell) if points else []:
             curves.append(Curve(panel, run.cell.rule, label, points, stand_in))
     order = [*experiment.curves.panels]
     return sorted(curves, key=lambda curve: order.index(curve.panel)) if order else curves

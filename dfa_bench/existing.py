@@ -84,7 +84,7 @@ def run_of(row: Mapping[str, str]) -> Run:
         data_name=row["data_name"],
         data_rows=int(row["data_rows"]),
         step_seconds=float(row["step_seconds"]),
-        peak_memory_mib=float(row["peak_memory_mib"]),
+        peak_memory_mib=float(row.get("peak_memory_mib", "nan")),
     )
 
 

@@ -20,8 +20,8 @@ def settings_of_record(folder: Path) -> RunSettings:
     """The settings of a finished run.
 
     Raises:
-        ConfigError: the folder is no record, the run is not finished, or its settings are of another version.
-        RecordError: config.yaml is damaged.
+        ConfigError: the folder is no record, or the run is not finished.
+        RecordError: config.yaml is damaged, or of another version.
     """
     record = Record(folder)
     if not record.config.is_file() or not record.model.is_file():
@@ -31,7 +31,13 @@ def settings_of_record(folder: Path) -> RunSettings:
         assert isinstance(values, dict)
     except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError, AssertionError) as error:
         raise RecordError(f"{record.config} is damaged. Run it again, or delete the folder.") from error
-    return parse_settings({str(key): value for key, value in values.items()})
+    try:
+        return parse_settings({str(key): value for key, value in values.items()})
+    except ConfigError as error:
+        raise RecordError(
+            f"{record.config} is damaged, or of another version of dfa-bench ({error}). Run it again, or delete the "
+            f"folder."
+        ) from None
 
 
 def trained_parts(folder: Path) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dfa_bench.compose import changes_outcome, compose_run, settings_of, typed
 from dfa_bench.data.resolve import DataCard
-from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.errors import CorruptData, MissingData, RecordError
 from dfa_bench.reporting.experiment import Cell, Experiment
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.ledger import Ledger
@@ -82,7 +83,7 @@ def stored(
     found = []
     for run in plan(experiment, range(seeds or seeds_in_store(overrides)), overrides, cards):
         record = record_of(run.settings, run.identity)
-        if result := record.read_result():
+        if result := readable_result(run):
             found.append((run, result, record))
     return found
 
@@ -93,11 +94,24 @@ def seeds_in_store(overrides: Sequence[str]) -> int:
 
 
 def finished_result(run: PlannedRun) -> Result | None:
-    """The result of a planned run in the store, if it is there."""
+    """The result of a planned run in the store, if it is there.
+
+    Raises:
+        RecordError: it is damaged or of another version.
+    """
     return record_of(run.settings, run.identity).read_result()
+
+
+def readable_result(run: PlannedRun) -> Result | None:
+    """The same; a record that cannot be read is told, and is none."""
+    try:
+        return finished_result(run)
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return None
 
 
 def missing(runs: Sequence[PlannedRun], ledger: Ledger) -> list[PlannedRun]:
     """The runs that are neither in the ledger nor in the store, each once, the longest first."""
-    todo = {run.identity: run for run in runs if run.identity not in ledger and finished_result(run) is None}
+    todo = {run.identity: run for run in runs if run.identity not in ledger and readable_result(run) is None}
     return sorted(todo.values(), key=lambda run: -run.cell.cost)

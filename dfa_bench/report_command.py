@@ -56,7 +56,6 @@ def main(arguments: Sequence[str]) -> int:
     request = parse_request(arguments, seeds=0, default=EVERYTHING)
     text = render(build_page(existing(request), request))
     path = request.results / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as file:
         file.write(text)
     print(f"Written: {path} ({len(text.encode()) / 2**20:.1f} MiB)")

@@ -14,7 +14,7 @@ from rich.console import Console
 from dfa_bench.compose import changes_outcome
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.existing import build_table, existing, is_stand_in, seeds_done
-from dfa_bench.plan import PlannedRun, finished_result, missing, plan
+from dfa_bench.plan import PlannedRun, missing, plan, readable_result
 from dfa_bench.pool import Failure, run_all
 from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.embed import embed_all
@@ -75,7 +75,7 @@ def reproduce(request: Request) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. What is finished is kept; the same command goes on from here.", file=sys.stderr)
         failures = [Failure("(interrupted)", "the sweep is not complete")]
-    finished = [finished_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
+    finished = [readable_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
     ledger.add(result for result in finished if result and result.identity not in ledger)
     for work in works:
         _write_or_print(work, ledger, request)
@@ -89,6 +89,8 @@ def show(request: Request) -> int:
     for table in (each.table for each in existing(request)):
         if table.entries:
             Console(width=_width(table)).print(forms.rich(table))
+        elif table.runs:
+            print("\n".join([f"{table.experiment.title}:", *table.remarks()]))
         else:
             name = table.experiment.name
             print(f"{table.experiment.title}: no run of it is done. `dfa-bench reproduce {name}` does them.")
@@ -170,7 +172,6 @@ def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
 def write(table: Table, folder: Path) -> None:
     """Write a table, the verdicts on its claims and where the paper lies among its seeds, below the results."""
     path = folder / table.experiment.name
-    path.parent.mkdir(parents=True, exist_ok=True)
     written = {".md": forms.markdown(table), ".csv": forms.csv(table), ".tex": forms.tex(table)}
     if checked := claims.check(table):
         written["-claims.md"] = claims.markdown(checked)

@@ -87,7 +87,10 @@ def parse(arguments: Sequence[str], now: datetime) -> Wanted:
         elif key == "seeds" and value.isdigit():
             seeds = int(value)
         elif key == "age" and (found := re.fullmatch(r"(\d+)([mhdw])", value)):
-            since = now - int(found[1]) * UNITS[found[2]]
+            try:
+                since = now - int(found[1]) * UNITS[found[2]]
+            except OverflowError:
+                raise ConfigError(f"'{argument}': no run is so old.") from None
             passes.append(lambda row, since=since: finished(row) >= since)  # type: ignore[misc]
         elif key in FILTERS and value:
             passes.append(_matches(key, value.split(",")))

@@ -410,6 +410,44 @@ def test_curves_and_bootstrap_go_by_the_runs_in_the_store(dfa_bench, tmp_path):
     assert found == [f"table2-{ending}" for ending in endings]
 
 
+def test_records_without_a_curve_and_damaged_ones_cost_no_other_its_curve(dfa_bench, run, tmp_path):
+    for rule in ("bp", "dfa", "shallow"):
+        assert run("task=links", "model=gae", f"rule={rule}").code == 0
+    bp, dfa, shallow = (next((tmp_path / "runs").glob(f"*-{rule}-*")) for rule in ("bp", "dfa", "shallow"))
+    stopped = json.loads((bp / "result.json").read_text()) | {"status": "diverged", "epochs": 0}
+    (bp / "result.json").write_text(json.dumps(stopped))
+    (bp / "metrics.jsonl").write_text("")
+    (dfa / "result.json").write_text('{"record_version": 1, "ident')
+    where = "scale=smoke", "trainer.accelerator=cpu", f"results={tmp_path}/out", f"store.root={tmp_path}/runs"
+    said = dfa_bench("curves", "table4", *where)
+    assert (said.code, "is damaged" in said.err) == (0, True)
+    (shallow / "metrics.jsonl").write_text("")
+    said = dfa_bench("curves", "table4", *where)
+    assert (said.code, "No run of table4 with a curve" in said.err) == (2, True)
+    (dfa / "config.yaml").write_text("task:\n  name: li")
+    assert "is damaged, or of another version" in dfa_bench("align", str(dfa)).err
+
+
+def test_a_table_whose_runs_all_diverged_says_so(dfa_bench, run, tmp_path):
+    said = run("task=links", "model=gae", "rule=bp", "recipe.lr=1e30", "trainer.max_epochs=3")
+    assert said.code == 1
+    where = "scale=smoke", "trainer.accelerator=cpu", "recipe.lr=1e30", "trainer.max_epochs=3"
+    said = dfa_bench("table", "table4", *where, f"results={tmp_path}/out", f"store.root={tmp_path}/runs")
+    assert "Without a number, as all runs diverged or are NaN: Cora GAE BP (1 runs)" in said.out
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["runs", "age=99999999999999d"], "no run is so old"),
+        (["report", "table4", "results=/dev/null/x"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_sentence(dfa_bench, tmp_path, arguments, said):
+    told = dfa_bench(*arguments, f"store.root={tmp_path}")
+    assert (told.code, said in told.err) == (2, True)
+
+
 def test_a_report_of_stand_ins_says_so_and_is_published_on_request(dfa_bench, tmp_path):
     where = "scale=smoke", f"results={tmp_path}/results", f"store.root={tmp_path}/runs"
     assert (

@@ -15,7 +15,7 @@ from dfa_bench.training.execute import execute
 
 
 def row(identity: str, seed: int, **values: str) -> dict[str, str]:
-    named = dict.fromkeys(COLUMNS, "x") | {
+    named = dict.fromkeys(COLUMNS, "1") | {
         "identity": identity,
         "seed": str(seed),
         "finished": "2026-01-02T00:00:00+00:00",
@@ -90,13 +90,13 @@ def test_damaged_old_doubled_and_unfinished_records_are_told(smoke, tmp_path, li
     (done[0] / "result.json").write_text('{"record_version": 0}')
     (done[1] / "result.json").write_text('{"record_version": 1, "ident')
     (done[2] / "result.json").unlink()
-    shutil.copytree(done[3], done[3].parent / "copy")
+    shutil.copytree(done[3], done[3].parent / "a copy")  # before the record itself by name
     store = read_store(tmp_path / "runs")
     assert (len(store.rows), store.unfinished) == (1, [done[2]])
     out, err = listed("scale=smoke")
     assert "1 of 6 runs, 1 more not done." in out
     assert "(stand-in)" in out
-    for said in ("version 0", "is damaged", "is a second record of the run"):
+    for said in ("version 0", "is damaged", "a copy is a second record of the run"):
         assert said in err
 
 
@@ -107,6 +107,23 @@ def test_a_ledger_with_two_versions_of_a_run_is_refused(tmp_path):
     assert len(Ledger(tmp_path / "runs.csv").rows) == 1
     (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(RecordError, match="two rows that differ for the run a"):
+        Ledger(tmp_path / "runs.csv")
+
+
+@pytest.mark.parametrize(
+    "changed, mistake",
+    [
+        ({"seed": "x"}, "has seed=x"),
+        ({"finished": "2026-11"}, "has finished=2026-11"),
+        ({"m": "high"}, "has m=high"),
+        ({"data_kind": ""}, "lacks data_kind"),
+    ],
+)
+def test_a_ledger_with_an_impossible_row_is_refused(tmp_path, changed, mistake):
+    values = row("a", 0, m="0.5") | changed
+    lines = [",".join(values), ",".join(value.replace("\n", "") for value in values.values())]
+    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(RecordError, match=mistake):
         Ledger(tmp_path / "runs.csv")
 
 

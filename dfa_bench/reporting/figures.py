@@ -47,7 +47,6 @@ def draw_embeddings(embeddings: Mapping[str, Embedding], labels: np.ndarray, hea
 
 def save(figure: Figure, folder: Path, name: str, vector: bool = True) -> list[Path]:
     """Write NAME.png, and NAME.svg where `vector`, each whole or not at all; the same figure gives the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
     metadata = {folder / f"{name}.png": {"Software": None}} | (
         {folder / f"{name}.svg": {"Date": None}} if vector else {}
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ COLUMNS = [
     "data_sha256",
     "versions",
 ]  # metrics follow, by name
+OPTIONAL = {"best_epoch", "commit", "peak_memory_mib"}
+WHOLE = {"seed", "epochs", "steps", "threads", "data_rows"}
 
 
 class Ledger:
@@ -88,11 +91,29 @@ class Ledger:
         found: dict[str, dict[str, str]] = {}
         for values in frame.to_dict("records"):
             row = {str(name): str(value) for name, value in values.items() if value != ""}
+            if mistake := _mistake(row):
+                raise RecordError(f"{self.path}: a row {mistake}: {row}. Restore it with git, or move it away.")
             if found.setdefault(row["identity"], row) != row:
                 raise RecordError(
                     f"{self.path} has two rows that differ for the run {row['identity']}. Keep one of them."
                 )
         return found
+
+
+def _mistake(row: Mapping[str, str]) -> str | None:
+    """What is wrong with a row, if anything is."""
+    if lacking := [name for name in COLUMNS if name not in row and name not in OPTIONAL]:
+        return f"lacks {', '.join(lacking)}"
+    for name, value in row.items():
+        kind = int if name in WHOLE else float if name not in COLUMNS or name == "step_seconds" else None
+        try:
+            if kind:
+                kind(value)
+            elif name == "finished":
+                datetime.fromisoformat(value)
+        except ValueError:
+            return f"has {name}={value}"
+    return None
 
 
 def row_of(result: Result) -> dict[str, str]:

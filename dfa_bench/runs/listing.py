@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from dfa_bench.errors import RecordError
 from dfa_bench.runs.ledger import COLUMNS, Ledger, row_of
 from dfa_bench.runs.record import Record
 
+NAMED = re.compile(r"-s\d+-[0-9a-f]{16}$")  # how record_of ends a folder's name
 Row = Mapping[str, str]  # of runs.csv
 ALIKE = ("task", "dataset", "model", "rule", "variant", "scale", "protocol", "data_kind")  # in all runs of a group
 
@@ -30,7 +32,8 @@ def read_store(root: Path) -> Store:
     rows: dict[str, Row] = {}
     folders: dict[str, Path] = {}
     unfinished, problems = [], []
-    for config in sorted(root.glob("*/config.yaml")):
+    # A copy of a record has any name; the one that a run is looked for under comes first.
+    for config in sorted(root.glob("*/config.yaml"), key=lambda path: (not NAMED.search(path.parent.name), path)):
         try:
             result = Record(config.parent).read_result()
         except RecordError as error:

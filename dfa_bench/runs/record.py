@@ -161,9 +161,10 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Write a file that appears under its name only when it is whole and on disk.
 
     Raises:
-        RecordError: it cannot be written (no permission, no such folder, disk full).
+        RecordError: it cannot be written (no permission, disk full).
     """
     with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         try:
@@ -183,6 +184,6 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RecordError(
-            f"{path} cannot be written: {error.strerror or error}. Free some space or choose another folder with "
-            f"store.root=DIR; the same command then goes on where it stopped."
+            f"{path} cannot be written: {error.strerror or error}. Free some space or choose another folder "
+            f"(store.root=DIR for runs, results=DIR for results); the same command then goes on where it stopped."
         ) from error

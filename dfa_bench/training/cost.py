@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 import resource
 import sys
 from pathlib import Path
 
 import torch
+
+from dfa_bench.allocator import return_freed_memory
 
 STATUS = Path("/proc/self/status")
 
@@ -18,6 +21,8 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
+        gc.collect()
+        return_freed_memory()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 

@@ -97,7 +97,11 @@ class Page:
     @property
     def named(self) -> list[tuple[str, Checked]]:
         """What the paper claims, over its tables, our studies and the figures, each with where it stands."""
-        found = [(section.name, each) for section in (*self.tables, *self.studies) for each in section.claims]
+        found = [
+            (f"{section.name} (reduced)" if section.protocol == "reduced" else section.name, each)
+            for section in (*self.tables, *self.studies)
+            for each in section.claims
+        ]
         return found + [("Figures", each) for each in self.readings]
 
     @property
@@ -105,8 +109,11 @@ class Page:
         return [each for _, each in self.named]
 
     @property
-    def verdicts(self) -> Counter[str]:
-        return Counter(each.verdict for each in self.checked)
+    def tallies(self) -> list[tuple[str, Counter[str]]]:
+        """Verdicts counted: those with an interval over seeds, and those read off a figure, which have none."""
+        about = {"over its tables, with intervals over seeds": self.checked[: -len(self.readings) or None]}
+        about |= {"read off its figures, one run each": list(self.readings)} if self.readings else {}
+        return [(text, Counter(each.verdict for each in checked)) for text, checked in about.items()]
 
     @property
     def runs(self) -> list[Run]:

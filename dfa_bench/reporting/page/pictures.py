@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.reporting.readings import read_records
 
 SVG_AT_MOST = 400_000  # bytes; larger drawings are embedded as pixels
 WIDEST = 1600  # pixels
@@ -41,14 +43,21 @@ class Picture:
 
 
 def picture(folder: Path, name: str, title: str, alt: str, command: str) -> Picture | None:
-    """The figure of this name below the results: NAME.svg if it is small, else NAME.png; None if there is neither."""
+    """The figure of this name below the results: NAME.svg if it is small, else NAME.png; None if there is neither.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
     vector, raster = folder / f"{name}.svg", folder / f"{name}.png"
     if vector.is_file() and (vector.stat().st_size <= SVG_AT_MOST or not raster.is_file()):
         content = vector.read_bytes()
         source = _uri("image/svg+xml", content)
     elif raster.is_file():
         content = raster.read_bytes()
-        source = _uri("image/webp", _webp(content))
+        try:
+            source = _uri("image/webp", _webp(content))
+        except OSError as error:
+            raise ConfigError(f"{raster} is damaged ({error}). `{command}` draws it again.") from error
     else:
         return None
     checksum = hashlib.sha256(content).hexdigest()
@@ -69,9 +78,8 @@ def _uri(kind: str, content: bytes) -> str:
 
 
 def _numbers(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of a figure's json file, if it is a list of flat records."""
-    if not path.is_file():
-        return []
-    values = json.loads(path.read_text())
-    flat = isinstance(values, list) and all(isinstance(row, dict) for row in values)
-    return [row for row in values if not any(isinstance(each, (dict, list)) for each in row.values())] if flat else []
+    """A row for each record of a figure's json file, without what is nested in it."""
+    return [
+        {name: value for name, value in record.items() if not isinstance(value, (dict, list))}
+        for record in read_records(path)
+    ]

@@ -38,9 +38,10 @@ def _cells(line: str) -> list[Markup]:
 
 
 def inline(text: str) -> Markup:
-    """Code, bold and line breaks; of a link only its text, since the page stands alone."""
+    """Code, bold, emphasis and line breaks; of a link only its text, since the page stands alone."""
     safe = str(escape(text))
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
     safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
+    safe = re.sub(r"(?<![\w*])\*([^\s*][^*]*)\*(?![\w*])", r"<em>\1</em>", safe)
     safe = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", safe)
     return Markup(safe.replace("&lt;br&gt;", "<br>"))  # all else has been escaped

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.errors import ConfigError
 from dfa_bench.existing import Existing, run_of
 from dfa_bench.report_command import build_page
 from dfa_bench.reporting import claims, forms
@@ -119,6 +121,19 @@ def test_mixed_protocols_and_scales_are_shown_and_get_no_difference_from_the_pap
     html = render(page_of(tmp_path, table(mixed, scales)))
     assert "(paper protocol at scale cpu and reduced protocol at scale cpu)" in html
     assert "(ref.)" in html
+
+
+def test_damaged_figures_are_told_with_the_command_that_draws_them(tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "figure2.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="dfa-bench figure 2"):
+        page_of(tmp_path)
+    Image.new("RGB", (4, 4)).save(results / "figure2.png")
+    assert len(page_of(tmp_path).figures) == 1
+    (results / "figure2.json").write_text("[{")
+    with pytest.raises(ConfigError, match="Draw the figure again"):
+        page_of(tmp_path)
 
 
 def test_nan_and_divergence_are_counted_apart(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from dfa_bench.compose import resource_folder
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.experiment import Experiment, load_experiments
-from dfa_bench.reporting.readings import Reading, load_readings
+from dfa_bench.reporting.readings import Reading, Untested, load_readings
 
 FOLDERS = ("first", "search", "studies")  # below experiments/: short first looks, searches, experiments of our own
 
@@ -27,7 +27,7 @@ class Request:
         results: folder of the tables and runs.csv.
         skip: patterns of cells, "PubMed/DNAConv" or "*/DNAConv", that get no new runs.
         overrides: of every run.
-        readings: claims about figures; only where all tables are asked for.
+        readings: claims about figures, and those that nothing checks; only where all tables are asked for.
     """
 
     experiments: Sequence[Experiment]
@@ -36,7 +36,7 @@ class Request:
     results: Path
     skip: Sequence[str]
     overrides: Sequence[str]
-    readings: Sequence[Reading] = ()
+    readings: Sequence[Reading | Untested] = ()
 
 
 def parse_request(arguments: Sequence[str], seeds: int, default: Sequence[str] = ()) -> Request:

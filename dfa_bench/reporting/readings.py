@@ -49,7 +49,18 @@ class Reading(Strict):
     of: Literal["paper", "us"] = "paper"
 
 
-def load_readings(folder: Path) -> list[Reading]:
+class Untested(Strict):
+    """A conclusion of the paper that nothing here checks, and why."""
+
+    id: str
+    says: str
+    why: str
+    by: float = 0.0
+    ratio: Literal[None] = None
+    of: Literal["paper", "us"] = "paper"
+
+
+def load_readings(folder: Path) -> list[Reading | Untested]:
     """The claims about figures; none if there is no such file.
 
     Raises:
@@ -60,22 +71,27 @@ def load_readings(folder: Path) -> list[Reading]:
         return []
     values = OmegaConf.to_container(OmegaConf.load(path))
     try:
-        return _Readings.model_validate(values).claims
+        found = _Readings.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"experiments/{FIGURES}: {explain(error)}") from None
+    return [*found.claims, *found.untested]
 
 
 class _Readings(Strict):
     claims: Annotated[list[Reading], Field(min_length=1)]
+    untested: tuple[Untested, ...] = ()
 
 
-def check_readings(readings: Sequence[Reading], results: Path) -> list[Checked]:
+def check_readings(readings: Sequence[Reading | Untested], results: Path) -> list[Checked]:
     """The claims over the figures' numbers below the results.
 
     Raises:
         ConfigError: a file is damaged.
     """
-    return [_check(reading, results / reading.file) for reading in readings]
+    return [
+        _check(each, results / each.file) if isinstance(each, Reading) else _not_tested(each, each.why)
+        for each in readings
+    ]
 
 
 def _check(reading: Reading, path: Path) -> Checked:
@@ -84,12 +100,16 @@ def _check(reading: Reading, path: Path) -> Checked:
     lower = [("", reading.lower)] if isinstance(reading.lower, float) else list(_numbers(records, reading.lower))
     if not higher or not lower:
         reason = f"results/{reading.file} has no such numbers of real runs" if records else f"no results/{reading.file}"
-        return Checked(reading, "not tested", [Evidence("", 0, math.nan, math.nan, math.nan, "not tested", reason)])
+        return _not_tested(reading, reason)
     bar = max(value for _, value in lower)
     evidence = [_weigh(place, value - bar, reading.by) for place, value in higher]
     verdicts = {each.verdict for each in evidence}
     verdict: Verdict = verdicts.pop() if len(verdicts) == 1 else "undecided"
     return Checked(reading, verdict, evidence)
+
+
+def _not_tested(claim: Reading | Untested, reason: str) -> Checked:
+    return Checked(claim, "not tested", [Evidence("", 0, math.nan, math.nan, math.nan, "not tested", reason)])
 
 
 def _weigh(place: str, difference: float, by: float) -> Evidence:

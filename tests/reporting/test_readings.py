@@ -8,7 +8,7 @@ import pytest
 from dfa_bench.compose import resource_folder
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.experiment import load_experiments
-from dfa_bench.reporting.readings import Reading, check_readings, load_readings
+from dfa_bench.reporting.readings import Reading, Untested, check_readings, load_readings
 
 RECORDS = [
     {
@@ -44,6 +44,11 @@ def test_every_number_has_to_lie_above_by_the_margin(tmp_path):
     assert checked(tmp_path, higher=DFA, lower=0.1).verdict == "supported"
     assert checked(tmp_path, higher=DFA, lower=0.1, by=0.15).verdict == "undecided"
     assert checked(tmp_path, higher=DFA, lower=0.3).verdict == "not supported"
+
+
+def test_what_nothing_checks_is_in_the_ledger_with_its_reason(tmp_path):
+    (found,) = check_readings([Untested(id="c", says="s", why="no measure is built in")], tmp_path)
+    assert (found.verdict, found.summary()) == ("not tested", "no measure is built in")
 
 
 def test_stand_ins_and_nan_are_no_evidence(tmp_path):

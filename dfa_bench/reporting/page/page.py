@@ -112,7 +112,7 @@ class Page:
     def tallies(self) -> list[tuple[str, Counter[str]]]:
         """Verdicts counted: those with an interval over seeds, and those read off a figure, which have none."""
         about = {"over its tables, with intervals over seeds": self.checked[: -len(self.readings) or None]}
-        about |= {"read off its figures, one run each": list(self.readings)} if self.readings else {}
+        about |= {"about its figures and text, read off one run each": list(self.readings)} if self.readings else {}
         return [(text, Counter(each.verdict for each in checked)) for text, checked in about.items()]
 
     @property

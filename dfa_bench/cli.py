@@ -130,7 +130,9 @@ runs that it needs if they are not in the run store.
       scenes=lego,fern chooses scenes, neighbours=no leaves multi-view consistency out
   2   t-SNE of the hidden layer of GraphConv on Cora, with BP, DFA and shallow training
   alignment  cosine between DFA's and BP's gradients over training, by layer (appendix A), a panel for each model.
-      models=gcn,dna chooses models
+      models=gcn,dna draws these anew and keeps the other panels
+
+Stand-ins are drawn as NAME-stand-in, and runs with settings of your own as NAME-changed.
 
 Examples:
   dfa-bench figure 2

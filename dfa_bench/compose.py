@@ -93,6 +93,11 @@ def changes_outcome(overrides: Sequence[str]) -> bool:
     return any("." in key and key not in NEUTRAL and key.partition(".")[0] not in NEUTRAL for key in keys)
 
 
+def about(parts: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The overrides of some parts of the settings, which need no others to compose: "store", "logger"."""
+    return [each for each in overrides if each.partition("=")[0].lstrip("+~").partition(".")[0] in parts]
+
+
 def apart(stand_in: bool, overrides: Sequence[str]) -> str:
     """What the name of a file of results ends with, so that nothing stands there as what it is not."""
     return "-stand-in" if stand_in else "-changed" if changes_outcome(overrides) else ""

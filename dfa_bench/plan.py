@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dfa_bench.compose import changes_outcome, compose_run, settings_of, typed
+from dfa_bench.compose import about, changes_outcome, compose_run, settings_of, typed
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import CorruptData, MissingData, RecordError
 from dfa_bench.reporting.experiment import Cell, Experiment
@@ -54,6 +54,8 @@ def plan(
     for cell in experiment.cells():
         chosen = (*cell.overrides, *overrides)
         config = compose_run(chosen)
+        if (scales := experiment.columns[cell.column].scales) and config.scale not in scales:
+            continue
         # Cells that are nothing but the configs' own choices keep the protocol without a second look.
         protocol = (settings_of(config) if changes_outcome(chosen) else typed(config)).protocol
         if fetch:
@@ -90,7 +92,7 @@ def stored(
 
 def seeds_in_store(overrides: Sequence[str]) -> int:
     """One more than the highest seed in the run store."""
-    return 1 + max(stored_seeds(typed(compose_run(overrides)).store), default=0)
+    return 1 + max(stored_seeds(typed(compose_run(about(["store"], overrides))).store), default=0)
 
 
 def finished_result(run: PlannedRun) -> Result | None:

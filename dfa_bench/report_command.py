@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfa_bench.compose import changes_outcome, compose_run, typed
+from dfa_bench.compose import about, changes_outcome, compose_run, typed
 from dfa_bench.existing import Existing, existing
 from dfa_bench.reporting import claims
 from dfa_bench.reporting.page.behind import behind
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     with atomic(path) as file:
         file.write(text)
     print(f"Written: {path} ({len(text.encode()) / 2**20:.1f} MiB)")
-    settings = typed(compose_run(request.overrides))
+    settings = typed(compose_run(about(["store", "logger"], request.overrides)))
     if settings.logger.name == "wandb":
         folder = Path(settings.store.root)
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfa_bench.arguments import take
-from dfa_bench.compose import compose_run, typed
+from dfa_bench.compose import about, compose_run, typed
 from dfa_bench.errors import ConfigError
 from dfa_bench.runs.ledger import COLUMNS, Ledger
 from dfa_bench.runs.listing import ALIKE, Group, Row, all_rows, finished, groups, read_store
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         RecordError: runs.csv is damaged.
     """
     results, arguments = take(arguments, "results", "results")
-    given = [argument for argument in arguments if argument.startswith("store.root=")]
+    given = about(["store"], arguments)
     store = read_store(Path(typed(compose_run(given)).store.root))
     wanted = parse([argument for argument in arguments if argument not in given], datetime.now(timezone.utc))
     rows = all_rows(Ledger(Path(results) / "runs.csv"), store)

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from dfa_bench.arguments import Arguments, positive
 from dfa_bench.errors import ConfigError
 from dfa_bench.finished import settings_of_record, trained_parts
+from dfa_bench.runs.record import Record
 from dfa_bench.settings import RunSettings
-from dfa_bench.tasks.base import build, build_task
+from dfa_bench.tasks.base import build, build_task, data_card
 from dfa_bench.tasks.language.sampling import continue_text
 from dfa_bench.tasks.language.task import LanguageModelling
 from dfa_bench.tasks.language.tokenizer import END_OF_LINE
@@ -37,10 +38,14 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(list(arguments))
     if not chosen.temperature > 0:
         raise ConfigError(f"--temperature {chosen.temperature}: give a number above 0; near 0 is the likeliest text.")
+    if not 0 <= chosen.seed < 2**63:
+        raise ConfigError(f"--seed {chosen.seed}: give a whole number from 0 to 2**63 - 1.")
+    if any("\ud800" <= letter <= "\udfff" for letter in chosen.prompt):
+        raise ConfigError("--prompt is not UTF-8.")
     settings = settings_of_record(chosen.run)
     if settings.task.name != "language":
         raise ConfigError(f"{chosen.run} is a run of task={settings.task.name}; only task=language has text to sample.")
-    tokenizer = _read(chosen.tokenizer) if chosen.tokenizer else _tokenizer_of(settings)
+    tokenizer = _read(chosen.tokenizer) if chosen.tokenizer else _tokenizer_of(settings, chosen.run)
     weights = trained_parts(chosen.run)["model"]
     vocabulary = len(weights["vocabulary.bias"])
     if tokenizer.get_vocab_size() != vocabulary:
@@ -58,7 +63,14 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _tokenizer_of(settings: RunSettings) -> Tokenizer:
+def _tokenizer_of(settings: RunSettings, folder: Path) -> Tokenizer:
+    """Made again from the corpus that is here, if it is the one that the run was trained on."""
+    result = Record(folder).read_result()
+    if result is not None and data_card(settings).sha256 != result.provenance.data.sha256:
+        raise ConfigError(
+            f"{folder} was trained on another version of {result.dataset} than the one that is here, and its tokenizer "
+            f"was made from that. Set data.root's files back, or give its tokenizer with --tokenizer FILE."
+        )
     task = build_task(settings)
     assert isinstance(task, LanguageModelling)
     return task.corpus.tokenizer

@@ -357,6 +357,15 @@ def test_a_bad_request_for_a_table_is_refused(dfa_bench, arguments):
     assert said.err.startswith("Error: ")
 
 
+@pytest.mark.parametrize("command", ["table", "claims", "report", "curves"])
+def test_what_only_a_tables_task_has_can_be_set(dfa_bench, tmp_path, command):
+    own = "trainer.max_tokens=5000000", "task.vocabulary=400", "model.layers=1"
+    said = dfa_bench(command, "table5", *own, f"results={tmp_path}", f"store.root={tmp_path}", f"data.root={tmp_path}")
+    assert said.code == (2 if command == "curves" else 0)
+    assert "There is no setting" not in said.err
+    assert "No run of table5" in said.err or not said.err
+
+
 def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):
     said = dfa_bench("claims", f"results={tmp_path}", f"store.root={tmp_path}")
     assert said.code == 0

@@ -57,6 +57,14 @@ def test_committed_runs_are_of_real_data_and_of_committed_code(ledger):
         assert "dirty" not in row["commit"]
 
 
+def test_rates_that_are_tuned_for_one_scale_are_no_columns_of_another():
+    at = {scale: plan(EXPERIMENTS["table5"], range(1), [f"scale={scale}"]) for scale in ("cpu", "paper")}
+    assert {run.settings.protocol for run in at["paper"]} == {"paper"}
+    assert {run.cell.column for run in at["cpu"]} - {run.cell.column for run in at["paper"]} == {
+        name for name in EXPERIMENTS["table5"].columns if name.endswith(", tuned")
+    }
+
+
 def test_documents_quote_the_committed_results():
     found = list(documents(ROOT))
     assert ROOT / "README.md" in found

@@ -15,7 +15,7 @@ from torch import nn
 
 from dfa_bench.feedback.attachment import Attachment, attachment_of, is_hooked
 from dfa_bench.feedback.compiler import without_compiler
-from dfa_bench.feedback.errors import AlreadyAttached
+from dfa_bench.feedback.errors import AlreadyAttached, PointNotFound
 from dfa_bench.feedback.matrix import Distribution, MatrixRecipe
 from dfa_bench.feedback.paths import FeedbackPath, resolve, unwrap
 from dfa_bench.feedback.state import State
@@ -89,7 +89,7 @@ class DirectFeedback(Rule):
 
     def _hooked(self, paths: Sequence[FeedbackPath]) -> list[FeedbackPath]:
         if not any(path.points for path in paths):
-            raise ValueError("DirectFeedback needs a FeedbackPath with at least one point; Backprop needs none.")
+            raise PointNotFound("DirectFeedback needs a FeedbackPath with at least one point; Backprop needs none.")
         return list(paths)
 
     def _recipe(self) -> MatrixRecipe:

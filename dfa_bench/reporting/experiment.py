@@ -45,6 +45,7 @@ class Row(Line):
 
 class Column(Line):
     variants: tuple[Variant, ...] = ("released",)
+    scales: tuple[str, ...] = ()  # at which it has runs; all, if empty
     mean_of: tuple[str, ...] = ()  # not runs of its own, but the mean over those of these columns that a row has
 
 

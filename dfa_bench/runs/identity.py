@@ -41,7 +41,9 @@ def outcome_settings(settings: RunSettings) -> dict[str, Any]:
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     for key in NEUTRAL:
         *groups, name = key.split(".")
-        functools.reduce(lambda part, group: part.get(group) or {}, groups, values).pop(name, None)
+        part = functools.reduce(lambda part, group: part.get(group) or {}, groups, values)
+        if isinstance(part, dict):  # else an impossible value, which is told elsewhere
+            part.pop(name, None)
     if settings.rule.name == "bp":
         values["feedback"] = None  # BP has no points
     elif settings.rule.name == "shallow":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import RecordError
@@ -42,6 +42,8 @@ class Provenance(BaseModel):
 
 class Result(BaseModel):
     """result.json: its presence means that the run is done."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # a perplexity may be infinite
 
     record_version: int = RECORD_VERSION
     identity: str

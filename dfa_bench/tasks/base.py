@@ -97,6 +97,13 @@ def build_dataset(settings: RunSettings) -> Dataset:
     return dataset
 
 
+def data_card(settings: RunSettings) -> DataCard:
+    """What a run is on: its data set, and what else its task takes data from (a classmethod `data_card`)."""
+    card = build_dataset(settings).card(settings.data)
+    with_more = getattr(task_class(settings), "data_card", None)
+    return with_more(settings, card) if with_more else card
+
+
 def build_task(settings: RunSettings) -> Task:
     """Load the data of a run and set up its task.
 

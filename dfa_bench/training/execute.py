@@ -15,7 +15,7 @@ from dfa_bench.runs.provenance import provenance
 from dfa_bench.runs.record import Cost, Record, Result
 from dfa_bench.runs.store import owned, record_of
 from dfa_bench.settings import RunSettings
-from dfa_bench.tasks.base import build_dataset, task_class
+from dfa_bench.tasks.base import data_card, task_class
 from dfa_bench.training.checkpoint import Progress, load_checkpoint
 from dfa_bench.training.loop import train
 from dfa_bench.training.measuring import is_due
@@ -32,7 +32,7 @@ class Outcome:
 
 def run_identity(settings: RunSettings) -> tuple[str, DataCard]:
     """The identity of a run and the card of its data, without loading anything."""
-    card = build_dataset(settings).card(settings.data)
+    card = data_card(settings)
     return identity(settings, card, task_class(settings).version), card
 
 

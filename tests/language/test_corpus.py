@@ -117,6 +117,49 @@ def test_an_archive_of_something_else_is_refused(data):
         small().load(data)
 
 
+def test_strangers_beside_the_official_files_change_nothing(data, tmp_path):
+    folder = Path(data.root) / "toy"
+    write_zip(folder, tmp_path)
+    expected = small().load(data).sha256
+    with zipfile.ZipFile(folder / "toy-v1.zip", "a") as archive:
+        archive.writestr("__MACOSX/toy/._wiki.train.tokens", "no text")
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.writestr("cats.txt", "meow")
+    assert small().load(data).sha256 == expected
+    (folder / "toy-v1.zip").unlink()
+    for path in sorted((tmp_path / "loose").iterdir()):
+        path.rename(folder / path.name)
+    assert small().load(data).sha256 == expected
+
+
+@pytest.mark.parametrize("text", [pl.Series([b"\xff"]), pl.Series([["a", "list"]])])
+def test_parquet_without_text_is_refused(data, text):
+    folder = Path(data.root) / "toy"
+    write_parquet(folder)
+    pl.DataFrame({"text": text}).write_parquet(folder / PARQUET[0])
+    with pytest.raises(CorruptData, match="is not a Parquet file with a column `text`"):
+        small().load(data)
+
+
+def test_one_of_several_parquet_files_is_no_split(data):
+    folder = Path(data.root) / "toy"
+    write_parquet(folder)
+    (folder / PARQUET[0]).rename(folder / "train-00000-of-00002.parquet")
+    with pytest.raises(CorruptData, match="1 of the 2 Parquet files of train"):
+        small().load(data)
+
+
+def test_a_download_that_broke_off_goes_on(data, tmp_path, monkeypatch):
+    write_parquet(tmp_path / "official")
+    cached = Path(data.cache) / "toy"
+    cached.mkdir(parents=True)
+    (cached / PARQUET[0]).write_bytes((tmp_path / "official" / PARQUET[0]).read_bytes())
+    with pytest.raises(CorruptData, match="lacks the files of the splits val, test"):
+        small().load(data)
+    with served(tmp_path / "official", monkeypatch) as url:
+        assert small(url).card(data.model_copy(update={"download": True})).whole
+
+
 def test_a_corpus_that_is_nowhere_says_where_to_get_it(data):
     with pytest.raises(MissingData, match=r"Toy is not here.*data.download=false.*https://example.invalid.*data.root"):
         small().load(data)

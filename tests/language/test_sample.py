@@ -2,11 +2,12 @@
 
 import pytest
 
+from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import ConfigError
 from dfa_bench.sample_command import main
 from dfa_bench.tasks.language.tokenizer import train_tokenizer
 from dfa_bench.training.execute import execute
-from tests.language.conftest import LINES
+from tests.language.conftest import LINES, write_text
 
 LANGUAGE = ("task=language", "dataset=wikitext-2", "model=transformer", "trainer.max_tokens=256")
 
@@ -50,7 +51,30 @@ def test_runs_of_other_tasks_have_no_text(smoke):
         main([folder])
 
 
-@pytest.mark.parametrize("option", [["--temperature", "0"], ["--tokens", "0"], ["--temperature", "nan"]])
+def test_a_corpus_of_another_version_makes_another_tokenizer(tmp_path):
+    root = tmp_path / "root"
+    write_text(root / "wikitext-2")
+    small = "scale=cpu", "trainer.accelerator=cpu", "task.vocabulary=300", "task.streams=4", "task.context=8"
+    tiny = "model.layers=1", "model.width=16", "model.heads=2", "trainer.max_epochs=1"
+    where = f"data.root={root}", f"data.cache={tmp_path}/cache", "data.download=false", f"store.root={tmp_path}/runs"
+    settings = settings_of(compose_run([*LANGUAGE, "rule=bp", *small, *tiny, *where]))
+    folder = str(execute(settings).folder)
+    assert main([folder, "--tokens", "3", "--temperature", "1e-40"]) == 0
+    write_text(root / "wikitext-2", LINES | {"train": LINES["train"][::-1]})
+    with pytest.raises(ConfigError, match="another version of WikiText-2 than the one that is here"):
+        main([folder])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--temperature", "0"],
+        ["--tokens", "0"],
+        ["--temperature", "nan"],
+        ["--seed", str(10**20)],
+        ["--prompt", "caf\udce9"],
+    ],
+)
 def test_impossible_options_are_told(run, option):
     with pytest.raises(ConfigError, match=option[0]):
         main([run, *option])

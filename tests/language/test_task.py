@@ -1,6 +1,8 @@
 """Language modelling: batches, perplexity, budgets, recipes, and runs that stop and go on."""
 
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +16,12 @@ from dfa_bench.errors import ConfigError, CorruptData
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import record_of
 from dfa_bench.tasks.base import Shard, build_task
-from dfa_bench.tasks.language.perplexity import perplexities
+from dfa_bench.tasks.language.perplexity import exponential, perplexities
 from dfa_bench.tasks.language.tokenizer import Tokens
 from dfa_bench.tasks.language.windows import Chunks, Windows
 from dfa_bench.training import loop
 from dfa_bench.training.execute import execute, run_identity
+from tests.language.conftest import LINES, write_text
 
 WIKITEXT_103 = ("task=language", "dataset=wikitext-103", "model=transformer")
 LANGUAGE = ("task=language", "dataset=wikitext-2", "model=transformer")
@@ -182,6 +185,52 @@ def test_impossible_settings_are_told(smoke, override, message):
 def test_a_corpus_shorter_than_a_batch_is_told(smoke):
     with pytest.raises(CorruptData, match=r"split has \d+ tokens, fewer than the \d+ of one batch. Lower task.streams"):
         build_task(smoke(*LANGUAGE, "task.streams=100000", "task.val_tokens=null"))
+
+
+def test_a_budget_that_cannot_be_kept_is_told(smoke):
+    with pytest.raises(ConfigError, match=r"max_tokens=100 is less than a batch of 4 x 16 tokens in each of 2 epochs"):
+        build_task(smoke(*LANGUAGE, "trainer.max_tokens=100", "trainer.max_epochs=2"))
+    task = build_task(smoke(*LANGUAGE, "task.streams=3"))
+    with pytest.raises(ConfigError, match=r"task\.streams=3 does not divide into 2 processes"):
+        task.batches(1, Shard(0, 2))
+
+
+def test_a_budget_of_several_passes_shuffles_again(smoke):
+    once = build_task(smoke(*LANGUAGE, "task.shuffle=true", "trainer.max_tokens=null"))
+    chunks = (len(once.ids) - 1) // 16
+    budget = 3 * chunks * 16
+    thrice = build_task(smoke(*LANGUAGE, "task.shuffle=true", f"trainer.max_tokens={budget}", "trainer.max_epochs=1"))
+    assert len(thrice.batches(1, Shard())) == 3 * chunks // 4
+
+
+def test_an_infinite_perplexity_can_be_read_back(smoke):
+    settings = smoke(*LANGUAGE, "rule=bp", "recipe=transformer/adam", "recipe.lr=100", "recipe.gradient_clip=null")
+    result = execute(settings).result
+    assert math.isinf(result.metrics["test/word_perplexity"])
+    assert execute(settings).result.metrics == result.metrics
+    assert math.isnan(exponential(math.nan))
+
+
+def test_the_tokenizers_corpus_makes_another_run(tmp_path: Path):
+    chosen = ["task=language", "dataset=wikitext-103", "model=transformer", "rule=bp", "data.download=false"]
+    write_text(tmp_path / "a" / "wikitext-103")
+    write_text(tmp_path / "a" / "wikitext-2")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    write_text(tmp_path / "b" / "wikitext-2", LINES | {"train": LINES["train"][:-5]})
+
+    def identities(variant: str) -> list[str]:
+        where = [(f"data.root={tmp_path / root}", f"data.cache={tmp_path / 'cache'}") for root in ("a", "b")]
+        return [run_identity(settings_of(compose_run([*chosen, f"variant={variant}", *each])))[0] for each in where]
+
+    assert len(set(identities("released"))) == 2  # trains it on WikiText-2
+    assert len(set(identities("paper"))) == 1
+
+
+def test_a_tokenizers_corpus_that_is_a_name_is_told(smoke, tmp_path):
+    write_text(tmp_path / "wikitext-2")
+    real = "data.stand_in=false", f"data.root={tmp_path}", f"data.cache={tmp_path}"
+    with pytest.raises(ConfigError, match="dataset@task.tokenizer_from=wikitext-2"):
+        run_identity(smoke(*LANGUAGE, "task.tokenizer_from=wikitext-2", *real))
 
 
 def test_a_budget_of_tokens_is_refused_where_nothing_counts_them(smoke):

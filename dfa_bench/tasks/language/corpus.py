@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import polars as pl
@@ -114,7 +115,7 @@ def read_lines(path: Path, split: CorpusSplit) -> Iterator[str]:
         with contextlib.ExitStack() as stack:
             if path.suffix == ".zip":
                 archive = stack.enter_context(zipfile.ZipFile(path))
-                member = next((name for name in archive.namelist() if name.endswith(TEXT_FILES[split])), None)
+                member = _members(archive).get(split)
                 if member is None:
                     raise CorruptData(f"{path} holds no {TEXT_FILES[split]}: it is not the official archive.")
                 source = stack.enter_context(archive.open(member))
@@ -127,8 +128,14 @@ def read_lines(path: Path, split: CorpusSplit) -> Iterator[str]:
                     raise CorruptData(
                         f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start}). Copy it anew."
                     ) from error
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: it is encrypted
         raise CorruptData(f"{path} is truncated or damaged: {error}. Copy it anew.") from error
+
+
+def _members(archive: zipfile.ZipFile) -> dict[CorpusSplit, str]:
+    """The split's files in an archive, in whichever folder; not `._wiki.train.tokens`, which macOS puts beside them."""
+    names = {PurePosixPath(name).name: name for name in archive.namelist()}
+    return {split: names[file] for split, file in TEXT_FILES.items() if file in names}
 
 
 def _read_parquet(path: Path) -> Iterator[str]:
@@ -136,23 +143,43 @@ def _read_parquet(path: Path) -> Iterator[str]:
         source = pl.scan_parquet(path).select("text")
         rows = source.select(pl.len()).collect().item()
         for start in range(0, rows, ROWS):
-            for line in source.slice(start, ROWS).collect()["text"]:
+            for line in source.slice(start, ROWS).collect()["text"].cast(pl.String):
                 yield " ".join((line or "").split())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise CorruptData(f"{path} is not a Parquet file with a column `text`: {str(error).splitlines()[0]}") from error
+
+
+def _is_official(path: Path) -> bool:
+    """Whether an archive has all splits."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return len(_members(archive)) == len(SPLITS)
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _parts(folder: Path, name: str) -> list[Path]:
+    """Parquet files of a split, "train-00000-of-00002.parquet", in their order."""
+    found = sorted(folder.glob(f"{name}-*.parquet"))
+    if found and (of := re.search(r"-of-(\d+)\.parquet$", found[0].name)) and int(of[1]) != len(found):
+        raise CorruptData(
+            f"{folder} has {len(found)} of the {int(of[1])} Parquet files of {name}. Copy the others too."
+        )
+    return found
 
 
 def find_files(folder: Path) -> dict[CorpusSplit, list[Path]] | None:
     """The files of a corpus in a folder: text, the official zip, or Parquet; None if it has none of these.
 
     Raises:
-        CorruptData: some of its splits are there and others not.
+        CorruptData: some of its splits are there and others not, or parts of one.
     """
-    archives = sorted(folder.glob("*.zip"))[:1]
+    archives = sorted(folder.glob("*.zip"))
     kinds: list[dict[CorpusSplit, list[Path]]] = [
         {split: [path] if (path := folder / TEXT_FILES[split]).is_file() else [] for split in SPLITS},
-        dict.fromkeys(SPLITS, archives),
-        {split: sorted(folder.glob(f"{PARQUET_FILES[split]}-*.parquet")) for split in SPLITS},
+        dict.fromkeys(SPLITS, [path for path in archives if _is_official(path)][:1]),
+        {split: _parts(folder, PARQUET_FILES[split]) for split in SPLITS},
+        dict.fromkeys(SPLITS, archives[:1]),
     ]
     begun = [files for files in kinds if any(files.values())]
     if begun and not any(all(files.values()) for files in begun):

@@ -37,5 +37,5 @@ def perplexities(model: nn.Module, text: Tokens, streams: int, context: int, lim
 
 
 def exponential(mean: float) -> float:
-    """e to the power of a mean loss; infinite where that is too large for a number."""
-    return math.exp(mean) if mean < 700 else math.inf
+    """e to the power of a mean loss; infinite where that is too large for a number, NaN for NaN."""
+    return math.inf if mean > 700 else math.exp(mean)

@@ -35,6 +35,7 @@ def continue_text(
     ids: list[int] = [end, *tokenizer.encode(prompt, add_special_tokens=False).ids]
     for _ in range(tokens):
         logits: Tensor = model(torch.tensor([ids[-context:]]))[0, -1]  # (vocabulary,)
+        logits -= logits.max()  # which no temperature makes overflow
         ids.append(int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)))
     lines: list[list[int]] = [[]]
     for token in ids[1:]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, validate_call
+from pydantic import ConfigDict, ValidationError, validate_call
 from torch import Tensor, nn
 
+from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import ConfigError, CorruptData
-from dfa_bench.settings import Component, Count, DatasetSettings, DataSettings
+from dfa_bench.settings import Component, Count, DatasetSettings, DataSettings, RunSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
 from dfa_bench.tasks.language.perplexity import perplexities
 from dfa_bench.tasks.language.tokenizer import TokenisedCorpus, tokenised
@@ -72,8 +75,27 @@ class LanguageModelling:
                     f"{dataset.name}: the {split} split has {len(text.ids)} tokens, fewer than the {needed} of one "
                     f"batch. Lower task.streams={streams} or task.context={context}, or take another corpus."
                 )
-        whole = window_count(len(self.ids), streams, context)
-        self.steps = whole if max_tokens is None else max(1, max_tokens // (epochs * streams * context))
+        self.steps = window_count(len(self.ids), streams, context)
+        self.budgeted = max_tokens is not None
+        if max_tokens is not None:
+            self.steps = max_tokens // (epochs * streams * context)
+            if self.steps == 0:
+                raise ConfigError(
+                    f"trainer.max_tokens={max_tokens} is less than a batch of {streams} x {context} tokens in each of "
+                    f"{epochs} epochs. Raise it, or lower trainer.max_epochs, task.streams or task.context."
+                )
+
+    @classmethod
+    def data_card(cls, settings: RunSettings, card: DataCard) -> DataCard:
+        """The corpus, and the one that the tokenizer is trained on where that is another."""
+        chosen = settings.task.arguments.get("tokenizer_from")
+        if chosen is None or settings.data.stand_in:
+            return card
+        other = _dataset(chosen).card(settings.data)
+        if other.sha256 == card.sha256:
+            return card
+        both = hashlib.sha256(f"{card.sha256} {other.sha256}".encode()).hexdigest()
+        return dataclasses.replace(card, sha256=both, whole=card.whole and other.whole)
 
     def build_model(self) -> nn.Module:
         model: nn.Module = build(self.model, "model", vocabulary=self.corpus.vocabulary)
@@ -83,12 +105,16 @@ class LanguageModelling:
         return torch.zeros(1, 2, dtype=torch.long)
 
     def batches(self, epoch: int, shard: Shard) -> Windows | Chunks:
-        share = max(1, self.streams // shard.of)
+        share, left = divmod(self.streams, shard.of)
+        if left:
+            raise ConfigError(f"task.streams={self.streams} does not divide into {shard.of} processes.")
         if self.shuffle:
-            chunks = (len(self.ids) - 1) // self.context
-            drawn = np.random.default_rng([self.seed, epoch]).permutation(chunks)
-            whole_batches = min(self.steps, chunks // (share * shard.of)) * share * shard.of
-            return Chunks(self.ids, drawn[shard.rank : whole_batches : shard.of], share, self.context)
+            chunks, generator = (len(self.ids) - 1) // self.context, np.random.default_rng([self.seed, epoch])
+            batches = self.steps if self.budgeted else min(self.steps, chunks // self.streams)
+            drawn = generator.permutation(chunks)
+            while len(drawn) < batches * self.streams:  # a budget of more than a pass
+                drawn = np.concatenate([drawn, generator.permutation(chunks)])
+            return Chunks(self.ids, drawn[shard.rank : batches * self.streams : shard.of], share, self.context)
         whole = window_count(len(self.ids), self.streams, self.context)
         start = (epoch - 1) * self.steps
         order = [(start + step) % whole for step in range(self.steps)]
@@ -111,6 +137,17 @@ def tokenised_corpus(
     corpus = dataset.load(data)
     source = corpus
     if tokenizer_from is not None and not data.stand_in:
-        other: WikiText = build(tokenizer_from, "task.tokenizer_from", name=tokenizer_from.name)
-        source = other.load(data)
+        source = _dataset(tokenizer_from).load(data)
     return tokenised(corpus, source, vocabulary, data)
+
+
+def _dataset(chosen: object) -> WikiText:
+    try:
+        settings = DatasetSettings.model_validate(chosen)
+    except ValidationError:
+        raise ConfigError(
+            f"task.tokenizer_from={chosen} is no data set. Choose one by dataset@task.tokenizer_from=wikitext-2, or "
+            f"null for the training split."
+        ) from None
+    found: WikiText = build(settings, "task.tokenizer_from", name=settings.name)
+    return found

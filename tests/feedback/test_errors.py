@@ -59,7 +59,7 @@ def test_batch_axes_below_one_are_refused():
 
 
 def test_a_rule_without_points_is_refused():
-    with pytest.raises(ValueError, match="at least one point; Backprop needs none"):
+    with pytest.raises(PointNotFound, match="at least one point; Backprop needs none"):
         attach(Mlp())
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import dfa_bench
@@ -55,6 +56,20 @@ def test_committed_runs_are_of_real_data_and_of_committed_code(ledger):
         assert row["data_kind"] == "real"
         assert row["scale"] != "smoke"
         assert "dirty" not in row["commit"]
+
+
+def test_the_committed_bootstrap_is_of_the_runs_of_the_table(ledger, tmp_path):
+    experiment = EXPERIMENTS["table2"]
+    table = build_table(experiment, plan(experiment, range(3), [f"store.root={tmp_path}"], ledger.cards()), ledger)
+    means = {
+        (f"{cell.row} {experiment.column_text(cell.column, cell.variant)}", cell.rule): entry.mean
+        for (cell, metric), entry in table.entries.items()
+        if metric == "auc"
+    }
+    drawn = pd.read_csv(ROOT / "results" / "table2-bootstrap.csv")
+    assert len(drawn) == 5
+    for cell, difference in zip(drawn["cell"], drawn["difference"], strict=True):
+        assert difference == pytest.approx(means[cell, "dfa"] - means[cell, "bp"], abs=2e-6), f"{cell}: draw it again"
 
 
 def test_rates_that_are_tuned_for_one_scale_are_no_columns_of_another():

@@ -42,7 +42,6 @@ def main(arguments: Sequence[str]) -> int:
     console.print(output_table(measured.paper, points, f"{run_name(settings)}: gradients at outputs, DFA against BP"))
     console.print(weight_table(measured.weights, "Gradients of parameters, DFA against BP"))
     if chosen.json:
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
         with atomic(chosen.json) as file:
             file.write(json.dumps(_evidence(result, measured), indent=2) + "\n")
     return 0

@@ -201,6 +201,5 @@ def _text(name: str, psnr: float, psnr_coarse: float, ssim: float | None, speed:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as file:
         file.write(json.dumps(values, indent=2) + "\n")

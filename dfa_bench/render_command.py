@@ -50,7 +50,6 @@ def main(arguments: Sequence[str]) -> int:
         code = 130
     if not frames:
         return code
-    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(out, "wb") as file:
         timing = {"duration": MILLISECONDS, "loop": 0}
         frames[0].save(file, FORMATS[out.suffix.lower()], save_all=True, append_images=frames[1:], **timing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +11,8 @@ from pathlib import Path
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.ledger import COLUMNS, Ledger, row_of
 from dfa_bench.runs.record import Record
+from dfa_bench.runs.store import NAMED
 
-NAMED = re.compile(r"-s\d+-[0-9a-f]{16}$")  # how record_of ends a folder's name
 Row = Mapping[str, str]  # of runs.csv
 ALIKE = ("task", "dataset", "model", "rule", "variant", "scale", "protocol", "data_kind")  # in all runs of a group
 

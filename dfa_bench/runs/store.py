@@ -14,6 +14,8 @@ from dfa_bench.errors import RecordError
 from dfa_bench.runs.record import Record
 from dfa_bench.settings import RunSettings, StoreSettings
 
+NAMED = re.compile(r"-s(\d+)-[0-9a-f]+$")  # how the folder of a record ends: its seed and its identity
+
 
 def run_name(settings: RunSettings) -> str:
     """A readable name: dataset, model, rule and seed."""
@@ -29,7 +31,7 @@ def record_of(settings: RunSettings, identity: str) -> Record:
 def stored_seeds(store: StoreSettings) -> set[int]:
     """Seeds of the records in a store."""
     names = (path.parent.name for path in Path(store.root).glob("*/result.json"))
-    return {int(found[1]) for name in names if (found := re.search(r"-s(\d+)-[0-9a-f]+$", name))}
+    return {int(found[1]) for name in names if (found := NAMED.search(name))}
 
 
 @contextlib.contextmanager

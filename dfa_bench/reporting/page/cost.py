@@ -17,7 +17,7 @@ class Cost:
 
     runs: int
     step: float  # milliseconds, median over runs
-    memory: float  # MiB, highest use of the process, median over the runs that have it; else NaN
+    memory: float | None  # MiB, highest use of the process, median over the runs that have it
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CostLine:
         if "bp" not in self.by_rule or "dfa" not in self.by_rule:
             return None
         bp, dfa = (getattr(self.by_rule[rule], what) for rule in ("bp", "dfa"))
-        return float(dfa / bp) if bp and math.isfinite(dfa / bp) else None
+        return float(dfa / bp) if bp and dfa is not None else None
 
 
 def cost_lines(table: Table) -> list[CostLine]:
@@ -59,8 +59,9 @@ def machine(run: Run) -> str:
 
 
 def _cost(runs: Sequence[Run]) -> Cost:
+    measured = [run.peak_memory_mib for run in runs if math.isfinite(run.peak_memory_mib)]
     return Cost(
         len(runs),
         1000 * statistics.median(run.step_seconds for run in runs),
-        statistics.median([m for run in runs if math.isfinite(m := run.peak_memory_mib)] or [math.nan]),
+        statistics.median(measured) if measured else None,
     )

@@ -95,14 +95,18 @@ class Page:
     deviations: Prose | None
 
     @property
-    def named(self) -> list[tuple[str, Checked]]:
-        """What the paper claims, over its tables, our studies and the figures, each with where it stands."""
-        found = [
+    def named_over_tables(self) -> list[tuple[str, Checked]]:
+        """What the paper claims, over its tables and our studies, each with where it stands."""
+        return [
             (f"{section.name} (reduced)" if section.protocol == "reduced" else section.name, each)
             for section in (*self.tables, *self.studies)
             for each in section.claims
         ]
-        return found + [("Figures", each) for each in self.readings]
+
+    @property
+    def named(self) -> list[tuple[str, Checked]]:
+        """All that the paper claims, that about figures behind the rest."""
+        return [*self.named_over_tables, *(("Figures", each) for each in self.readings)]
 
     @property
     def checked(self) -> list[Checked]:
@@ -111,9 +115,10 @@ class Page:
     @property
     def tallies(self) -> list[tuple[str, Counter[str]]]:
         """Verdicts counted: those with an interval over seeds, and those read off a figure, which have none."""
-        about = {"over its tables, with intervals over seeds": self.checked[: -len(self.readings) or None]}
-        about |= {"about its figures and text, read off one run each": list(self.readings)} if self.readings else {}
-        return [(text, Counter(each.verdict for each in checked)) for text, checked in about.items()]
+        found = {"over its tables, with intervals over seeds": [each for _, each in self.named_over_tables]}
+        if self.readings:
+            found["about its figures and text, read off one run each"] = list(self.readings)
+        return [(text, Counter(each.verdict for each in checked)) for text, checked in found.items()]
 
     @property
     def runs(self) -> list[Run]:

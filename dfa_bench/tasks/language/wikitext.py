@@ -84,18 +84,18 @@ class WikiText:
     def _found(self, data: DataSettings) -> tuple[Path, dict[CorpusSplit, list[Path]]]:
         root, cached = data_root(data), cache_folder(data) / self.source.folders[0]
         looked_in = [root / folder for folder in self.source.folders] if root else []
-        fetched = data.download and (data.large or self.source.fetch_unasked)
+        may_fetch = data.download and (data.large or self.source.fetch_unasked)
         for folder in (*looked_in, cached):
             try:
                 files = find_files(folder)
             except CorruptData:
-                if folder != cached or not fetched:
+                if folder != cached or not may_fetch:
                     raise
                 break  # a download broke off: fetch what it has left
             if files:
                 return folder, files
         reason = "It is not downloaded without being asked for: `dfa-bench data get` does."
-        if fetched:
+        if may_fetch:
             try:
                 download(self.source.url, dict.fromkeys(self.source.parquet), cached, self.name)
             except MissingData as error:

@@ -1,5 +1,6 @@
 """A report over runs with all that can be wrong with them."""
 
+import dataclasses
 import math
 import re
 import shlex
@@ -118,6 +119,11 @@ def test_mixed_protocols_and_scales_are_shown_and_get_no_difference_from_the_pap
     assert "85.0 ± 7.1 (n=2)<br>paper 80.0, reference" in text
     assert "(paper protocol at scale cpu and reduced protocol at scale cpu)" in text
     assert "(paper protocol at scale cpu and paper protocol at scale paper)" in text
+    assert "more than one commit" not in text
+    other = dataclasses.replace(run(1, 0.9), commit="another")
+    assert "Seeds of 1 of 2 cells were run by more than one commit" in forms.markdown(
+        table([run(0, 0.8), other], scales)
+    )
     html = render(page_of(tmp_path, table(mixed, scales)))
     assert "(paper protocol at scale cpu and reduced protocol at scale cpu)" in html
     assert "(ref.)" in html

@@ -26,11 +26,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dfa_bench.settings import RecipeSettings
+from dfa_bench.settings.schema import RecipeSettings
 from dfa_bench.tasks.click_through.compact import compact
 from dfa_bench.tasks.click_through.criteo import COLUMNS, read_chunks
 from dfa_bench.tasks.click_through.models import AFN, FM, AutoInt, DeepCross, DeepFM
-from dfa_bench.training.optim import build_optimizer
+from dfa_bench.training.optimizer import build_optimizer
 
 LIMIT = 2 * 2**30  # bytes
 MIN_COUNT = 10

@@ -18,12 +18,12 @@ import torch_geometric.nn as pyg
 from scipy import stats
 from torch import Tensor, nn
 
-from dfa_bench.compose import compose_run, typed
-from dfa_bench.settings import RunSettings
+from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.graphs.graph import Graph
 from dfa_bench.tasks.graphs.layers import spline_basis
-from dfa_bench.training.optim import build_optimizer
+from dfa_bench.training.optimizer import build_optimizer
 
 
 class PlainCheb(nn.Module):

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfa_bench.feedback import Backprop, DirectFeedback, FeedbackPath, Rule
-from dfa_bench.tasks.language.transformer import Transformer
+from dfa_bench.tasks.language.models import Transformer
 from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
 
 MACRO = ["blocks.*.after_feed_forward"]

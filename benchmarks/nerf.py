@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfa_bench.feedback import Backprop, DirectFeedback, FeedbackPath, Rule
-from dfa_bench.tasks.view_synthesis.nerf import NeRF, RadianceField
+from dfa_bench.tasks.view_synthesis.models import NeRF, RadianceField
 from dfa_bench.tasks.view_synthesis.rays import Rays, view_rays
 from dfa_bench.tasks.view_synthesis.standin import stand_in_scene
 from dfa_bench.tasks.view_synthesis.views import render_view

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfa_bench.cli import main
-from dfa_bench.compose import compose_run, settings_of
-from dfa_bench.settings import RunSettings
+from dfa_bench.commands.main import main
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.schema import RunSettings
 
 torch.set_num_threads(2)
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import dfa_bench
-from dfa_bench import alignment_figure
-from dfa_bench.alignment_figure import load_subjects, over_training
-from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import ConfigError
-from dfa_bench.plan import identity_of
+from dfa_bench.experiments.plan import identity_of
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.reporting.figures import alignment as alignment_figure
+from dfa_bench.reporting.figures.alignment import load_subjects, over_training
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Record
+from dfa_bench.settings.compose import compose_run
 from dfa_bench.training.execute import Outcome, execute
 
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import pytest
 
-from dfa_bench.cli import COMMANDS, main
-from dfa_bench.compose import apart, compose_run, resource_folder, settings_of
+from dfa_bench.commands.main import COMMANDS, main
 from dfa_bench.data import resolve
 from dfa_bench.errors import MissingData
+from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.settings.compose import compose_run, resource_folder
 
 MODELS = {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")}
 
@@ -171,7 +172,7 @@ def test_a_sweep_runs_in_parallel_through_joblib(run, tmp_path):
 def test_a_sweep_that_is_interrupted_keeps_what_is_finished_and_goes_on(run, tmp_path):
     """SIGINT as soon as the first run has printed its folder; the next one would take hours."""
     overrides = "scale=smoke", "rule=bp", f"store.root={tmp_path / 'runs'}", "-m", "trainer.max_epochs=2,1000000"
-    command = [sys.executable, "-u", "-c", "from dfa_bench.cli import main; main()", "run", *overrides]
+    command = [sys.executable, "-u", "-m", "dfa_bench", "run", *overrides]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -194,7 +195,7 @@ def test_a_reproduction_that_is_interrupted_keeps_what_is_finished_and_goes_on(d
     where = f"store.root={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"
     few = "jobs=1", "skip=CiteSeer/*,PubMed/*", "trainer.threads=1", "trainer.max_epochs=200"
     arguments = "reproduce", "table4", "scale=smoke", *few, *where
-    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", *arguments]
+    command = [sys.executable, "-m", "dfa_bench", *arguments]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as process:
         assert process.stderr is not None
@@ -217,7 +218,7 @@ def test_a_reproduction_that_is_interrupted_keeps_what_is_finished_and_goes_on(d
 def test_no_worker_outlives_a_reproduction_that_is_killed(tmp_path):
     where = f"store.root={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"
     endless = "reproduce", "table4", "scale=smoke", "jobs=2", "trainer.threads=1", "trainer.max_epochs=1000000", *where
-    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", *endless]
+    command = [sys.executable, "-m", "dfa_bench", *endless]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         while len(list(tmp_path.glob("runs/*/metrics.jsonl"))) < 2:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -280,7 +281,7 @@ def test_the_shell_completes_commands_groups_and_keys(dfa_bench, monkeypatch, li
 
 
 def test_help_and_completion_do_not_load_pytorch():
-    code = "import dfa_bench.sweeps, dfa_bench.cli, sys; sys.exit('torch' in sys.modules)"
+    code = "import dfa_bench.commands.run, dfa_bench.commands.main, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

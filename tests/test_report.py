@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import dfa_bench
-from dfa_bench.existing import existing
-from dfa_bench.report_command import build_page
+from dfa_bench.commands.report import build_page
+from dfa_bench.commands.reproduce import EVERYTHING
+from dfa_bench.experiments.request import parse_request
+from dfa_bench.reporting.existing import existing
 from dfa_bench.reporting.page.page import Page
 from dfa_bench.reporting.page.render import render
-from dfa_bench.reproduce import EVERYTHING
-from dfa_bench.request import parse_request
 from tests.browser import CHROMIUM, Browser, browser
 
 ROOT = Path(dfa_bench.__file__).parent.parent

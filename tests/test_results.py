@@ -6,16 +6,16 @@ import pandas as pd
 import pytest
 
 import dfa_bench
-from dfa_bench.compose import resource_folder
 from dfa_bench.errors import ConfigError
-from dfa_bench.existing import build_table
-from dfa_bench.plan import plan
+from dfa_bench.experiments.plan import plan
+from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.embed import documents, embed, embed_all
-from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.reporting.existing import build_table
 from dfa_bench.reporting.readings import check_readings, load_readings
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.runs.ledger import Ledger
+from dfa_bench.settings.compose import resource_folder
 
 ROOT = Path(dfa_bench.__file__).parent.parent
 EXPERIMENTS = load_experiments(resource_folder("experiments"))

@@ -14,7 +14,7 @@ from dfa_bench.errors import ConfigError, RecordError
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.ledger import COLUMNS, Ledger
 from dfa_bench.runs.store import record_of
-from dfa_bench.settings import DataSettings
+from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.training.execute import execute, run_identity
 
@@ -63,7 +63,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_metrics(smoke, tmp_path, ta
     whole = execute(smoke(*overrides, f"store.root={tmp_path / 'whole'}"))
     settings = smoke(*overrides)
     record = record_of(settings, run_identity(settings)[0])
-    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", "run", "scale=smoke", *overrides]
+    command = [
+        sys.executable,
+        "-m",
+        "dfa_bench",
+        "run",
+        "scale=smoke",
+        *overrides,
+    ]
     command += [f"store.root={tmp_path / 'runs'}", "trainer.accelerator=cpu"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not record.checkpoint.exists() and process.poll() is None:
@@ -157,7 +164,8 @@ def test_a_store_that_cannot_be_written_is_named(smoke, tmp_path):
 
 FULL_DISK = """
 import resource, signal, sys
-from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.settings.compose import compose_run
 from dfa_bench.errors import UserError
 from dfa_bench.training import execute as module
 settings = settings_of(compose_run(sys.argv[1:]))
@@ -184,7 +192,7 @@ def test_a_disk_that_fills_up_costs_no_result(smoke, tmp_path):
 
 
 def test_two_processes_at_one_run_do_it_once(smoke, tmp_path):
-    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", "run", "scale=smoke"]
+    command = [sys.executable, "-m", "dfa_bench", "run", "scale=smoke"]
     command += [f"store.root={tmp_path / 'runs'}", "trainer.max_epochs=100"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE) for _ in range(2)]
     outputs = [process.communicate()[0] for process in processes]

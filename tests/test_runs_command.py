@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dfa_bench.commands.runs import age_text, main, value_text
 from dfa_bench.errors import ConfigError, RecordError
 from dfa_bench.runs.ledger import COLUMNS, Ledger
 from dfa_bench.runs.listing import Group, read_store
-from dfa_bench.runs_command import age_text, main, value_text
 from dfa_bench.training.execute import execute
 
 

@@ -14,7 +14,7 @@ import platformdirs
 from dfa_bench.data.cached import remembered
 from dfa_bench.data.download import download
 from dfa_bench.errors import CorruptData, MissingData
-from dfa_bench.settings import DataSettings
+from dfa_bench.settings.schema import DataSettings
 
 
 @dataclass(frozen=True)

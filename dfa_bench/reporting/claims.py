@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from scipy import stats
 
-from dfa_bench.reporting.experiment import Cell, Claim, Experiment, Metric, Quoted, Rule, Term, Variant
+from dfa_bench.experiments.schema import Cell, Claim, Experiment, Metric, Quoted, Rule, Term, Variant
 from dfa_bench.reporting.tables import RULE_NAMES, Run, Table
 
 Verdict = Literal["supported", "not supported", "undecided", "not tested"]

@@ -16,9 +16,11 @@ from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
 from dfa_bench.errors import ConfigError
+from dfa_bench.experiments.request import Request
+from dfa_bench.experiments.schema import FIGURES
 from dfa_bench.reporting.claims import Checked, Evidence, Verdict
-from dfa_bench.reporting.experiment import FIGURES
-from dfa_bench.settings import Strict, explain
+from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.schema import Strict, explain
 
 Number = tuple[str, float]  # where it stands in the file, and what it is
 
@@ -80,6 +82,13 @@ def load_readings(folder: Path) -> list[Reading | Untested]:
 class _Readings(Strict):
     claims: Annotated[list[Reading], Field(min_length=1)]
     untested: tuple[Untested, ...] = ()
+
+
+def readings_of(request: Request) -> list[Checked]:
+    """The claims about figures, checked where all tables are asked for; else none."""
+    if not request.whole:
+        return []
+    return check_readings(load_readings(resource_folder("experiments")), request.results)
 
 
 def check_readings(readings: Sequence[Reading | Untested], results: Path) -> list[Checked]:

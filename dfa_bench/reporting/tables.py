@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dfa_bench.reporting.experiment import Cell, Experiment, Metric, Rule, Variant
+from dfa_bench.experiments.schema import Cell, Experiment, Metric, Rule, Variant
 
 ACRONYMS = {"auc", "ap", "psnr", "ssim"}
 RULE_NAMES: dict[Rule, str] = {"bp": "BP", "dfa": "DFA", "shallow": "shallow"}

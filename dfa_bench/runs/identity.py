@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from dfa_bench.data.resolve import DataCard
-from dfa_bench.settings import RunSettings
+from dfa_bench.settings.schema import RunSettings
 
 # Where a run is kept, watched, measured and computed, and the names of the choices that its other settings spell out.
 NEUTRAL = (

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.record import Record
-from dfa_bench.settings import RunSettings, StoreSettings
+from dfa_bench.settings.schema import RunSettings, StoreSettings
 
 NAMED = re.compile(r"-s(\d+)-[0-9a-f]+$")  # how the folder of a record ends: its seed and its identity
 

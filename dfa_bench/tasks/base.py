@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import ConfigError
-from dfa_bench.settings import Component, DataSettings, RunSettings, explain
+from dfa_bench.settings.schema import Component, DataSettings, RunSettings, explain
 
 Split = Literal["val", "test"]
 

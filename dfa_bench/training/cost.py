@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dfa_bench.allocator import return_freed_memory
+from dfa_bench.training.allocator import return_freed_memory
 
 STATUS = Path("/proc/self/status")
 

@@ -14,11 +14,11 @@ from dfa_bench.runs.identity import identity
 from dfa_bench.runs.provenance import provenance
 from dfa_bench.runs.record import Cost, Record, Result
 from dfa_bench.runs.store import owned, record_of
-from dfa_bench.settings import RunSettings
+from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import data_card, task_class
 from dfa_bench.training.checkpoint import Progress, load_checkpoint
-from dfa_bench.training.loop import train
 from dfa_bench.training.measuring import is_due
+from dfa_bench.training.trainer import train
 
 
 @dataclass(frozen=True)

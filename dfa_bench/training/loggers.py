@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from dfa_bench.runs.identity import outcome_settings
 from dfa_bench.runs.store import run_name
-from dfa_bench.settings import LoggerSettings, RunSettings
+from dfa_bench.settings.schema import LoggerSettings, RunSettings
 
 
 class Logger(Protocol):

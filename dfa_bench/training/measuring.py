@@ -11,7 +11,7 @@ from torch import Tensor
 from dfa_bench.feedback import Attachment
 from dfa_bench.feedback.alignment import Comparison
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD
-from dfa_bench.settings import RunSettings
+from dfa_bench.settings.schema import RunSettings
 
 
 class MeasuredStep(NamedTuple):

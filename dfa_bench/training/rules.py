@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dfa_bench.feedback import Backprop, DirectFeedback, FeedbackPath, Rule, Shallow
-from dfa_bench.settings import PathSettings, RuleSettings
+from dfa_bench.settings.schema import PathSettings, RuleSettings
 
 
 def build_rule(settings: RuleSettings) -> Rule:

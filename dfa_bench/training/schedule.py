@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from dfa_bench.settings import ScheduleSettings
+from dfa_bench.settings.schema import ScheduleSettings
 from dfa_bench.tasks.base import Watch
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from dfa_bench.errors import CorruptData, MissingData, RecordError
-from dfa_bench.settings import DataSettings
+from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.click_through import compact as compact_form
 from dfa_bench.tasks.click_through import criteo
 from dfa_bench.tasks.click_through.criteo import Criteo
@@ -181,7 +181,7 @@ def test_labels_that_are_all_equal_have_no_auc():
 
 KILLED = """
 import sys, os, signal
-from dfa_bench.settings import DataSettings
+from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.click_through import compact, criteo
 compact._number_keys = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 criteo.Criteo("Criteo").load(DataSettings(root=sys.argv[1], cache=sys.argv[2]))

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import CorruptData
-from dfa_bench.settings import DataSettings
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.interactions import split_rows

@@ -11,8 +11,8 @@ import pytest
 
 from dfa_bench.data.archive import BLOCK, fetch_folder
 from dfa_bench.errors import CorruptData, MissingData
-from dfa_bench.settings import DataSettings
-from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
+from dfa_bench.settings.schema import DataSettings
+from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
 from tests.data.server import serving
 from tests.view_synthesis.scenes import write_blender, write_llff
 

@@ -9,7 +9,7 @@ import pytest
 
 from dfa_bench.data.resolve import Files, find
 from dfa_bench.errors import CorruptData, MissingData
-from dfa_bench.settings import DataSettings
+from dfa_bench.settings.schema import DataSettings
 from tests.data.server import served
 
 CONTENT = {f"ind.toy.{part}": f"{part} of a toy graph\n".encode() * 50 for part in ("x", "graph", "test.index")}

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.settings.compose import compose_run
 from dfa_bench.tasks.base import build_task
-from dfa_bench.training.loop import build_learner
+from dfa_bench.training.trainer import build_learner
 
 MODELS = [("nodes", name) for name in ("cheb", "gcn", "spline", "gat", "dna")] + [("links", "gae")]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dfa_bench.settings import DataSettings
+from dfa_bench.settings.schema import DataSettings
 
 SPLITS = {"train": "train", "val": "valid", "test": "test"}
 LINES = {

@@ -6,12 +6,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import CorruptData, MissingData
-from dfa_bench.settings import DataSettings
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.language.corpus import SPLITS, count_lines, find_files, open_corpus
-from dfa_bench.tasks.language.wikitext import Source, WikiText
+from dfa_bench.tasks.language.datasets import Source, WikiText
 from tests.data.server import served
 from tests.language.conftest import LINES, write_text
 

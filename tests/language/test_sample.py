@@ -2,9 +2,10 @@
 
 import pytest
 
-from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.commands.sample import main
 from dfa_bench.errors import ConfigError
-from dfa_bench.sample_command import main
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.settings.compose import compose_run
 from dfa_bench.tasks.language.tokenizer import train_tokenizer
 from dfa_bench.training.execute import execute
 from tests.language.conftest import LINES, write_text

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dfa_bench.compose import compose_run, settings_of
 from dfa_bench.errors import ConfigError, CorruptData
+from dfa_bench.experiments.protocol import settings_of
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import record_of
+from dfa_bench.settings.compose import compose_run
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.language.perplexity import exponential, perplexities
 from dfa_bench.tasks.language.tokenizer import Tokens

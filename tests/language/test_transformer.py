@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.experiments.protocol import settings_of
 from dfa_bench.feedback import Backprop, DirectFeedback, FeedbackPath, Shallow
-from dfa_bench.tasks.language.transformer import Transformer, sinusoids
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.tasks.language.models import Transformer, sinusoids
 from tests.feedback.models import assert_same, backward_per_block, gradients
 
 VOCABULARY, LAYERS, LENGTH = 11, 3, 7

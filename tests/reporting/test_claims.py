@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dfa_bench.compose import resource_folder
 from dfa_bench.errors import ConfigError
+from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting import forms
 from dfa_bench.reporting.claims import check, interval, markdown
-from dfa_bench.reporting.experiment import Experiment, load_experiments
 from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.settings.compose import resource_folder
 
 
 def table(bp: list[float], dfa: list[float], shallow: list[float] = (), stand_in: bool = False, **claim) -> Table:

@@ -2,11 +2,12 @@
 
 import pytest
 
-from dfa_bench.compose import compose_run, resource_folder, settings_of
-from dfa_bench.curves_command import span_of_epoch
+from dfa_bench.commands.curves import span_of_epoch
 from dfa_bench.errors import ConfigError
-from dfa_bench.reporting.curves import Curve, draw_curves
-from dfa_bench.reporting.experiment import Experiment, load_experiments
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.schema import Experiment, load_experiments
+from dfa_bench.reporting.figures.curves import Curve, draw_curves
+from dfa_bench.settings.compose import compose_run, resource_folder
 
 FALLING = [(epoch * 500_000.0, 800.0 / epoch) for epoch in (1, 2, 4)]
 

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from dfa_bench.compose import resource_folder
 from dfa_bench.errors import ConfigError
-from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting.readings import Reading, Untested, check_readings, load_readings
+from dfa_bench.settings.compose import resource_folder
 
 RECORDS = [
     {

@@ -2,10 +2,10 @@
 
 import pytest
 
-from dfa_bench.compose import resource_folder
-from dfa_bench.reporting.experiment import load_experiments
+from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.settings.compose import resource_folder
 
 TABLE3 = load_experiments(resource_folder("experiments"))["table3"]
 

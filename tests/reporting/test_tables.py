@@ -2,11 +2,11 @@
 
 import pytest
 
-from dfa_bench.compose import resource_folder
-from dfa_bench.plan import plan
-from dfa_bench.reporting.experiment import Experiment, load_experiments
+from dfa_bench.experiments.plan import plan
+from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting.forms import CSV_COLUMNS, csv, markdown
 from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.settings.compose import resource_folder
 
 
 def test_the_papers_numbers_stand_in_the_experiments():

@@ -10,7 +10,7 @@ import pytest
 def test_the_memory_of_a_run_is_not_that_of_one_before_it():
     code = """
 import torch
-from dfa_bench.allocator import keep_freed_memory
+from dfa_bench.training.allocator import keep_freed_memory
 from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
 cpu = torch.device("cpu")
 keep_freed_memory()

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.settings import RecipeSettings
-from dfa_bench.training.optim import build_optimizer
+from dfa_bench.settings.schema import RecipeSettings
+from dfa_bench.training.optimizer import build_optimizer
 
 
 class Scorer(nn.Module):

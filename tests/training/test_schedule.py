@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.settings import ScheduleSettings, parse_settings
+from dfa_bench.settings.schema import ScheduleSettings, parse_settings
 from dfa_bench.tasks.base import Watch
 from dfa_bench.training.schedule import build_schedule
 

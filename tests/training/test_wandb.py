@@ -14,8 +14,9 @@ import yaml
 from wandb.proto import wandb_internal_pb2
 
 import dfa_bench
-from dfa_bench.compose import compose_run, settings_of
-from dfa_bench.settings import LoggerSettings
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.schema import LoggerSettings
 from dfa_bench.training.execute import execute
 from dfa_bench.training.loggers import publish_results
 
@@ -104,7 +105,14 @@ def test_rules_share_the_group_and_seeds_do_too(smoke):
 
 def test_a_resumed_run_goes_on_under_the_same_id(smoke, tmp_path):
     overrides = [*OFFLINE, "trainer.max_epochs=400", "trainer.checkpoint_seconds=0", "trainer.accelerator=cpu"]
-    command = [sys.executable, "-c", "from dfa_bench.cli import main; main()", "run", "scale=smoke", *overrides]
+    command = [
+        sys.executable,
+        "-m",
+        "dfa_bench",
+        "run",
+        "scale=smoke",
+        *overrides,
+    ]
     process = subprocess.Popen(
         [*command, f"store.root={tmp_path / 'runs'}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

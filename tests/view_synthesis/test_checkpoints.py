@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.tasks.view_synthesis.checkpoints import load_released
-from dfa_bench.tasks.view_synthesis.nerf import NeRF
+from dfa_bench.tasks.view_synthesis.models import NeRF
 from dfa_bench.tasks.view_synthesis.standin import stand_in_scene
 
 SCENE = stand_in_scene()

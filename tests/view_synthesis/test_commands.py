@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dfa_bench import evaluate_command, render_command
+from dfa_bench.commands import evaluate_checkpoint as evaluate_command
+from dfa_bench.commands import render as render_command
 from dfa_bench.errors import ConfigError
+from dfa_bench.reporting.figures.views import consistency
 from dfa_bench.reporting.forms import CSV_COLUMNS
 from dfa_bench.reporting.released import evaluated
 from dfa_bench.tasks.view_synthesis.camera_paths import orbit
@@ -21,7 +23,6 @@ from dfa_bench.tasks.view_synthesis.scenes import check_pose
 from dfa_bench.tasks.view_synthesis.standin import stand_in_scene, trace
 from dfa_bench.tasks.view_synthesis.views import Render
 from dfa_bench.training.execute import execute
-from dfa_bench.view_figure import consistency
 from tests.view_synthesis.scenes import write_blender, write_llff
 from tests.view_synthesis.test_checkpoints import released_state, write
 

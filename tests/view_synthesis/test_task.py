@@ -9,13 +9,13 @@ from torch.testing import assert_close
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.tasks.base import Shard, build_task
-from dfa_bench.tasks.view_synthesis.nerf import NeRF
+from dfa_bench.tasks.view_synthesis.models import NeRF
 from dfa_bench.tasks.view_synthesis.rays import view_rays
 from dfa_bench.tasks.view_synthesis.standin import stand_in_scene
 from dfa_bench.tasks.view_synthesis.task import grid_stride
 from dfa_bench.tasks.view_synthesis.views import psnr, ssim
 from dfa_bench.training.execute import execute
-from dfa_bench.training.loop import build_learner
+from dfa_bench.training.trainer import build_learner
 from tests.view_synthesis.scenes import write_blender, write_llff
 
 NERF = "task=view_synthesis", "model=nerf", "dataset=lego"

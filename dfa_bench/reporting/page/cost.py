@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfa_bench.reporting.experiment import Rule
+from dfa_bench.experiments.schema import Rule
 from dfa_bench.reporting.tables import Run, Table
 
 

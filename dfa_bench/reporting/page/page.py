@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dfa_bench.experiments.schema import Cell
 from dfa_bench.reporting.claims import Checked
-from dfa_bench.reporting.experiment import Cell
 from dfa_bench.reporting.page.behind import CODE, Behind
 from dfa_bench.reporting.page.cost import CostLine, machine
 from dfa_bench.reporting.page.pictures import Picture

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from dfa_bench.data.resolve import DataCard, cache_folder, file_sha256, find_first
 from dfa_bench.errors import CorruptData
-from dfa_bench.settings import DataSettings
+from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.click_through.compact import FORMAT, MISSING, Chunk, Vocabulary, compact
 from dfa_bench.tasks.click_through.interactions import Interactions
 from dfa_bench.tasks.click_through.planted import planted_card, planted_interactions

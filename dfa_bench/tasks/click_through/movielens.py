@@ -11,7 +11,7 @@ from pydantic import validate_call
 
 from dfa_bench.data.resolve import DataCard, cache_folder, file_sha256, find_first
 from dfa_bench.errors import CorruptData
-from dfa_bench.settings import DataSettings
+from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.click_through.compact import FORMAT, Chunk, compact
 from dfa_bench.tasks.click_through.interactions import Interactions
 from dfa_bench.tasks.click_through.planted import planted_card, planted_interactions

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, PositiveInt, validate_call
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from dfa_bench.settings import Component, DataSettings
+from dfa_bench.settings.schema import Component, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
 from dfa_bench.tasks.click_through.criteo import Criteo
 from dfa_bench.tasks.click_through.interactions import Interactions

@@ -17,10 +17,10 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import RandomLinkSplit
 from torch_geometric.utils import negative_sampling
 
-from dfa_bench.settings import Component, DataSettings
+from dfa_bench.settings.schema import Component, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.graphs.datasets import Planetoid
 from dfa_bench.tasks.graphs.graph import Graph
-from dfa_bench.tasks.graphs.planetoid import Planetoid
 from dfa_bench.tasks.graphs.sparse import SparseMatrix
 
 

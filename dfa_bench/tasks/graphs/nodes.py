@@ -11,10 +11,10 @@ from pydantic import ConfigDict, validate_call
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
-from dfa_bench.settings import Component, DataSettings
+from dfa_bench.settings.schema import Component, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.graphs.datasets import CitationGraph, Planetoid
 from dfa_bench.tasks.graphs.graph import Graph
-from dfa_bench.tasks.graphs.planetoid import CitationGraph, Planetoid
 from dfa_bench.tasks.graphs.sparse import SparseMatrix
 
 FOLDS_SEED = 55  # of PyG's examples/dna.py, whose split the released code keeps

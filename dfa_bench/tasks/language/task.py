@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import ConfigError, CorruptData
-from dfa_bench.settings import Component, Count, DatasetSettings, DataSettings, RunSettings
+from dfa_bench.settings.schema import Component, Count, DatasetSettings, DataSettings, RunSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.language.datasets import WikiText
 from dfa_bench.tasks.language.perplexity import perplexities
 from dfa_bench.tasks.language.tokenizer import TokenisedCorpus, tokenised
-from dfa_bench.tasks.language.wikitext import WikiText
 from dfa_bench.tasks.language.windows import Chunks, TokenBatch, Windows, window_count
 
 

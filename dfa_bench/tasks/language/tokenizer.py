@@ -16,7 +16,7 @@ from tqdm import tqdm
 from dfa_bench.data.cached import made_once
 from dfa_bench.data.resolve import cache_folder
 from dfa_bench.errors import ConfigError, CorruptData
-from dfa_bench.settings import DataSettings
+from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.language.corpus import SPLITS, Corpus, CorpusSplit
 
 FORMAT = 1  # of the files below; raised when they or the way from text to tokens change

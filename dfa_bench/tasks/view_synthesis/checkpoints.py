@@ -10,10 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfa_bench.data.resolve import cache_folder, data_root
 from dfa_bench.errors import CorruptData, MissingData
-from dfa_bench.tasks.view_synthesis.nerf import NeRF
+from dfa_bench.settings.schema import DataSettings
+from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
+from dfa_bench.tasks.view_synthesis.models import NeRF
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 
+FOLDER = "nerf_checkpoints"  # below data.root, with files as the authors name them
+KINDS = {"blender": "synth", "llff": "real"}  # by layout of the scene
 FIELDS = {"coarse": "model_coarse_state_dict", "fine": "model_fine_state_dict"}
 # Their names -> ours; the trunk's first layer stands apart from the others in their code.
 NAMES = {
@@ -27,6 +32,23 @@ NAMES = {
     "fc_rgb": "colour",
 }
 SAMPLES = (64, 128)  # coarse and further fine ones, with which the authors evaluate
+
+
+def released_checkpoint(files: SceneFiles, data: DataSettings) -> Path:
+    """Where the authors' model of a scene lies.
+
+    Raises:
+        MissingData: nowhere.
+    """
+    name = f"{KINDS[files.layout]}_{files.name}_dfa.ckpt"
+    places = [folder / FOLDER / name for folder in (data_root(data), cache_folder(data)) if folder]
+    for place in places:
+        if place.is_file():
+            return place
+    raise MissingData(
+        f"The checkpoint {name} is not here. Looked for {' and '.join(map(str, places))}. Get it from "
+        f"github.com/lightonai/dfa-scales-to-modern-deep-learning, or give a file with --checkpoint PATH."
+    )
 
 
 def load_released(path: Path, scene: Scene) -> NeRF:

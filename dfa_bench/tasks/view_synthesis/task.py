@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, validate_call
 from torch import Tensor, nn
 
-from dfa_bench.settings import Component, Count, DataSettings
+from dfa_bench.settings.schema import Component, Count, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
-from dfa_bench.tasks.view_synthesis.dataset import SceneFiles
+from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
 from dfa_bench.tasks.view_synthesis.rays import Rays, rays_through
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
 from dfa_bench.tasks.view_synthesis.views import psnr, render_view, ssim

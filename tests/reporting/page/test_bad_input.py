@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dfa_bench.compose import compose_run, settings_of
+from dfa_bench.commands.report import build_page
 from dfa_bench.errors import ConfigError
-from dfa_bench.existing import Existing, run_of
-from dfa_bench.report_command import build_page
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.request import Request
+from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting import claims, forms
-from dfa_bench.reporting.experiment import Experiment
+from dfa_bench.reporting.existing import Existing, run_of
 from dfa_bench.reporting.page.page import Page
 from dfa_bench.reporting.page.prose import read_table
 from dfa_bench.reporting.page.render import render
 from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.request import Request
 from dfa_bench.runs.ledger import COLUMNS
+from dfa_bench.settings.compose import compose_run
 from tests.browser import CHROMIUM, browser
 
 ODD = "<script>alert('1')</script> & \"x\" | $(rm -rf) `y` \\ ~ ^ % # _ {z} ${w} 'q'"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfa_bench.experiments.schema import Claim
 from dfa_bench.reporting.claims import Checked, Evidence
-from dfa_bench.reporting.experiment import Claim
 from dfa_bench.reporting.page.intervals import WIDTH, bars
 
 

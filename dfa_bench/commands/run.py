@@ -1,0 +1,106 @@
+"""`dfa-bench run`: one run, or a sweep in which a failing run neither hides nor stops the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from dfa_bench.errors import Diverged, UserError
+from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, resource_folder
+from dfa_bench.training.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from dfa_bench.training.execute import Outcome
+
+_failures: list[str] = []  # of the sweep or run in this process
+
+
+def run(config: DictConfig) -> None:
+    """One run of `dfa-bench run`, alone or as a job of a sweep."""
+    from dfa_bench.training.execute import execute  # not before: --help, --cfg and completion need no PyTorch
+
+    hydra_config = HydraConfig.get()
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    command = shlex.join(["dfa-bench", "run", *hydra_config.overrides.task])
+    message = None
+    try:
+        outcome = execute(settings_of(config))
+        if outcome.result.status == "diverged":
+            raise Diverged(f"{outcome.result.message}\nThe record says so: {outcome.folder}\nforce=true runs it again.")
+        _print_outcome(outcome)
+    except UserError as error:
+        message = str(error)
+    except Exception:  # a bug, or a library's error: the sweep goes on, the trace is kept
+        message = traceback.format_exc()
+    if message:
+        print(f"Error: {message}", file=sys.stderr)
+    if in_sweep:
+        folder = Path(hydra_config.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = {"command": command, "error": message}
+        (folder / f"job-{hydra_config.job.num}.json").write_text(json.dumps(report))
+    elif message:
+        _failures.append(command)
+
+
+class SweepSummary(Callback):
+    """Says at the end of a sweep how many runs are done, and which failed, with the command to run each again."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        reports = [json.loads(path.read_text()) for path in sorted(Path(config.hydra.sweep.dir).glob("job-*.json"))]
+        failed = [report for report in reports if report["error"]]
+        print(f"\n{len(reports) - len(failed)} of {len(reports)} runs are done.", flush=True)
+        for report in failed:
+            reason = report["error"].strip().splitlines()
+            print(
+                f"Failed: {report['command']}\n    {reason[-1] if 'Traceback' in reason[0] else reason[0]}", flush=True
+            )
+            _failures.append(report["command"])
+
+
+def main(arguments: list[str]) -> int:
+    """Run Hydra with these command-line arguments; 0 if every run is done."""
+    sweep_first = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))  # argparse wants it so
+    sys.argv = [sys.argv[0], *sweep_first]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its own way
+    _failures.clear()
+    keep_freed_memory()
+    try:
+        hydra.main(config_path=str(resource_folder("configs")), config_name="run", version_base="1.3")(run)()
+    except HYDRA_ERRORS as error:
+        print(f"Error: {explain_hydra(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of the folder of a sweep; those of its runs are told in `run`
+        print(f"Error: {error.filename} cannot be written: {error.strerror}. Choose store.root=DIR.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. What is finished is kept; the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 1 if _failures else 0
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    result = outcome.result
+    if outcome.reused:
+        print(f"Done before, on {result.provenance.finished} (force=true runs it again).")
+    for name, value in sorted(result.metrics.items()):
+        print(f"{name:<16} {value:.4f}")
+    cost = result.cost
+    print(
+        f"{result.epochs} epochs, {cost.wall_seconds:.1f} s, {1000 * cost.step_seconds:.1f} ms a step, "
+        f"peak {cost.peak_memory_mib:.0f} MiB, protocol: {result.protocol}"
+        + (", STAND-IN DATA" if result.provenance.data.kind != "real" else "")
+    )
+    print(outcome.folder, flush=True)

@@ -1,0 +1,166 @@
+"""`dfa-bench runs`: the runs that there are, filtered, seeds together."""
+
+from __future__ import annotations
+
+import fnmatch
+import operator
+import re
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dfa_bench.commands.arguments import take
+from dfa_bench.errors import ConfigError
+from dfa_bench.experiments.protocol import about
+from dfa_bench.runs.ledger import COLUMNS, Ledger
+from dfa_bench.runs.listing import ALIKE, Group, Row, all_rows, finished, groups, read_store
+from dfa_bench.settings.compose import compose_run, typed
+
+FILTERS = (*ALIKE, "seed", "status", "identity", "commit", "device")  # by pattern, several with commas
+UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+COMPARISON = re.compile(r"(?P<metric>[\w/@.-]+)(?P<sign>[<>]=?)(?P<number>[-+.\deE]+)")
+SIGNS: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    "<": operator.lt,
+    ">=": operator.ge,
+    "<=": operator.le,
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which runs to show, and how."""
+
+    passes: Sequence[Callable[[Row], bool]]
+    metric: str | None
+    seeds: int  # at least so many of a group
+    each: bool  # a line for every run
+
+
+def main(arguments: Sequence[str]) -> int:
+    """List runs. What is wrong with the store is told below the list.
+
+    Raises:
+        ConfigError: a filter is none.
+        RecordError: runs.csv is damaged.
+    """
+    results, arguments = take(arguments, "results", "results")
+    given = about(["store"], arguments)
+    store = read_store(Path(typed(compose_run(given)).store.root))
+    wanted = parse([argument for argument in arguments if argument not in given], datetime.now(timezone.utc))
+    rows = all_rows(Ledger(Path(results) / "runs.csv"), store)
+    kept = [row for row in rows.values() if all(check(row) for check in wanted.passes)]
+    found = [group for group in groups(kept) if len(group.seeds) >= wanted.seeds]
+    if wanted.metric and rows and not any(group.metric(wanted.metric) for group in groups(rows.values())):
+        known = sorted({key for row in rows.values() for key in row} - set(COLUMNS))
+        raise ConfigError(f"No run has the metric '{wanted.metric}'. There are: {', '.join(known)}.")
+    if found:
+        Console(width=None if sys.stdout.isatty() else 180).print(_table(found, wanted))
+    shown = sum(len(group.rows) for group in found)
+    print(f"{shown} of {len(rows)} runs" + (f", {len(store.unfinished)} more not done." if store.unfinished else "."))
+    for problem in store.problems:
+        print(problem, file=sys.stderr)
+    return 0
+
+
+def parse(arguments: Sequence[str], now: datetime) -> Wanted:
+    """`model=gcn,gat rule=dfa seeds=3 age=2d test/accuracy>0.8 metric=val/accuracy each`.
+
+    Raises:
+        ConfigError: one of them is none of these.
+    """
+    passes: list[Callable[[Row], bool]] = []
+    metric, seeds = None, 1
+    for argument in (each for each in arguments if each != "each"):
+        if compared := COMPARISON.fullmatch(argument):
+            passes.append(_compares(compared["metric"], SIGNS[compared["sign"]], _number(compared["number"], argument)))
+            continue
+        key, _, value = argument.partition("=")
+        if key == "metric" and value:
+            metric = value
+        elif key == "seeds" and value.isdigit():
+            seeds = int(value)
+        elif key == "age" and (found := re.fullmatch(r"(\d+)([mhdw])", value)):
+            try:
+                since = now - int(found[1]) * UNITS[found[2]]
+            except OverflowError:
+                raise ConfigError(f"'{argument}': no run is so old.") from None
+            passes.append(lambda row, since=since: finished(row) >= since)  # type: ignore[misc]
+        elif key in FILTERS and value:
+            passes.append(_matches(key, value.split(",")))
+        else:
+            raise ConfigError(
+                f"'{argument}' is no filter. There are {'=, '.join(FILTERS)}= with patterns, seeds=3 (at least), "
+                f"age=2d (m, h, d or w), 'test/accuracy>0.8', metric=NAME and each."
+            )
+    return Wanted(passes, metric, seeds, "each" in arguments)
+
+
+def _matches(key: str, patterns: Sequence[str]) -> Callable[[Row], bool]:
+    low = [pattern.lower() for pattern in patterns]
+    return lambda row: any(fnmatch.fnmatchcase(row.get(key, "").lower(), pattern) for pattern in low)
+
+
+def _compares(metric: str, holds: Callable[[float, float], bool], number: float) -> Callable[[Row], bool]:
+    return lambda row: metric in row and holds(float(row[metric]), number)
+
+
+def _number(text: str, argument: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"'{argument}': {text} is no number.") from None
+
+
+def _table(found: Sequence[Group], wanted: Wanted) -> Table:
+    table = Table()
+    for name in ("task", "data set", "model", "rule", "variant", "scale, protocol"):
+        table.add_column(name)
+    for name in ("seed" if wanted.each else "seeds", "metric", "value", "age"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    if wanted.each:
+        table.add_column("run")
+    now = datetime.now(timezone.utc)
+    lines = [Group([row]) for group in found for row in group.rows] if wanted.each else found
+    for group in lines:
+        metric = group.metric(wanted.metric)
+        stand_in = "" if group["data_kind"] == "real" else " (stand-in)"
+        texts = [group["task"], group["dataset"] + stand_in, group["model"], group["rule"], group["variant"]]
+        texts += [f"{group['scale']}, {group['protocol']}", _seeds(group), metric, value_text(group, metric)]
+        texts += [age_text(now - group.newest), *([group["identity"]] if wanted.each else [])]
+        table.add_row(*map(escape, texts))
+    return table
+
+
+def value_text(group: Group, metric: str) -> str:
+    """Mean ± standard deviation over seeds. Runs of several settings are not averaged: their range is shown."""
+    values = group.values(metric)
+    lost = len(group.rows) - len(values)
+    behind = f", {lost} without" if lost else ""
+    if not values:
+        return f"none of {lost}"
+    if group.settings > 1:
+        return f"{min(values):.4g} to {max(values):.4g}, {len(values)} runs of {group.settings} settings{behind}"
+    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4g}{spread}{behind}"
+
+
+def age_text(age: timedelta) -> str:
+    for unit in ("w", "d", "h"):
+        if age >= UNITS[unit]:
+            return f"{age // UNITS[unit]} {unit}"
+    return f"{max(age, timedelta()) // UNITS['m']} m"
+
+
+def _seeds(group: Group) -> str:
+    seeds = group.seeds
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ",".join(map(str, seeds))

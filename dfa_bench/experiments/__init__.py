@@ -1,0 +1,1 @@
+"""What a table needs: the schema of its YAML, the plan of its runs, and the engines that do them."""

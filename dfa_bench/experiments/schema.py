@@ -1,0 +1,276 @@
+"""A table of the paper as a file: the runs that it needs, the paper's numbers, how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import OmegaConf
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.settings.schema import Positive, Strict, explain
+
+Rule = Literal["bp", "dfa", "shallow"]
+Variant = Literal["released", "paper"]
+# Beside the experiments:
+FIGURES = "figures.yaml"  # claims about figures, see readings.py
+ALIGNMENT_PANELS = "alignment.yaml"  # see alignment_figure.py
+
+
+class Metric(Strict):
+    key: str  # in a run's metrics
+    factor: Positive = 1.0  # from the run's unit to the paper's
+    digits: int = 3
+    bold_within: float | None = None  # DFA so near to BP, in the paper's unit, is bold
+    shown: bool = True  # false: only claims look at it
+
+
+class Line(Strict):
+    """A row or a column: what it adds to the overrides of its runs."""
+
+    overrides: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()  # with which it is trained; all of the table's, if empty
+    cost: Positive = 1.0  # relative time of its runs, to start the longest first
+
+    def has_rule(self, rule: Rule) -> bool:
+        return not self.rules or rule in self.rules
+
+
+class Row(Line):
+    columns: tuple[str, ...] = ()  # where it has cells; all, if empty
+
+
+class Column(Line):
+    variants: tuple[Variant, ...] = ("released",)
+    scales: tuple[str, ...] = ()  # at which it has runs; all, if empty
+    mean_of: tuple[str, ...] = ()  # not runs of its own, but the mean over those of these columns that a row has
+
+
+class Term(Strict):
+    """A side of a claim, or a part of it: runs of a rule, where the claim looks unless a place of its own is named."""
+
+    rule: Rule
+    row: str | None = None
+    column: str | None = None
+    metric: str | None = None
+
+
+class Quoted(Strict):
+    """A side of a claim that the paper quotes from elsewhere; for runs of a reduced protocol it is a reference only."""
+
+    value: float  # in the table's unit
+    says: str  # whose number it is
+
+
+def _terms(value: Any) -> Any:
+    """ "dfa", "dfa @ + Adam", {rule: dfa, row: Micro}, {value: 22.26, says: SRN}; of several the mean counts."""
+    parts = [*value] if isinstance(value, (list, tuple)) else [value]
+    for number, part in enumerate(parts):
+        if isinstance(part, str):
+            rule, _, column = part.partition(" @ ")
+            parts[number] = {"rule": rule, "column": column or None}
+    return parts
+
+
+def _kind(side: Any) -> str:
+    named = side if isinstance(side, dict) else vars(side)
+    return "quoted" if "value" in named else "runs"
+
+
+Side = Annotated[Annotated[Term, Tag("runs")] | Annotated[Quoted, Tag("quoted")], Discriminator(_kind)]
+Sides = Annotated[tuple[Side, ...], BeforeValidator(_terms), Field(min_length=1)]
+
+
+class Claim(Strict):
+    """A conclusion of the paper: `higher` − `lower` > `by`, or `higher` / `lower` > `ratio`.
+
+    It is about every cell of its rows and columns; where its sides name places of their own, about each once.
+    """
+
+    id: str
+    says: str  # restated in our words
+    of: Literal["paper", "us"] = "paper"  # whose conclusion it is
+    metric: str
+    higher: Sides
+    lower: Sides
+    by: float = 0.0  # in the table's unit
+    ratio: Positive | None = None  # instead of `by`: for perplexities, say
+    rows: tuple[str, ...] = ()  # all, if empty
+    columns: tuple[str, ...] = ()  # all with runs of their own, if empty
+    min_seeds: Annotated[int, Field(ge=2)] = 3  # of both sides, for a verdict
+
+    @property
+    def terms(self) -> list[Term]:
+        """The parts of both sides that are runs."""
+        return [side for side in (*self.higher, *self.lower) if isinstance(side, Term)]
+
+    @model_validator(mode="after")
+    def _compares_one_way(self) -> Claim:
+        if self.ratio is not None and self.by:
+            raise ValueError(f"claims.{self.id}: give `by` or `ratio`, not both.")
+        if not self.terms:
+            raise ValueError(f"claims.{self.id}: both sides are quoted. Name a rule on one of them.")
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a table: runs of it differ in their seed only."""
+
+    row: str
+    column: str
+    rule: Rule
+    variant: Variant
+    overrides: tuple[str, ...]
+    cost: float
+
+
+class Panel(Strict):
+    """Cells whose curves share a panel, one line each run."""
+
+    rows: tuple[str, ...] = ()  # all, if empty
+    columns: tuple[str, ...] = ()
+
+    def has(self, cell: Cell) -> bool:
+        return (not self.rows or cell.row in self.rows) and (not self.columns or cell.column in self.columns)
+
+
+class Curves(Strict):
+    """How `dfa-bench curves` draws a table: as it stands, a panel for each cell, over epochs."""
+
+    over: str = "epochs"  # what the horizontal axis counts
+    per_step: tuple[
+        str, ...
+    ] = ()  # settings whose product is how much of it a training step has; none: epochs are counted
+    log: bool = False  # the vertical axis
+    panels: dict[str, Panel] = Field(default_factory=dict)
+
+
+class Experiment(Strict):
+    """See `experiments/table3.yaml`."""
+
+    name: str
+    title: str
+    overrides: tuple[str, ...] = ()
+    metrics: dict[str, Metric]
+    rules: list[Rule]
+    rows: dict[str, Row]
+    columns: dict[str, Column]
+    seeds: Annotated[int, Field(ge=1)] | None = None  # at most so many, whatever is asked for: a search has its budget
+    off_by: Positive | None = None  # means that differ more from the paper are listed below the table
+    paper: dict[str, dict[str, dict[str, dict[Rule, float]]]] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    curves: Curves = Curves()
+
+    @model_validator(mode="after")
+    def _claims_are_about_the_table(self) -> Experiment:
+        places = {(cell.row, cell.column, cell.rule) for cell in (*self.cells(), *(mean for mean, _ in self.means()))}
+        for claim in self.claims:
+            terms = claim.terms
+            unknown = {*claim.rows, *(term.row for term in terms if term.row)} - {*self.rows}
+            unknown |= {*claim.columns, *(term.column for term in terms if term.column)} - {*self.columns}
+            unknown |= {claim.metric, *(term.metric for term in terms if term.metric)} - {*self.metrics}
+            unknown |= {
+                f"{term.rule} at {term.row}/{term.column}"
+                for term in terms
+                if term.row and term.column and (term.row, term.column, term.rule) not in places
+            }
+            if unknown:
+                raise ValueError(f"claims.{claim.id}: there is no {', '.join(sorted(unknown))} in the table.")
+        return self
+
+    @model_validator(mode="after")
+    def _curves_are_of_the_table(self) -> Experiment:
+        for name, panel in self.curves.panels.items():
+            if unknown := {*panel.rows} - {*self.rows} | {*panel.columns} - {*self.columns}:
+                raise ValueError(f"curves.panels.{name}: there is no {', '.join(sorted(unknown))} in the table.")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_have_columns_of_the_table(self) -> Experiment:
+        for name, row in self.rows.items():
+            if unknown := {*row.columns} - {*self.columns}:
+                raise ValueError(f"rows.{name}.columns: there is no {', '.join(sorted(unknown))} in the table.")
+        return self
+
+    @model_validator(mode="after")
+    def _means_are_of_columns_with_runs(self) -> Experiment:
+        for name, column in self.columns.items():
+            if wrong := [each for each in column.mean_of if each not in self.columns or self.columns[each].mean_of]:
+                raise ValueError(f"columns.{name}.mean_of: {', '.join(wrong)} is no column with runs of its own.")
+        return self
+
+    @model_validator(mode="after")
+    def _paper_numbers_have_a_place(self) -> Experiment:
+        for metric, rows in self.paper.items():
+            for row, columns in rows.items():
+                for column in columns:
+                    if metric not in self.metrics or row not in self.rows or column not in self.columns:
+                        raise ValueError(f"paper.{metric}.{row}.{column} is no cell of the table.")
+        return self
+
+    @property
+    def shown(self) -> dict[str, Metric]:
+        """The metrics that the table shows."""
+        return {name: metric for name, metric in self.metrics.items() if metric.shown}
+
+    def cells(self) -> list[Cell]:
+        """All places with runs, row by row."""
+        return [
+            Cell(
+                row,
+                column,
+                rule,
+                variant,
+                (*self.overrides, *in_row.overrides, *in_column.overrides, f"rule={rule}", f"variant={variant}"),
+                in_row.cost * in_column.cost,
+            )
+            for row, in_row in self.rows.items()
+            for column, in_column in self.columns.items()
+            if not in_column.mean_of and (not in_row.columns or column in in_row.columns)
+            for variant in in_column.variants
+            for rule in self.rules
+            if in_row.has_rule(rule) and in_column.has_rule(rule)
+        ]
+
+    def means(self) -> list[tuple[Cell, list[Cell]]]:
+        """Places that are means, each with the places that it is the mean of, in one row, with one rule and variant."""
+        found = []
+        for name, column in self.columns.items():
+            parts: dict[tuple[str, Rule, Variant], list[Cell]] = {}
+            for cell in self.cells():
+                if cell.column in column.mean_of and cell.variant in column.variants:
+                    parts.setdefault((cell.row, cell.rule, cell.variant), []).append(cell)
+            found += [(Cell(row, name, rule, variant, (), 1.0), cells) for (row, rule, variant), cells in parts.items()]
+        return found
+
+    def column_text(self, column: str, variant: Variant) -> str:
+        """A column as shown: with its variant where it has several."""
+        return f"{column} ({variant})" if len(self.columns[column].variants) > 1 else column
+
+    def paper_value(self, metric: str, cell: Cell) -> float | None:
+        return self.paper.get(metric, {}).get(cell.row, {}).get(cell.column, {}).get(cell.rule)
+
+
+def load_experiments(folder: Path) -> Mapping[str, Experiment]:
+    """All experiments by name: tables of the paper ("table3"), and studies of our own ("studies/dna_feedback").
+
+    Raises:
+        ConfigError: a file has an unknown key or an impossible value.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
+        if path in (folder / FIGURES, folder / ALIGNMENT_PANELS):
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        values = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(values, dict)
+        try:
+            found[name] = Experiment.model_validate({"name": name, **values})
+        except ValidationError as error:
+            raise ConfigError(f"experiments/{name}.yaml: {explain(error)}") from None
+    return found

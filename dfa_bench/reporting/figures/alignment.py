@@ -1,0 +1,131 @@
+"""`dfa-bench figure alignment`: DFA's alignment with BP over training, a panel for each model (appendix A)."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from omegaconf import OmegaConf
+from pydantic import Field, ValidationError
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.experiments.schema import ALIGNMENT_PANELS
+from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, Layer, draw_alignment
+from dfa_bench.reporting.figures.drawing import save
+from dfa_bench.reporting.readings import read_records
+from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record, atomic
+from dfa_bench.settings.compose import compose_run, resource_folder
+from dfa_bench.settings.schema import Strict, explain
+from dfa_bench.training.execute import execute
+
+
+class Subject(Strict):
+    """A model whose alignment is drawn; see `experiments/alignment.yaml`."""
+
+    title: str
+    run: tuple[str, ...]
+    every: Annotated[int, Field(ge=1)] = 1
+    layers: dict[str, str]
+
+
+class Subjects(Strict):
+    panels: dict[str, Subject]
+
+
+def load_subjects() -> Mapping[str, Subject]:
+    """The panels of the figure by name.
+
+    Raises:
+        ConfigError: the file has an unknown key or an impossible value.
+    """
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(resource_folder("experiments") / ALIGNMENT_PANELS))
+        return Subjects.model_validate(values).panels
+    except ValidationError as error:
+        raise ConfigError(f"experiments/{ALIGNMENT_PANELS}: {explain(error)}") from None
+
+
+def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequence[str] = ()) -> None:
+    """Draw the figure and write its numbers; trains the runs that are not in the store, or lack alignment there.
+
+    Panels that were drawn before and are not chosen now stay: the figure is drawn from its numbers.
+
+    Args:
+        folder: of results.
+        overrides: of all runs.
+        models: names of the panels that are drawn anew; all, if empty.
+
+    Raises:
+        ConfigError: there is no such model, or a run has no alignment to draw.
+    """
+    known = load_subjects()
+    chosen = models or list(known)
+    if unknown := [name for name in chosen if name not in known]:
+        raise ConfigError(f"models={unknown[0]}: there is no such panel. There are: {', '.join(known)}.")
+    measured = {known[name].title: _measure(known[name], overrides) for name in chosen}
+    stand_in = any(each["data"] != "real" for each in measured.values())
+    name = f"alignment{apart(stand_in, overrides)}"
+    before = {str(record.get("panel")): record for record in read_records(folder / f"{name}.json")}
+    evidence = {**before, **measured}
+    shown = [subject for subject in known.values() if subject.title in evidence]
+    panels = [_panel(subject, evidence[subject.title]) for subject in shown]
+    heading = "Alignment of DFA's gradients with BP's over training" + (" (STAND-IN DATA)" if stand_in else "")
+    paths = save(draw_alignment(panels, heading), folder, name)
+    paths.append(folder / f"{name}.json")
+    with atomic(paths[-1]) as file:
+        file.write(json.dumps([evidence[subject.title] for subject in shown], indent=1) + "\n")
+    print(f"Written: {', '.join(str(path) for path in paths)}")
+
+
+def _measure(subject: Subject, overrides: Sequence[str]) -> dict[str, Any]:
+    """Train a model, or take its run from the store: the numbers of its panel, with the run that they are from."""
+    every = f"trainer.alignment_every={subject.every}"
+    settings = settings_of(compose_run([*subject.run, every, *overrides, "rule=dfa"]))
+    print(f"{subject.title}", file=sys.stderr, flush=True)
+    outcome = execute(settings)
+    result = outcome.result
+    measured = over_training(Record(outcome.folder))
+    drawn = [name for pattern in subject.layers.values() for name in fnmatch.filter(measured, pattern)]
+    if not drawn:
+        raise ConfigError(
+            f"{outcome.folder} ({result.status}) has no alignment of {', '.join(subject.layers.values())}: all its "
+            f"gradients there are zero, or the pattern matches no feedback point or leaf module."
+        )
+    return {
+        "panel": subject.title,
+        **result.origin,
+        "scale": result.scale,
+        "protocol": result.protocol,
+        "drawn": list(dict.fromkeys(drawn)),
+        "modules": {name: dict(zip(("epochs", "mean", "std"), each, strict=True)) for name, each in measured.items()},
+    }
+
+
+def _panel(subject: Subject, numbers: Mapping[str, Any]) -> AlignmentPanel:
+    layers = {}
+    for group, pattern in subject.layers.items():
+        modules = fnmatch.filter(numbers["modules"], pattern)
+        for module in modules:
+            label = group if len(modules) == 1 else f"{group} {modules.index(module) + 1}"
+            layers[module] = Layer(group, label, **numbers["modules"][module])
+    reduced = "" if numbers["protocol"] == "paper" else " (reduced)"
+    return AlignmentPanel(f"{subject.title}{reduced}", list(layers.values()))
+
+
+def over_training(record: Record) -> dict[str, tuple[list[float], list[float], list[float]]]:
+    """Of each module, in the order of the model: epochs trained before each measurement, means, standard deviations."""
+    found: dict[str, tuple[list[float], list[float], list[float]]] = {}
+    for line in record.read_metrics():
+        for key, mean in line.items():
+            if key.startswith(ALIGNMENT):
+                name = key.removeprefix(ALIGNMENT)
+                epochs, means, stds = found.setdefault(name, ([], [], []))
+                epochs.append(line["epoch"] - 1)
+                means.append(round(mean, 4))
+                stds.append(round(line[f"{ALIGNMENT_STD}{name}"], 4))
+    return found

@@ -1,0 +1,80 @@
+"""`dfa-bench figure 2`: what graph convolutions make of Cora with BP, DFA and shallow training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+
+from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
+from dfa_bench.reporting.tables import RULE_NAMES
+from dfa_bench.runs.record import Result, atomic
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.schema import RunSettings
+from dfa_bench.tasks.base import build_task
+from dfa_bench.tasks.graphs.nodes import NodeClassification
+from dfa_bench.training.execute import execute
+from dfa_bench.training.finished import with_trained_weights
+
+HIDDEN = "activation"  # the module of `model=gcn` whose output is drawn
+
+
+def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
+    """t-SNE of the hidden layer of GraphConv on Cora, a panel for each rule; silhouettes by class in the titles.
+
+    The silhouette of the hidden layer itself stands beside that of its picture, which t-SNE flatters.
+    """
+    embeddings: dict[str, Embedding] = {}
+    evidence = []
+    labels = np.empty(0, dtype=int)
+    stand_in = False
+    for rule in RULE_NAMES:
+        settings = settings_of(compose_run(["task=nodes", "model=gcn", "dataset=cora", *overrides, f"rule={rule}"]))
+        outcome = execute(settings)
+        hidden, labels = hidden_layer(settings, outcome.folder)
+        stand_in = outcome.result.provenance.data.kind != "real"
+        print(f"{RULE_NAMES[rule]}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
+        position = TSNE(random_state=0, init="pca", learning_rate="auto").fit_transform(hidden)
+        measured = _evidence(outcome.result, hidden, position, labels)
+        evidence.append(measured)
+        embeddings[rule] = Embedding(
+            f"{RULE_NAMES[rule]}, silhouette {measured['silhouette_tsne']:.2f} "
+            f"(hidden layer {measured['silhouette_hidden']:.2f})",
+            position,
+        )
+    heading = "Figure 2: t-SNE of the hidden layer of GraphConv on Cora" + (" (STAND-IN DATA)" if stand_in else "")
+    name = f"figure2{apart(stand_in, overrides)}"
+    paths = save(draw_embeddings(embeddings, labels, heading), folder, name)
+    paths.append(folder / f"{name}.json")
+    with atomic(paths[-1]) as file:
+        file.write(json.dumps(evidence, indent=2) + "\n")
+    print(f"Written: {', '.join(str(path) for path in paths)}")
+
+
+def hidden_layer(settings: RunSettings, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Activations (nodes, hidden) of a trained GraphConv in evaluation mode, and the nodes' classes."""
+    task = build_task(settings)
+    assert isinstance(task, NodeClassification)
+    model = with_trained_weights(task.build_model(), folder)
+    kept: list[torch.Tensor] = []
+    handle = model.get_submodule(HIDDEN).register_forward_hook(lambda *call: kept.append(call[2]))
+    with torch.no_grad():
+        model(task.graph)
+    handle.remove()
+    return kept[0].numpy(), task.labels.numpy()
+
+
+def _evidence(result: Result, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray) -> dict[str, object]:
+    return {
+        **result.origin,
+        "test_accuracy": result.metrics["test/accuracy"],
+        "silhouette_tsne": round(float(silhouette_score(position, labels)), 4),
+        "silhouette_hidden": round(float(silhouette_score(hidden, labels)), 4),
+    }

@@ -1,0 +1,138 @@
+"""`dfa-bench figure 1`: held-out views by BP, DFA, shallow training and the authors' own DFA models, side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from dfa_bench.errors import MissingData
+from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.reporting.consistency import consistency_markdown
+from dfa_bench.reporting.figures.drawing import save
+from dfa_bench.reporting.figures.trained_views import trained
+from dfa_bench.reporting.figures.view_panels import Panel, draw_views
+from dfa_bench.reporting.tables import RULE_NAMES
+from dfa_bench.runs.record import atomic
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.schema import RunSettings
+from dfa_bench.tasks.base import build_dataset
+from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint
+from dfa_bench.tasks.view_synthesis.consistency import warp_psnr
+from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
+from dfa_bench.tasks.view_synthesis.scenes import Scene, View
+from dfa_bench.tasks.view_synthesis.views import Render, psnr, render_view
+from dfa_bench.training.execute import execute
+
+SCENES = ("lego", "chair", "fern", "flower")
+
+
+def draw_figure1(
+    folder: Path, overrides: Sequence[str], scenes: Sequence[str] = SCENES, neighbours: bool = True
+) -> None:
+    """Draw the figure and write its numbers; trains the runs that it needs if they are not in the store.
+
+    Args:
+        folder: of results.
+        overrides: of all runs.
+        scenes: a line of panels each.
+        neighbours: measure multi-view consistency too.
+
+    Raises:
+        ConfigError: there is no such scene.
+    """
+    drawn: dict[str, list[Panel]] = {}
+    evidence: list[dict[str, Any]] = []
+    for name in scenes:
+        settings = [
+            settings_of(
+                compose_run(["task=view_synthesis", "model=nerf", f"dataset={name}", *overrides, f"rule={rule}"])
+            )
+            for rule in RULE_NAMES
+        ]
+        panels, measured = _scene(settings, neighbours)
+        drawn[name] = panels
+        evidence += measured
+    stand_in = any(each["data"] != "real" for each in evidence)
+    heading = "Figure 1: held-out views" + (" (STAND-IN DATA)" if stand_in else "")
+    title = f"figure1{apart(stand_in, overrides)}"
+    paths = save(draw_views(drawn, heading), folder, title, vector=False)
+    texts = {".json": json.dumps(evidence, indent=2) + "\n"}
+    if neighbours:
+        texts[".md"] = consistency_markdown(evidence)
+    for ending, text in texts.items():
+        paths.append(folder / f"{title}{ending}")
+        with atomic(paths[-1]) as file:
+            file.write(text)
+    print(f"Written: {', '.join(str(path) for path in paths)}")
+
+
+def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Panel], list[dict[str, Any]]]:
+    """Panels and numbers of one scene: the photograph, each rule, the released model where it is here."""
+    panels: list[Panel] = []
+    evidence = []
+    for each in settings:
+        outcome = execute(each)
+        scene, model = trained(each, outcome.folder)
+        result = outcome.result
+        view = scene.views("test")[0]
+        if not panels:
+            panels.append(Panel(f"{view.name}, photograph", view.load().numpy(), None))
+        panel, numbers = _render(RULE_NAMES[each.rule.name], model, scene, view, neighbours)
+        panels.append(panel)
+        evidence.append({"scene": each.dataset.name, **result.origin, **numbers})
+    data = settings[0].data
+    files = build_dataset(settings[0])
+    assert isinstance(files, SceneFiles)
+    try:
+        if not data.stand_in:
+            path = released_checkpoint(files, data)
+            panel, numbers = _render("DFA, released", load_released(path, scene), scene, view, neighbours)
+            panels.append(panel)
+            evidence.append({"scene": files.name, "rule": "dfa", "checkpoint": path.name, "data": "real", **numbers})
+    except MissingData as error:
+        print(f"{error} The figure does without it.", file=sys.stderr)
+    return panels, evidence
+
+
+def _render(title: str, model: nn.Module, scene: Scene, view: View, neighbours: bool) -> tuple[Panel, dict[str, Any]]:
+    print(f"{scene.name}: {title}", file=sys.stderr, flush=True)
+    seen, truth = render_view(model, scene, view.pose, progress=title), view.load()
+    value = psnr(seen.fine, truth)
+    numbers: dict[str, Any] = {"view": view.name, "psnr": round(value, 3)}
+    if neighbours:
+        other = nearest_view(scene, view)
+        beside = render_view(model, scene, other.pose, progress=title)
+        agree, share = consistency(scene, (view, other), (seen, beside))
+        agreement = round(agree, 3) if share else None  # an empty scene has nothing that could be warped
+        numbers |= {"neighbour": other.name, "warp_psnr": agreement, "warp_share": round(share, 3)}
+    depth = ((seen.depth + (1 - seen.opacity) * scene.far - scene.near) / (scene.far - scene.near)).clamp(0, 1)
+    return Panel(f"{title}, {value:.1f} dB", seen.fine.numpy(), np.asarray(depth)), numbers
+
+
+def nearest_view(scene: Scene, view: View) -> View:
+    """The view of any split, but this one, whose camera is nearest."""
+    others = [each for views in scene.splits.values() for each in views if each is not view]
+    return min(others, key=lambda other: float((other.pose[:, 3] - view.pose[:, 3]).norm()))
+
+
+def consistency(scene: Scene, views: tuple[View, View], renders: tuple[Render, Render]) -> tuple[float, float]:
+    """PSNR of the first view, warped into the second, and the share of pixels that it is over."""
+    first, second = renders
+    return warp_psnr(
+        scene,
+        (views[0].pose, views[1].pose),
+        (first.fine, second.fine),
+        (_surface_depth(first), _surface_depth(second)),
+        (first.opacity, second.opacity),
+    )
+
+
+def _surface_depth(seen: Render) -> Tensor:
+    """Expected depth of what a ray hits, if it hits anything: a fog that stops half of the ray is not half as far."""
+    return seen.depth / seen.opacity.clamp(min=1e-6)

@@ -1,0 +1,69 @@
+"""Compose a configuration from `configs/` the way `dfa-bench run` does, without running it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.settings.schema import RunSettings, parse_settings
+
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # a group that is no text is a bare ValueError
+
+
+def resource_folder(name: str) -> Path:
+    """`configs` or `experiments`: of the source checkout, or of the installed wheel."""
+    package = Path(__file__).parents[1]
+    installed = package / f"_{name}"
+    return installed if installed.is_dir() else package.parent / name
+
+
+def compose_run(overrides: Sequence[str]) -> DictConfig:
+    """The composed configuration of a run, before interpolation.
+
+    Raises:
+        ConfigError: an override names an unknown group, option or key.
+    """
+    try:
+        if GlobalHydra.instance().is_initialized():  # inside a job of `dfa-bench run`
+            return compose("run", overrides=list(overrides))
+        with initialize_config_dir(str(resource_folder("configs")), version_base="1.3"):
+            return compose("run", overrides=list(overrides))
+    except HYDRA_ERRORS as error:
+        raise ConfigError(explain_hydra(error)) from None
+
+
+def explain_hydra(error: Exception) -> str:
+    """What Hydra or OmegaConf refuse, in one sentence."""
+    text = str(error)
+    if found := re.match(r"Could not override '(.*?)'\.\n(No match in the defaults list)?", text):
+        what = "group" if found[2] else "setting"
+        return f"There is no {what} '{found[1]}'. `dfa-bench run --help` lists the groups, `--cfg job` the settings."
+    if found := re.search(r"Could not find '(.*?)'\n\nAvailable options in '(.*?)':\n((?:\t.*\n)*)", text):
+        return f"There is no '{found[1]}'. {found[2]} can be {', '.join(found[3].split())}."
+    if found := re.match(r"Config group override must be a string or a list\. Got (\w+)", text):
+        return (
+            f"A group takes the name of a choice, not null or a number ({found[1]}). `dfa-bench run --help` lists them."
+        )
+    return " ".join(line.strip() for line in text.splitlines() if line.strip() and "See https" not in line)
+
+
+def typed(config: DictConfig) -> RunSettings:
+    """The typed settings of a composed configuration as it stands.
+
+    Raises:
+        ConfigError: a key is unknown, or has an impossible value.
+    """
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain_hydra(error)) from None
+    assert isinstance(values, dict)
+    return parse_settings({str(key): value for key, value in values.items() if key != "hydra"})

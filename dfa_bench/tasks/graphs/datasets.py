@@ -1,0 +1,104 @@
+"""Cora, CiteSeer and PubMed with the public split of Planetoid (Yang et al. 2016), and their stand-in."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dfa_bench.data.resolve import DataCard, Files, find
+from dfa_bench.data.standins import block_model_graph
+from dfa_bench.errors import CorruptData
+from dfa_bench.settings.schema import DataSettings
+
+STAND_IN = {"nodes": 300, "classes": 4, "features": 120, "seed": 0}
+
+
+@dataclass(frozen=True)
+class CitationGraph:
+    """A loaded data set.
+
+    Args:
+        features: word counts or TF-IDF weights, (nodes, features), dense.
+        edge_index: (2, edges), both directions.
+        labels: class of each node, (nodes,).
+        train, val, test: nodes of the public split.
+        isolated: number of nodes without an edge (48 in CiteSeer); they learn from their own features only.
+    """
+
+    features: Tensor
+    edge_index: Tensor
+    labels: Tensor
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+    @property
+    def classes(self) -> int:
+        return int(self.labels.max()) + 1
+
+    @property
+    def isolated(self) -> int:
+        return int((torch.bincount(self.edge_index.flatten(), minlength=len(self.labels)) == 0).sum())
+
+
+class Planetoid:
+    """One of the three data sets.
+
+    The raw files are checked by sha256 before they are unpickled, and read by PyG's reader; nothing is written.
+
+    Args:
+        name: "Cora", "CiteSeer" or "PubMed".
+        url: folder of the official raw files.
+        sha256: raw file name to checksum.
+        nodes: how many the data set has.
+    """
+
+    def __init__(self, name: str, url: str, sha256: Mapping[str, str], nodes: int) -> None:
+        self.name, self.nodes = name, nodes
+        self.files = Files(name, f"planetoid/{name}/raw", dict(sha256), url)
+
+    def card(self, data: DataSettings) -> DataCard:
+        if data.stand_in:
+            made_of = hashlib.sha256(repr(sorted(STAND_IN.items())).encode()).hexdigest()
+            return DataCard("block model", "stand-in", STAND_IN["nodes"], made_of)
+        return DataCard(self.name, "real", self.nodes, self.files.digest)
+
+    def fetch(self, data: DataSettings) -> Path:
+        return find(self.files, data)
+
+    def load(self, data: DataSettings) -> CitationGraph:
+        """Read the data set.
+
+        Raises:
+            MissingData, CorruptData: see `dfa_bench.data.resolve.find`.
+        """
+        if data.stand_in:
+            return _stand_in()
+        graph = _read(str(self.fetch(data)), self.name.lower())
+        if len(graph.labels) != self.nodes:
+            raise CorruptData(f"{self.name} has {len(graph.labels)} nodes instead of {self.nodes}.")
+        return graph
+
+
+@functools.lru_cache(maxsize=3)  # a sweep in one process reads each graph once
+def _read(folder: str, prefix: str) -> CitationGraph:
+    from torch_geometric.io import read_planetoid_data
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SciPy's and NumPy's about pickles of 2016
+        graph = read_planetoid_data(folder, prefix)
+    train, val, test = (mask.nonzero().flatten() for mask in (graph.train_mask, graph.val_mask, graph.test_mask))
+    return CitationGraph(graph.x, graph.edge_index, graph.y, train, val, test)
+
+
+def _stand_in() -> CitationGraph:
+    features, edge_index, labels = block_model_graph(**STAND_IN)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(STAND_IN["seed"]))
+    return CitationGraph(features, edge_index, labels, order[:80], order[80:150], order[150:])

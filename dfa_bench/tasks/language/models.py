@@ -1,0 +1,142 @@
+"""The causal Transformer of Table 5: Vaswani et al. 2017, the encoder's layers with a causal mask.
+
+Where feedback goes is configuration (configs/feedback/macro.yaml, micro.yaml): every block ends in a named identity,
+and so does its attention part, so that a point there cuts the residual stream as well.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, validate_call
+from torch import Tensor, nn
+
+from dfa_bench.settings.schema import Count
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Attention(nn.Module):
+    """Causal self-attention over several heads."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        split = self.queries_keys_values(x).view(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = split.permute(2, 0, 3, 1, 4)  # each (batch, heads, length, width / heads)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return self.mix(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, dropout, linear; `hidden` is what stands between the linear layers."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, hidden)
+        self.hidden = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
+        self.contract = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.contract(self.hidden(self.expand(x)))
+
+
+class PostNormBlock(nn.Module):
+    """Layer normalisation behind each sum, as in Vaswani et al. 2017 and in the released code."""
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, dropout)
+        self.attention_norm = nn.LayerNorm(width)
+        self.after_attention = nn.Identity()
+        self.feed_forward = FeedForward(width, feed_forward, dropout)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.after_feed_forward = nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.after_attention(self.attention_norm(x + self.dropout(self.attention(x))))
+        return self.after_feed_forward(self.feed_forward_norm(x + self.dropout(self.feed_forward(x))))
+
+
+class PreNormBlock(PostNormBlock):
+    """Layer normalisation in front of each part, so that the residual stream runs through unnormalised."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.after_attention(x + self.dropout(self.attention(self.attention_norm(x))))
+        return self.after_feed_forward(x + self.dropout(self.feed_forward(self.feed_forward_norm(x))))
+
+
+BLOCKS = {"post": PostNormBlock, "pre": PreNormBlock}
+
+
+class Transformer(nn.Module):
+    """Tokens to logits of the next token, from the left only.
+
+    The last hidden state, `last_hidden`, is the paper's error source: above it is only the vocabulary projection, which
+    learns by BP. Where the paper is silent: linear layers keep PyTorch's initial values; the released code draws
+    embeddings uniform in ±0.1 and multiplies them by sqrt(width).
+
+    Args:
+        vocabulary: number of tokens.
+        layers, heads, width, feed_forward: sizes (d_model is `width`).
+        dropout: on embeddings, attention weights, hidden units of the feed-forward part, and sublayers' outputs.
+        positions: the longest sequence; sinusoidal encoding (Vaswani et al. 2017, section 3.5).
+        norm: "post", as in the paper, or "pre", with a further norm behind the last block.
+    """
+
+    position: Tensor  # (positions, width)
+
+    @validate_call
+    def __init__(
+        self,
+        vocabulary: Count,
+        layers: Count,
+        heads: Count,
+        width: Count,
+        feed_forward: Count,
+        dropout: Dropout,
+        positions: Count,
+        norm: Literal["post", "pre"],
+    ) -> None:
+        super().__init__()
+        if width % heads or width % 2:
+            raise ValueError(f"width={width} must be even and a multiple of heads={heads}.")
+        self.embedding = nn.Embedding(vocabulary, width)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.register_buffer("position", sinusoids(positions, width), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(BLOCKS[norm](width, heads, feed_forward, dropout) for _ in range(layers))
+        self.last_hidden = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
+        self.vocabulary = nn.Linear(width, vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (batch, length, vocabulary) of tokens (batch, length); position t has seen tokens up to t.
+
+        Raises:
+            ValueError: the sequences are longer than the model has positions.
+        """
+        length, positions = tokens.shape[1], self.position.shape[0]
+        if length > positions:
+            raise ValueError(f"Sequences of {length} tokens do not fit model.positions={positions}.")
+        x = self.embedding(tokens.long()) * math.sqrt(self.embedding.embedding_dim)  # (batch, length, width)
+        x = self.dropout(x + self.position[:length])
+        for block in self.blocks:
+            x = block(x)
+        return self.vocabulary(self.last_hidden(x))
+
+
+def sinusoids(positions: int, width: int) -> Tensor:
+    """Sines in even columns, cosines in odd ones, of geometrically falling frequency; (positions, width)."""
+    frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))  # (width / 2,)
+    angle = torch.arange(positions).unsqueeze(1) * frequency  # (positions, width / 2)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)

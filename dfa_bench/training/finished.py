@@ -1,0 +1,65 @@
+"""A finished run, read back from the folder of its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+from yaml import YAMLError
+
+from dfa_bench.errors import ConfigError, RecordError
+from dfa_bench.runs.record import Record
+from dfa_bench.settings.schema import RunSettings, parse_settings
+
+
+def settings_of_record(folder: Path) -> RunSettings:
+    """The settings of a finished run.
+
+    Raises:
+        ConfigError: the folder is no record, or the run is not finished.
+        RecordError: config.yaml is damaged, or of another version.
+    """
+    record = Record(folder)
+    if not record.config.is_file() or not record.model.is_file():
+        raise ConfigError(f"{folder} is no record of a finished run. `dfa-bench run` prints the folder of its record.")
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(record.config))
+        assert isinstance(values, dict)
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError, AssertionError) as error:
+        raise RecordError(f"{record.config} is damaged. Run it again, or delete the folder.") from error
+    try:
+        return parse_settings({str(key): value for key, value in values.items()})
+    except ConfigError as error:
+        raise RecordError(
+            f"{record.config} is damaged, or of another version of dfa-bench ({error}). Run it again, or delete the "
+            f"folder."
+        ) from None
+
+
+def trained_parts(folder: Path) -> dict[str, Any]:
+    """What model.pt of a finished run holds: the tested weights as "model", the feedback matrices as "attachment".
+
+    Raises:
+        RecordError: the file is damaged.
+    """
+    path = Record(folder).model
+    try:
+        parts: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+        assert {"model", "attachment"} <= parts.keys()
+    except Exception as error:  # what damaged bytes make the unpickler raise is open
+        raise RecordError(f"{path} is damaged. Run it again with force=true.") from error
+    return parts
+
+
+def with_trained_weights(model: nn.Module, folder: Path) -> nn.Module:
+    """A model with the tested weights of a finished run, in evaluation mode on the CPU.
+
+    Raises:
+        RecordError: see `trained_parts`.
+    """
+    model.load_state_dict(trained_parts(folder)["model"])
+    return model.eval()

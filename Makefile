@@ -1,7 +1,10 @@
 # make reproduce   set up, then train Tables 3 and 4 with one seed and take a first look at the other tables
-# make results     write results/, its report.html and what README and docs quote anew, from the runs in results/runs.csv
-# make test        set up, then run the tests
+# make results     write results/, its report.html and what docs quote of it anew, from the runs in results/runs.csv
+# make test        set up, then run the tests on all cores
+# make test-oldest the same tests with the lowest versions that pyproject.toml allows, in an environment of their own
 # make check       lint, format and types
+# make docs        build the documentation into build/site; `make serve` shows it at http://127.0.0.1:8000
+# make dist        build and check the wheel and the source distribution
 # make bench       speed and memory, each against a named peer
 # make clean       remove the environment and caches; runs/ and results/ stay
 
@@ -15,8 +18,13 @@ SKIP ?= PubMed/DNAConv
 # Data: DFA_BENCH_DATA, else a folder shared/data beside this checkout, if there is one.
 DFA_BENCH_DATA ?= $(abspath $(wildcard ../shared/data))
 export DFA_BENCH_DATA
+# One test runs on each core, so PyTorch must not start as many threads in each. `worksteal` hands out runs of
+# neighbouring tests, which share what a module prepares once.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal
+# PyTorch of `make test-oldest`, 2.6.0 for instance; empty: the one of constraints.txt.
+TORCH ?=
 
-.PHONY: reproduce results test check bench clean
+.PHONY: reproduce results test test-oldest check docs serve dist bench clean
 
 reproduce: .venv/installed
 	$(BIN)/dfa-bench reproduce table3 table4 first seeds=1 scale=$(SCALE) results=$(RESULTS) skip=$(SKIP)
@@ -26,12 +34,30 @@ results: .venv/installed
 	$(BIN)/dfa-bench report
 
 test: .venv/installed
-	$(BIN)/pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTEST)
+
+# Without a wheel for a lowest version, pip takes a newer one and .ci/oldest.py says so.
+test-oldest:
+	$(PYTHON) -m venv --clear build/oldest
+	build/oldest/bin/python .ci/oldest.py $(TORCH) >build/oldest/constraints.txt
+	build/oldest/bin/pip install --quiet --constraint build/oldest/constraints.txt --editable '.[test]'
+	PATH="$(CURDIR)/build/oldest/bin:$$PATH" $(PYTEST)
 
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict --quiet
+
+serve: .venv/installed
+	$(BIN)/mkdocs serve
+
+dist: .venv/installed
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 bench: .venv/installed
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
@@ -39,7 +65,7 @@ bench: .venv/installed
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -13,7 +13,7 @@ from dfa_bench.experiments.protocol import settings_of
 from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.schema import RunSettings
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # one test runs on each core, or one at all
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ def test_the_wheel_carries_every_config_and_experiment(tmp_path):
     ]
     assert len(shipped) > 50
     assert {f"dfa_bench/_{path.as_posix()}" for path in shipped} <= names
+    assert "dfa_bench/py.typed" in names
     page = "dfa_bench/reporting/page"
     assert {f"{page}/report.html.jinja", f"{page}/report.css"} <= names
     assert not any(name.startswith(("tests", "runs", "results")) for name in names)

@@ -1,7 +1,7 @@
 # make reproduce   set up, then train Tables 3 and 4 with one seed and take a first look at the other tables
 # make results     write results/, its report.html and what docs quote of it anew, from the runs in results/runs.csv
 # make test        set up, then run the tests on all cores
-# make test-oldest the same tests with the lowest versions that pyproject.toml allows, in an environment of their own
+# make test-oldest the same tests with the lowest versions that pyproject.toml allows (Python 3.11 or later)
 # make check       lint, format and types
 # make docs        build the documentation into build/site; `make serve` shows it at http://127.0.0.1:8000
 # make dist        build and check the wheel and the source distribution
@@ -49,7 +49,7 @@ check: .venv/installed
 	$(BIN)/mypy
 
 docs: .venv/installed
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 serve: .venv/installed
 	$(BIN)/mkdocs serve

@@ -7,8 +7,9 @@ version is given: PyPI's Linux wheels of the older ones are CUDA builds of sever
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 ROOT = Path(__file__).parent.parent
 LOWEST = re.compile(r"(?P<name>[\w-]+)(\[.*\])?>=(?P<version>[\d.]+)")

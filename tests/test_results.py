@@ -82,7 +82,7 @@ def test_rates_that_are_tuned_for_one_scale_are_no_columns_of_another():
 
 def test_documents_quote_the_committed_results():
     found = list(documents(ROOT))
-    assert ROOT / "README.md" in found
+    assert {ROOT / "README.md", ROOT / "docs" / "results.md"} <= set(found)
     for path in found:
         assert embed(path.read_text(), ROOT) == path.read_text(), f"{path}: `make results` renews it"
 
@@ -95,6 +95,12 @@ def test_a_quote_is_renewed_and_the_rest_stays(tmp_path):
     assert embed_all(tmp_path) == [tmp_path / "README.md"]
     assert (tmp_path / "README.md").read_text() == text.replace("old", "new")
     assert embed_all(tmp_path) == []
+
+
+def test_a_quoted_program_is_shown_as_code(tmp_path):
+    (tmp_path / "own.py").write_text("print(1)\n")
+    text = "<!-- from own.py -->\n<!-- end -->\n"
+    assert embed(text, tmp_path) == "<!-- from own.py -->\n\n```python\nprint(1)\n```\n\n<!-- end -->\n"
 
 
 def test_a_quote_of_nothing_is_an_error(tmp_path):

@@ -1,4 +1,4 @@
-"""Generated tables in written documents: README.md and docs/ quote files of results/ between two comments."""
+"""Quotes in written documents: README.md and docs/ show tables of results/, and examples, between two comments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def embed(text: str, root: Path) -> str:
         source = root / found["source"]
         if not source.is_file():
             raise ConfigError(f"A document quotes {source}, which is not there.")
-        return f"<!-- from {found['source']} -->\n\n{source.read_text().strip()}\n\n<!-- end -->\n"
+        quoted = source.read_text().strip()
+        if source.suffix == ".py":
+            quoted = f"```python\n{quoted}\n```"
+        return f"<!-- from {found['source']} -->\n\n{quoted}\n\n<!-- end -->\n"
 
     return BLOCK.sub(block, text)
 

@@ -120,7 +120,7 @@ class Route(nn.Module):
             return None  # `leave` says what is missing
         batch_axes = self.batch_axes(error_at)
         self._check_shapes(error_at, batch_axes, kept)
-        for (name, activation), mark in zip(kept, marks, strict=False):  # compiled forwards leave no marks
+        for (name, activation), mark in zip(kept[: len(marks)], marks, strict=True):  # compiled forwards leave no marks
             if mark.is_broken_by(activation):
                 raise PointChangedInPlace(
                     f"The output of the feedback point '{name}' was changed in place where its true gradient is lost. "
@@ -310,9 +310,10 @@ def _learns(module: nn.Module) -> bool:
 
 
 def _in_reentrant_checkpoint() -> bool:
-    """Within a backward: whether reentrant checkpointing runs this forward, and not the other kind, whose hooks on
-    saved tensors are at work then."""
-    return torch.is_grad_enabled() and torch._C._autograd._top_saved_tensors_default_hooks(False) is None
+    """Within a backward: whether reentrant checkpointing runs this forward, and not the other kind, which does so for
+    an operation that needs its saved tensors."""
+    node = torch._C._current_autograd_node()
+    return torch.is_grad_enabled() and node is not None and node.name() == "CheckpointFunctionBackward"
 
 
 def _refuse_lost_gradient(name: str) -> None:

@@ -128,6 +128,7 @@ def test_a_matrix_not_drawn_before_compilation_is_an_error_that_says_so():
     assert isinstance(caught.value, MatrixNotDrawn) or "MatrixNotDrawn" in str(caught.value)
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="PyTorch 2.6 does not break there")
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")
 def test_a_matrix_not_drawn_is_drawn_by_a_compiled_forward_that_may_break():
     model, x, targets = mlp_and_batch()
@@ -206,6 +207,10 @@ class Checkpointed(Mlp):
         return self.head(x)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch._dynamo.config, "skip_fwd_side_effects_in_bwd_under_checkpoint"),
+    reason="this PyTorch does not compile checkpointed modules that keep something",
+)
 @pytest.mark.parametrize("fullgraph", [False, True])
 def test_checkpointed_points_compile(fullgraph):
     torch.manual_seed(0)

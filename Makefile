@@ -20,7 +20,7 @@ DFA_BENCH_DATA ?= $(abspath $(wildcard ../shared/data))
 export DFA_BENCH_DATA
 # One test runs on each core, so PyTorch must not start as many threads in each. `worksteal` hands out runs of
 # neighbouring tests, which share what a module prepares once.
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal
+PYTEST := pytest -n auto --dist worksteal
 # PyTorch of `make test-oldest`, 2.6.0 for instance; empty: the one of constraints.txt.
 TORCH ?=
 
@@ -34,14 +34,14 @@ results: .venv/installed
 	$(BIN)/dfa-bench report
 
 test: .venv/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST)
 
 # Without a wheel for a lowest version, pip takes a newer one and .ci/oldest.py says so.
 test-oldest:
 	$(PYTHON) -m venv --clear build/oldest
 	build/oldest/bin/python .ci/oldest.py $(TORCH) >build/oldest/constraints.txt
 	build/oldest/bin/pip install --quiet --constraint build/oldest/constraints.txt --editable '.[test]'
-	PATH="$(CURDIR)/build/oldest/bin:$$PATH" $(PYTEST)
+	OMP_NUM_THREADS=1 build/oldest/bin/$(PYTEST)
 
 check: .venv/installed
 	$(BIN)/ruff check .

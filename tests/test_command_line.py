@@ -16,7 +16,8 @@ from dfa_bench.commands.main import COMMANDS, main
 from dfa_bench.data import resolve
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.protocol import apart, settings_of
-from dfa_bench.settings.compose import compose_run, resource_folder
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.resources import resource_folder
 
 MODELS = {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")}
 

@@ -15,7 +15,7 @@ from dfa_bench.reporting.existing import build_table
 from dfa_bench.reporting.readings import check_readings, load_readings
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.runs.ledger import Ledger
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 
 ROOT = Path(dfa_bench.__file__).parent.parent
 EXPERIMENTS = load_experiments(resource_folder("experiments"))

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.plan import PlannedRun, plan, stored
-from dfa_bench.experiments.protocol import apart
+from dfa_bench.experiments.plan import PlannedRun, apart, plan, stored
 from dfa_bench.experiments.request import Request, parse_request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.runs.record import atomic
@@ -95,12 +94,14 @@ def write(experiment: Experiment, found: dict[str, Difference], request: Request
         lines.append(f"| {place} | {each.mean:+.4f} | {interval} | {each.error:.4f} | {each.rows} | {needed} |")
         rows.append([experiment.name, place, each.mean, each.low, each.high, each.error, each.rows, needed])
     about = f"{DRAWS} paired resamplings of the test rows, mean over seeds. Decide: an interval of ± {MARGIN} AUC."
-    stand_in = any(run.settings.data.stand_in for run in plan(experiment, range(1), request.overrides))
+    runs = plan(experiment, range(1), request.overrides)
+    stand_in = any(run.settings.data.stand_in for run in runs)
+    changed = any(run.changed for run in runs)
     about += " STAND-IN DATA." if stand_in else ""
     text = "\n".join([*lines, "", about]) + "\n"
     columns = ["table", "cell", "difference", "low", "high", "error", "rows", "rows_to_decide"]
     csv = pd.DataFrame(rows, columns=columns).round(6).to_csv(index=False, lineterminator="\n")
-    path = request.results / f"{experiment.name}-bootstrap{apart(stand_in, request.overrides)}"
+    path = request.results / f"{experiment.name}-bootstrap{apart(stand_in, changed)}"
     for ending, content in ((".md", text), (".csv", csv)):
         with atomic(path.with_name(path.name + ending)) as file:
             file.write(content)

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from dfa_bench.commands.arguments import take
 from dfa_bench.errors import UserError
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import DatasetSettings, DataSettings
 from dfa_bench.tasks.base import Dataset, build
 

@@ -20,7 +20,8 @@ from dfa_bench.experiments.protocol import settings_of
 from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.runs.provenance import commit
 from dfa_bench.runs.record import atomic
-from dfa_bench.settings.compose import compose_run, resource_folder
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfa_bench.commands.reproduce import EVERYTHING
-from dfa_bench.experiments.protocol import about, changes_outcome
 from dfa_bench.experiments.request import Request, parse_request
 from dfa_bench.reporting import claims
 from dfa_bench.reporting.existing import Existing, existing
@@ -20,6 +19,7 @@ from dfa_bench.reporting.readings import readings_of
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.runs.record import atomic
 from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.overrides import key_of
 from dfa_bench.training.loggers import publish_results
 
 DEVIATIONS = "docs/fidelity.md"  # beside the results
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     with atomic(path) as file:
         file.write(text)
     print(f"Written: {path} ({len(text.encode()) / 2**20:.1f} MiB)")
-    settings = typed(compose_run(about(["store", "logger"], request.overrides)))
+    settings = typed(compose_run([each for each in request.overrides if key_of(each).startswith(("store.", "logger"))]))
     if settings.logger.name == "wandb":
         folder = Path(settings.store.root)
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def section(found: Existing, request: Request) -> Section:
         anchor=name.replace("/", "-"),
         table=table,
         checked=claims.check(table),
-        behind=behind(table, found.settings, [each for each in request.overrides if changes_outcome([each])]),
+        behind=behind(table, found.settings, request.overrides),
         curves=None if table.stand_in else _curves(request.results, table.experiment.name, table.experiment.title),
         more=[] if table.stand_in else [each for each in more if each],
         cost=[] if "/" in name else cost_lines(table),

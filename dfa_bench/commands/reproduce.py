@@ -14,7 +14,6 @@ from rich.console import Console
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.experiments.local import Failure, run_all
 from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
-from dfa_bench.experiments.protocol import changes_outcome
 from dfa_bench.experiments.request import Request, parse_request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting import claims, forms
@@ -108,7 +107,10 @@ def show_claims(request: Request) -> int:
 def write_results(request: Request) -> int:
     """Write the tables from the runs that exist, and renew what README.md and docs/ beside the results quote."""
     for table in (each.table for each in existing(request)):
-        if table.entries and not table.stand_in:
+        if table.changed:
+            Console(width=_width(table)).print(forms.rich(table))
+            print(f"Your settings make another experiment than {table.experiment.name}: nothing was written.")
+        elif table.entries and not table.stand_in:
             write(table, request.results)
     if read := readings_of(request):
         with atomic(request.results / "figures-claims.md") as file:
@@ -159,8 +161,8 @@ def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
         Console(width=_width(table)).print(forms.rich(table))
         if table.stand_in:
             print("Stand-in runs stay in the run store; nothing was written to results.")
-        elif changes_outcome(request.overrides):
-            print("Your overrides make this another experiment; nothing was written but its rows in runs.csv.")
+        elif table.changed:
+            print("Your settings make another experiment: nothing was written but its rows in runs.csv.")
         else:
             write(table, request.results)
     if work.stand_in:

@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 
 from dfa_bench.errors import Diverged, UserError
 from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, resource_folder
+from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.training.allocator import keep_freed_memory
 
 if TYPE_CHECKING:

@@ -18,10 +18,9 @@ from rich.table import Table
 
 from dfa_bench.commands.arguments import take
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.protocol import about
 from dfa_bench.runs.ledger import COLUMNS, Ledger
 from dfa_bench.runs.listing import ALIKE, Group, Row, all_rows, finished, groups, read_store
-from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.overrides import is_whereabouts, whereabouts
 
 FILTERS = (*ALIKE, "seed", "status", "identity", "commit", "device")  # by pattern, several with commas
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -52,8 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         RecordError: runs.csv is damaged.
     """
     results, arguments = take(arguments, "results", "results")
-    given = about(["store"], arguments)
-    store = read_store(Path(typed(compose_run(given)).store.root))
+    given = [argument for argument in arguments if is_whereabouts(argument)]
+    store = read_store(Path(whereabouts(given)[0].root))
     wanted = parse([argument for argument in arguments if argument not in given], datetime.now(timezone.utc))
     rows = all_rows(Ledger(Path(results) / "runs.csv"), store)
     kept = [row for row in rows.values() if all(check(row) for check in wanted.passes)]

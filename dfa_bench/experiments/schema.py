@@ -15,9 +15,12 @@ from dfa_bench.settings.schema import Positive, Strict, explain
 
 Rule = Literal["bp", "dfa", "shallow"]
 Variant = Literal["released", "paper"]
+# What an experiment is: a table of the paper, a study of our own, a search of hyperparameters, a short first look.
+Kind = Literal["paper", "study", "search", "first"]
 # Beside the experiments:
 FIGURES = "figures.yaml"  # claims about figures, see readings.py
-ALIGNMENT_PANELS = "alignment.yaml"  # see alignment_figure.py
+ALIGNMENT_PANELS = "alignment.yaml"  # see reporting/figures/alignment.py
+TUNED = ".tuned.yaml"  # rates of a table, see settings/resolvers.py
 
 
 class Metric(Strict):
@@ -153,6 +156,7 @@ class Experiment(Strict):
     """See `experiments/table3.yaml`."""
 
     name: str
+    kind: Kind
     title: str
     overrides: tuple[str, ...] = ()
     metrics: dict[str, Metric]
@@ -264,7 +268,7 @@ def load_experiments(folder: Path) -> Mapping[str, Experiment]:
     """
     found = {}
     for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
-        if path in (folder / FIGURES, folder / ALIGNMENT_PANELS):
+        if path in (folder / FIGURES, folder / ALIGNMENT_PANELS) or path.name.endswith(TUNED):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         values = OmegaConf.to_container(OmegaConf.load(path))

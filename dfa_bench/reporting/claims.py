@@ -178,6 +178,8 @@ def _why_not(claim: Claim, comparison: Comparison, table: Table, seeds: int) -> 
     """Why there can be no verdict; "" if there can."""
     if table.stand_in:
         return "stand-in data"
+    if table.changed:
+        return "settings of your own: the claim is about another experiment"
     if seeds < claim.min_seeds:
         return f"fewer than {claim.min_seeds} seeds of both sides"
     parts = (*comparison.higher, *comparison.lower)

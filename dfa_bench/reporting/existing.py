@@ -62,7 +62,8 @@ def build_table(experiment: Experiment, runs: Sequence[PlannedRun], ledger: Ledg
             row = row_of(result) if result else row
         if row is not None:
             found.setdefault(run.cell, []).append(run_of(row))
-    return Table(experiment, found, any(is_stand_in(run.settings) for run in runs), [*problems])
+    stand_in, changed = any(is_stand_in(run.settings) for run in runs), any(run.changed for run in runs)
+    return Table(experiment, found, stand_in, [*problems], changed)
 
 
 def run_of(row: Mapping[str, str]) -> Run:

@@ -19,7 +19,7 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import FIGURES
 from dfa_bench.reporting.claims import Checked, Evidence, Verdict
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import Strict, explain
 
 Number = tuple[str, float]  # where it stands in the file, and what it is

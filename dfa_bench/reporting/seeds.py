@@ -50,7 +50,7 @@ def standings(table: Table) -> list[Standing]:
     """The numbers of a table of the paper that runs of its own protocol can be compared with, each once."""
     seen: set[tuple[str, ...]] = set()
     found: list[Standing] = []
-    if table.experiment.off_by is None:  # a study, which the paper's numbers only accompany
+    if table.experiment.kind != "paper":  # its numbers only accompany a study
         return found
     for (cell, metric), entry in table.entries.items():
         runs = (metric, *sorted(run.identity for run in table.runs[cell]))  # BP's are the same in both variants

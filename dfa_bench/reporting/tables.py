@@ -65,14 +65,17 @@ class Table:
         runs: Mapping[Cell, Sequence[Run]],
         stand_in: bool = False,
         problems: Sequence[str] = (),
+        changed: bool = False,
     ) -> None:
         """Args:
         experiment: the table.
         runs: by cell, one for each seed.
         stand_in: whether they are on generated data or at scale smoke.
         problems: why records are left out.
+        changed: a user's settings make another experiment of it, which the paper's numbers are not about.
         """
         self.experiment, self.stand_in, self.problems = experiment, stand_in, problems
+        self.changed = changed
         self.runs = {cell: list(found) for cell, found in runs.items() if found}
         self.entries: dict[tuple[Cell, str], Entry] = {}
         for cell, found in self.runs.items():
@@ -105,7 +108,7 @@ class Table:
         return self._of(runs, mean, [*values.values()], name, metric) if values else None
 
     def _of(self, runs: Sequence[Run], cell: Cell, values: Sequence[float], name: str, metric: Metric) -> Entry:
-        paper = None if self.stand_in else self.experiment.paper_value(name, cell)
+        paper = None if self.stand_in or self.changed else self.experiment.paper_value(name, cell)
         lost = [run.diverged for run in runs if metric.key not in run.metrics]
         scale, protocol = _listed(run.scale for run in runs), _listed(run.protocol for run in runs)
         return Entry(values, paper, sum(lost), len(lost) - sum(lost), scale, protocol)
@@ -160,7 +163,14 @@ class Table:
         within = self.experiment.metrics[head[2]].bold_within
         row, rule = line
         ours, backprop = self.entry(line, head), self.entry((row, "bp"), head)
-        return bool(rule == "dfa" and within is not None and ours and backprop and ours.mean >= backprop.mean - within)
+        return bool(
+            not self.changed
+            and rule == "dfa"
+            and within is not None
+            and ours
+            and backprop
+            and ours.mean >= backprop.mean - within
+        )
 
     def texts(self, entry: Entry, metric: str) -> tuple[str, str]:
         """A cell's two lines: ours, and the paper's with the difference."""
@@ -179,6 +189,7 @@ class Table:
     def caption(self) -> str:
         if self.stand_in:
             return "STAND-IN DATA, scale smoke: these numbers only show that everything runs."
+        other = "With settings of your own, so another experiment than the paper's: " if self.changed else ""
         runs = [run for found in self.runs.values() for run in found]
         compared = {entry.protocol for entry in self.entries.values() if entry.paper is not None}
         paper = "; below it the paper's number" if compared else ""
@@ -186,7 +197,7 @@ class Table:
         paper += ", a reference only: ours is another protocol" if compared and "paper" not in compared else ""
         count = len({run.identity for run in runs})
         protocols = _listed(run.protocol for run in runs)
-        return f"{count} runs, protocol: {protocols}. Mean ± standard deviation over n seeds{paper}."
+        return f"{other}{count} runs, protocol: {protocols}. Mean ± standard deviation over n seeds{paper}."
 
     def remarks(self) -> list[str]:
         """What a reader has to know beside the numbers."""
@@ -200,6 +211,8 @@ class Table:
         ]
 
     def _bold_note(self) -> Iterable[str]:
+        if self.changed:
+            return
         for name, metric in self.experiment.shown.items():
             if metric.bold_within is not None:
                 by = f" by {spoken(name)}" if len(self.experiment.shown) > 1 else ""

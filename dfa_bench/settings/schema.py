@@ -80,6 +80,7 @@ class ScheduleSettings(Strict):
 
 
 class RecipeSettings(Strict):
+    of: str = ""  # the rule whose hyperparameters these are; the other settings spell them out
     optimizer: Literal["adam", "lazy_adam"] = "adam"
     lr: Positive
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)

@@ -11,7 +11,7 @@ from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting import forms
 from dfa_bench.reporting.claims import check, interval, markdown
 from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 
 
 def table(bp: list[float], dfa: list[float], shallow: list[float] = (), stand_in: bool = False, **claim) -> Table:

@@ -5,7 +5,7 @@ import pytest
 from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting.seeds import standings, standings_markdown
 from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 
 TABLE3 = load_experiments(resource_folder("experiments"))["table3"]
 

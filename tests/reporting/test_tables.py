@@ -6,7 +6,7 @@ from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting.forms import CSV_COLUMNS, csv, markdown
 from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 
 
 def test_the_papers_numbers_stand_in_the_experiments():

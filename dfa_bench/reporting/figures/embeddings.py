@@ -12,11 +12,11 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
-from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.experiments.plan import apart
+from dfa_bench.experiments.protocol import place
 from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
 from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.record import Result, atomic
-from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
@@ -34,9 +34,10 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
     embeddings: dict[str, Embedding] = {}
     evidence = []
     labels = np.empty(0, dtype=int)
-    stand_in = False
+    stand_in = changed = False
     for rule in RULE_NAMES:
-        settings = settings_of(compose_run(["task=nodes", "model=gcn", "dataset=cora", *overrides, f"rule={rule}"]))
+        placed = place(["task=nodes", "model=gcn", "dataset=cora", f"rule={rule}"], overrides)
+        settings, changed = placed.settings, changed or placed.changed
         outcome = execute(settings)
         hidden, labels = hidden_layer(settings, outcome.folder)
         stand_in = outcome.result.provenance.data.kind != "real"
@@ -50,7 +51,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
             position,
         )
     heading = "Figure 2: t-SNE of the hidden layer of GraphConv on Cora" + (" (STAND-IN DATA)" if stand_in else "")
-    name = f"figure2{apart(stand_in, overrides)}"
+    name = f"figure2{apart(stand_in, changed)}"
     paths = save(draw_embeddings(embeddings, labels, heading), folder, name)
     paths.append(folder / f"{name}.json")
     with atomic(paths[-1]) as file:

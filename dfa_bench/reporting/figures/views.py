@@ -12,14 +12,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from dfa_bench.errors import MissingData
-from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.experiments.plan import apart
+from dfa_bench.experiments.protocol import place
 from dfa_bench.reporting.consistency import consistency_markdown
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.figures.trained_views import trained
 from dfa_bench.reporting.figures.view_panels import Panel, draw_views
 from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.record import atomic
-from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint
@@ -48,19 +48,17 @@ def draw_figure1(
     """
     drawn: dict[str, list[Panel]] = {}
     evidence: list[dict[str, Any]] = []
+    changed = False
     for name in scenes:
-        settings = [
-            settings_of(
-                compose_run(["task=view_synthesis", "model=nerf", f"dataset={name}", *overrides, f"rule={rule}"])
-            )
-            for rule in RULE_NAMES
-        ]
-        panels, measured = _scene(settings, neighbours)
+        own = ["task=view_synthesis", "model=nerf", f"dataset={name}"]
+        placed = [place([*own, f"rule={rule}"], overrides) for rule in RULE_NAMES]
+        changed = changed or any(each.changed for each in placed)
+        panels, measured = _scene([each.settings for each in placed], neighbours)
         drawn[name] = panels
         evidence += measured
     stand_in = any(each["data"] != "real" for each in evidence)
     heading = "Figure 1: held-out views" + (" (STAND-IN DATA)" if stand_in else "")
-    title = f"figure1{apart(stand_in, overrides)}"
+    title = f"figure1{apart(stand_in, changed)}"
     paths = save(draw_views(drawn, heading), folder, title, vector=False)
     texts = {".json": json.dumps(evidence, indent=2) + "\n"}
     if neighbours:

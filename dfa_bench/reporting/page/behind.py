@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from dfa_bench.experiments.schema import Cell
 from dfa_bench.reporting.tables import Run, Table, spoken
-from dfa_bench.runs.identity import outcome_settings
+from dfa_bench.settings.outcome import outcome_settings
 from dfa_bench.settings.schema import RunSettings
 
 CODE = 7  # digits of a commit

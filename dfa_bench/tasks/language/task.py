@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from typing import ClassVar
 
 import numpy as np
@@ -12,9 +10,8 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, ValidationError, validate_call
 from torch import Tensor, nn
 
-from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import ConfigError, CorruptData
-from dfa_bench.settings.schema import Component, Count, DatasetSettings, DataSettings, RunSettings
+from dfa_bench.settings.schema import Component, Count, DatasetSettings, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
 from dfa_bench.tasks.language.datasets import WikiText
 from dfa_bench.tasks.language.perplexity import perplexities
@@ -84,18 +81,6 @@ class LanguageModelling:
                     f"trainer.max_tokens={max_tokens} is less than a batch of {streams} x {context} tokens in each of "
                     f"{epochs} epochs. Raise it, or lower trainer.max_epochs, task.streams or task.context."
                 )
-
-    @classmethod
-    def data_card(cls, settings: RunSettings, card: DataCard) -> DataCard:
-        """The corpus, and the one that the tokenizer is trained on where that is another."""
-        chosen = settings.task.arguments.get("tokenizer_from")
-        if chosen is None or settings.data.stand_in:
-            return card
-        other = _dataset(chosen).card(settings.data)
-        if other.sha256 == card.sha256:
-            return card
-        both = hashlib.sha256(f"{card.sha256} {other.sha256}".encode()).hexdigest()
-        return dataclasses.replace(card, sha256=both, whole=card.whole and other.whole)
 
     def build_model(self) -> nn.Module:
         model: nn.Module = build(self.model, "model", vocabulary=self.corpus.vocabulary)

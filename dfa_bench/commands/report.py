@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfa_bench.commands.reproduce import EVERYTHING
+from dfa_bench.experiments.plan import apart
 from dfa_bench.experiments.request import Request, parse_request
 from dfa_bench.reporting import claims
 from dfa_bench.reporting.existing import Existing, existing
@@ -55,11 +56,15 @@ MORE = {
 def main(arguments: Sequence[str]) -> int:
     """Write the report from the runs that exist; with logger=wandb publish what lies in the results. Runs nothing."""
     request = parse_request(arguments, seeds=0, default=EVERYTHING)
-    text = render(build_page(existing(request), request))
-    path = request.results / "report.html"
+    found = existing(request)
+    changed = any(each.table.changed for each in found)
+    text = render(build_page(found, request))
+    path = request.results / f"report{apart(False, changed)}.html"
     with atomic(path) as file:
         file.write(text)
     print(f"Written: {path} ({len(text.encode()) / 2**20:.1f} MiB)")
+    if changed:
+        print("Your settings make another experiment than the paper's; its own report is left as it was.")
     settings = typed(compose_run([each for each in request.overrides if key_of(each).startswith(("store.", "logger"))]))
     if settings.logger.name == "wandb":
         folder = Path(settings.store.root)

@@ -92,7 +92,8 @@ def show(request: Request) -> int:
             print("\n".join([f"{table.experiment.title}:", *table.remarks()]))
         else:
             name = table.experiment.name
-            print(f"{table.experiment.title}: no run of it is done. `dfa-bench reproduce {name}` does them.")
+            which = " with your settings, which make another experiment" if table.changed else ""
+            print(f"{table.experiment.title}: no run of it{which} is done. `dfa-bench reproduce {name}` does them.")
     return 0
 
 
@@ -108,7 +109,6 @@ def write_results(request: Request) -> int:
     """Write the tables from the runs that exist, and renew what README.md and docs/ beside the results quote."""
     for table in (each.table for each in existing(request)):
         if table.changed:
-            Console(width=_width(table)).print(forms.rich(table))
             print(f"Your settings make another experiment than {table.experiment.name}: nothing was written.")
         elif table.entries and not table.stand_in:
             write(table, request.results)

@@ -36,7 +36,7 @@ def outcome_of(component: Component, part: str) -> dict[str, Any]:
     The dotted path of its class is left out, so that code can move; only a class that `configs/` does not have under
     this name is told apart by it.
     """
-    parameters = inspect.signature(resolve(component, part)).parameters
+    parameters = _parameters(resolve(component, part))
     ignored = WHEREABOUTS if part == "dataset" else frozenset({"tasks"})
     found = {
         name: _nested(value)
@@ -46,6 +46,13 @@ def outcome_of(component: Component, part: str) -> dict[str, Any]:
     if not _is_registered(component, part):
         found["class"] = component.target
     return {"name": component.name, **found}
+
+
+def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except ValueError:  # written in C, without a signature
+        return {}
 
 
 def _nested(value: Any) -> Any:

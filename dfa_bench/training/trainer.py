@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
+from dfa_bench.data.progress import Bar
 from dfa_bench.errors import ConfigError, Diverged, UserError
 from dfa_bench.feedback import Attachment, FeedbackError
 from dfa_bench.runs.record import Record
@@ -27,7 +28,6 @@ from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
 from dfa_bench.training.loggers import as_metrics, build_logger
 from dfa_bench.training.measuring import is_due, measured_step
 from dfa_bench.training.optimizer import build_optimizer
-from dfa_bench.training.progress import EpochLine
 from dfa_bench.training.rules import build_path, build_rule
 from dfa_bench.training.schedule import Schedule, build_schedule
 
@@ -131,7 +131,8 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
     )
     if leads and trainer.alignment_every and settings.rule.name != "dfa":
         print(f"trainer.alignment_every has no effect with rule={settings.rule.name}.", file=sys.stderr)
-    line = EpochLine(run_name(settings), trainer.max_epochs, progress.epoch, leads and trainer.progress == "auto")
+    shown = leads and trainer.progress == "auto"
+    bar = Bar(run_name(settings), "epoch", trainer.max_epochs, progress.epoch, shown, stays=True)
     failed = True
     metrics = progress.metrics
     try:
@@ -152,7 +153,8 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
                 watched = {"lr": rate, **metrics, **aligned}
                 record.append_metrics({"epoch": epoch, "seconds": progress.wall_seconds, **watched})
                 logger.log(epoch, watched)
-                line.show(epoch, metrics)
+                text = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+                bar.to(epoch, text, at_once=epoch == trainer.max_epochs)
                 if time.perf_counter() - saved >= trainer.checkpoint_seconds:
                     progress.peak_memory_mib = max(progress.peak_memory_mib, peak_memory_mib(fabric.device))
                     states = {name: part.state_dict() for name, part in parts.items()}
@@ -168,7 +170,7 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
             write_tensors(record.model, {"model": model.state_dict(), "attachment": attachment.state_dict()})
         failed = False
     finally:
-        line.close()
+        bar.close()
         logger.finish(metrics, failed)
         attachment.remove()
     progress.best_weights = None  # they are in model.pt

@@ -58,9 +58,10 @@ class Dataset(Protocol):
 class Task(Protocol):
     """A model to train, batches to train it on, and a way to judge it.
 
-    It never steps an optimizer, writes a file or looks at the learning rule. Two doors are optional: `data_card` (see
-    the function of this name) and `step_inputs(batch) -> dict[str, Tensor]`, what a learning rule may need to know of a
-    batch: {"targets": ...}.
+    It never steps an optimizer, writes a file or looks at the learning rule.
+
+    Optional: `table`, the table of the paper that it is of ("Table 3"); `data_card`, see the function of this name;
+    `step_inputs(batch) -> dict[str, Tensor]`, what a learning rule may need to know of a batch, {"targets": ...}.
     """
 
     version: ClassVar[int]  # of its numerics: raise it when a change moves results, so that old runs are not reused

@@ -16,7 +16,7 @@ from dfa_bench.runs.record import Cost, Record, Result
 from dfa_bench.runs.store import owned, record_of
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import data_card, task_class
-from dfa_bench.training.checkpoint import Progress, load_checkpoint
+from dfa_bench.training.checkpoint import load_checkpoint
 from dfa_bench.training.measuring import is_due
 from dfa_bench.training.trainer import train
 
@@ -54,12 +54,11 @@ def execute(settings: RunSettings) -> Outcome:
             record.clear()
         record.write_config(settings.model_dump(mode="json", by_alias=True))
         try:
-            progress, metrics, device = train(settings, record, key)
+            state, metrics, device = train(settings, record, key)
             message = None
         except Diverged as error:
             metrics, device, message = {}, torch.device("cpu"), str(error)
-            state = load_checkpoint(record.checkpoint, key)
-            progress = Progress(**state["progress"]) if state else Progress()
+            state = load_checkpoint(record.checkpoint, key, parts={})
         result = Result(
             identity=key,
             status="finished" if message is None else "diverged",
@@ -71,14 +70,14 @@ def execute(settings: RunSettings) -> Outcome:
             scale=settings.scale,
             protocol=settings.protocol if card.whole else "reduced",
             seed=settings.seed,
-            epochs=progress.epoch,
-            best_epoch=progress.best_epoch,
+            epochs=state.epoch,
+            best_epoch=state.best_epoch,
             metrics=metrics,
             cost=Cost(
-                wall_seconds=progress.wall_seconds,
-                step_seconds=progress.step_seconds / max(progress.steps, 1),
-                steps=progress.steps,
-                peak_memory_mib=progress.peak_memory_mib,
+                wall_seconds=state.wall_seconds,
+                step_seconds=state.step_seconds / max(state.steps, 1),
+                steps=state.steps,
+                peak_memory_mib=state.peak_memory_mib,
             ),
             provenance=provenance(device, card),
             message=message,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import IO, Annotated
 
 import polars as pl
 from pydantic import Field, validate_call
-from tqdm import tqdm
 
+from dfa_bench.data.progress import Bar
 from dfa_bench.data.resolve import DataCard, cache_folder, file_sha256, find_first
 from dfa_bench.errors import CorruptData
 from dfa_bench.settings.schema import DataSettings
@@ -96,7 +95,7 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
 
 def _read_text(path: Path) -> Iterator[Chunk]:
     line = 1  # first of the next chunk
-    with path.open("rb") as raw, _progress(path) as bar:
+    with path.open("rb") as raw, Bar(f"Reading {path.name}", "B", path.stat().st_size) as bar:
         stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
         rest = b""
         while True:
@@ -114,13 +113,7 @@ def _read_text(path: Path) -> Iterator[Chunk]:
                 line += text.count(b"\n")
             if not block:
                 return
-            bar.update(raw.tell() - bar.n)
-
-
-def _progress(path: Path) -> tqdm:
-    hidden = not sys.stderr.isatty()
-    size = path.stat().st_size
-    return tqdm(total=size, desc=f"Reading {path.name}", unit="B", unit_scale=True, disable=hidden, leave=False)
+            bar.to(raw.tell())
 
 
 def _parse(text: bytes, path: Path, first_line: int) -> Chunk:

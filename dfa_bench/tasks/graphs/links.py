@@ -43,6 +43,7 @@ class LinkPrediction:
 
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("auc", "higher")
+    table: ClassVar[str] = "Table 4"
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(

@@ -38,6 +38,7 @@ class NodeClassification:
 
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("accuracy", "higher")
+    table: ClassVar[str] = "Table 3"
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(

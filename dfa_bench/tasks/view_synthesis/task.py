@@ -42,6 +42,7 @@ class ViewSynthesis:
 
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("psnr", "higher")
+    table: ClassVar[str] = "Table 1"
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from dfa_bench.data.progress import tracked
 from dfa_bench.tasks.view_synthesis.rays import Rays, view_rays
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 
@@ -67,6 +66,5 @@ def ssim(image: Tensor, truth: Tensor) -> float:
 
 def _chunks(rays: Rays, chunk: int, progress: str | None) -> Iterator[Rays]:
     starts = range(0, rays.origins.shape[0], chunk)
-    hidden = progress is None or not sys.stderr.isatty()
-    for start in tqdm(starts, desc=progress, disable=hidden, leave=False, unit="chunk"):
+    for start in tracked(starts, progress or "", "chunk", len(starts), shown=progress is not None):
         yield rays.take(slice(start, start + chunk))

@@ -30,7 +30,7 @@ def ledger() -> Ledger:
 def test_a_committed_table_is_what_the_committed_runs_give(name, ledger, tmp_path):
     written = ROOT / "results" / f"{name}.md"
     assert written.exists(), f"`dfa-bench reproduce {name}` has not been run"
-    seeds = range(1 + max(int(row["seed"]) for row in ledger.rows.values()))
+    seeds = range(1 + max(run.seed for run in ledger.runs.values()))
     table = build_table(
         EXPERIMENTS[name], plan(EXPERIMENTS[name], seeds, [f"store.root={tmp_path}"], ledger.cards()), ledger
     )
@@ -51,11 +51,11 @@ def test_the_committed_readings_of_figures_are_what_their_numbers_give():
 
 
 def test_committed_runs_are_of_real_data_and_of_committed_code(ledger):
-    assert ledger.rows
-    for row in ledger.rows.values():
-        assert row["data_kind"] == "real"
-        assert row["scale"] != "smoke"
-        assert "dirty" not in row["commit"]
+    assert ledger.runs
+    for run in ledger.runs.values():
+        assert run.data_kind == "real"
+        assert run.scale != "smoke"
+        assert "dirty" not in run.commit
 
 
 def test_the_committed_bootstrap_is_of_the_runs_of_the_table(ledger, tmp_path):

@@ -17,7 +17,8 @@ from rich.table import Table as RichTable
 from scipy import stats
 
 from dfa_bench.experiments.schema import Cell, Claim, Experiment, Metric, Quoted, Rule, Term, Variant
-from dfa_bench.reporting.tables import RULE_NAMES, Run, Table
+from dfa_bench.reporting.tables import RULE_NAMES, Table
+from dfa_bench.runs.summary import RunSummary
 
 Verdict = Literal["supported", "not supported", "undecided", "not tested"]
 CONFIDENCE = 0.95  # of all places of a claim together
@@ -159,13 +160,13 @@ def _weigh(claim: Claim, comparison: Comparison, table: Table, level: float) -> 
         mean, margin = math.exp(statistics.fmean(logs)), claim.ratio
         low, high = (_exp(bound) for bound in interval(logs, level))
     verdict: Verdict = "supported" if low > margin else "not supported" if high < margin else "undecided"
-    lost = len({run.seed for run, metric in _runs(comparison, table) if metric.key not in run.metrics})
+    lost = len({run.seed for run, metric in _runs(comparison, table) if run.value(metric.key) is None})
     if lost and verdict == "supported":
         verdict = "undecided"  # those that are left may be the lucky ones
     return Evidence(comparison.place, len(pairs), mean, low, high, verdict, lost=lost)
 
 
-def _runs(comparison: Comparison, table: Table) -> Iterator[tuple[Run, Metric]]:
+def _runs(comparison: Comparison, table: Table) -> Iterator[tuple[RunSummary, Metric]]:
     """All runs of both sides, and the metric that counts."""
     for part in (*comparison.higher, *comparison.lower):
         if isinstance(part, Source):

@@ -4,8 +4,9 @@ import pytest
 
 from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting.seeds import standings, standings_markdown
-from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.reporting.tables import Table
 from dfa_bench.settings.compose import resource_folder
+from tests.runs.summaries import summary
 
 TABLE3 = load_experiments(resource_folder("experiments"))["table3"]
 
@@ -17,8 +18,7 @@ def _table(rule, values, variants=("released",), protocol="paper", column="DNACo
         if (cell.row, cell.column, cell.rule) == ("Cora", column, rule) and cell.variant in variants
     ]
     runs = [
-        Run(f"{rule}{seed}", seed, {"test/accuracy": value}, "cpu", protocol, "real", None)
-        for seed, value in enumerate(values)
+        summary(f"{rule}{seed}", seed, {"test/accuracy": value}, protocol=protocol) for seed, value in enumerate(values)
     ]
     return Table(TABLE3, dict.fromkeys(cells, runs))
 

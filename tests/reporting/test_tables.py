@@ -5,8 +5,9 @@ import pytest
 from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting.forms import CSV_COLUMNS, csv, markdown
-from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.reporting.tables import Table
 from dfa_bench.settings.compose import resource_folder
+from tests.runs.summaries import summary
 
 
 def test_the_papers_numbers_stand_in_the_experiments():
@@ -22,12 +23,12 @@ def _table(stand_in: bool) -> Table:
     values = {"bp": [0.80, 0.82], "dfa": [0.79]}
     runs = {
         cell: [
-            Run(f"{cell.rule}{seed}", seed, {"test/accuracy": value}, "cpu", "paper", "real", None)
+            summary(f"{cell.rule}{seed}", seed, {"test/accuracy": value})
             for seed, value in enumerate(values[cell.rule])
         ]
         for cell in cells
     }
-    runs[cells[0]].append(Run("diverged", 2, {}, "cpu", "paper", "real", None, diverged=True))
+    runs[cells[0]].append(summary("diverged", 2, status="diverged"))
     return Table(experiment, runs, stand_in)
 
 
@@ -73,7 +74,7 @@ def test_a_mean_over_columns_is_taken_seed_by_seed_where_all_of_a_row_have_one()
     scenes = {"lego": [20.0, 22.0], "chair": [30.0], "fern": [10.0]}  # flower has no run
     runs = {
         cell: [
-            Run(f"{cell.column}{seed}", seed, {"test/psnr": value}, "cpu", "reduced", "real", None)
+            summary(f"{cell.column}{seed}", seed, {"test/psnr": value}, protocol="reduced")
             for seed, value in enumerate(scenes[cell.column])
         ]
         for cell in experiment.cells()

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from omegaconf import OmegaConf
 
-from dfa_bench.experiments.schema import Cell
-from dfa_bench.reporting.tables import Run, Table, spoken
+from dfa_bench.experiments.schema import Cell, Metric
+from dfa_bench.reporting.tables import Table, spoken
 from dfa_bench.runs.identity import outcome_settings
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
 
 CODE = 7  # digits of a commit
@@ -33,7 +34,7 @@ class Behind:
     name: str
     command: str
     metrics: Sequence[str]
-    lines: Sequence[tuple[Run, Sequence[str]]]
+    lines: Sequence[tuple[RunSummary, Sequence[str]]]
     configuration: str
 
 
@@ -50,16 +51,7 @@ def behind(table: Table, settings: Mapping[Cell, RunSettings], changes: Sequence
     for number, cell in enumerate(cells, start=1):
         runs = sorted(table.runs[cell], key=lambda run: run.seed)
         metrics = table.experiment.metrics
-        lines = [
-            (
-                run,
-                [
-                    f"{run.metrics[metric.key] * metric.factor:.{metric.digits}f}" if metric.key in run.metrics else "–"
-                    for metric in metrics.values()
-                ],
-            )
-            for run in runs
-        ]
+        lines = [(run, [_text(run, metric) for metric in metrics.values()]) for run in runs]
         found[cell] = Behind(
             f"{table.experiment.name.replace('/', '-')}-{number}",
             table.cell_text(cell),
@@ -71,7 +63,12 @@ def behind(table: Table, settings: Mapping[Cell, RunSettings], changes: Sequence
     return found
 
 
-def command(cell: Cell, runs: Sequence[Run], changes: Sequence[str]) -> str:
+def _text(run: RunSummary, metric: Metric) -> str:
+    value = run.value(metric.key)
+    return "–" if value is None else f"{value * metric.factor:.{metric.digits}f}"
+
+
+def command(cell: Cell, runs: Sequence[RunSummary], changes: Sequence[str]) -> str:
     """`dfa-bench run` for all seeds of a cell, as a shell takes it."""
     overrides = [*cell.overrides, *changes]
     if not any(override.startswith("scale=") for override in overrides):

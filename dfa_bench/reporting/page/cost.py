@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfa_bench.experiments.schema import Rule
-from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.reporting.tables import Table
+from dfa_bench.runs.summary import RunSummary
 
 
 @dataclass(frozen=True)
-class Cost:
+class StepCost:
     """Of one rule at one place."""
 
     runs: int
@@ -25,7 +26,7 @@ class CostLine:
     """One place of a table."""
 
     place: str
-    by_rule: dict[Rule, Cost]
+    by_rule: dict[Rule, StepCost]
     devices: Sequence[str]
 
     def ratio(self, what: str) -> float | None:
@@ -38,7 +39,7 @@ class CostLine:
 
 def cost_lines(table: Table) -> list[CostLine]:
     """The places of a table that have runs with a known cost."""
-    places: dict[str, dict[Rule, list[Run]]] = {}
+    places: dict[str, dict[Rule, list[RunSummary]]] = {}
     for cell, runs in table.runs.items():
         timed = [run for run in runs if math.isfinite(run.step_seconds)]
         if timed:
@@ -54,13 +55,13 @@ def cost_lines(table: Table) -> list[CostLine]:
     ]
 
 
-def machine(run: Run) -> str:
+def machine(run: RunSummary) -> str:
     return f"{run.device}, {run.threads} thread{'s' if run.threads > 1 else ''}"
 
 
-def _cost(runs: Sequence[Run]) -> Cost:
-    measured = [run.peak_memory_mib for run in runs if math.isfinite(run.peak_memory_mib)]
-    return Cost(
+def _cost(runs: Sequence[RunSummary]) -> StepCost:
+    measured = [run.peak_memory_mib for run in runs if run.peak_memory_mib is not None]
+    return StepCost(
         len(runs),
         1000 * statistics.median(run.step_seconds for run in runs),
         statistics.median(measured) if measured else None,

@@ -12,7 +12,8 @@ from dfa_bench.reporting.page.behind import CODE, Behind
 from dfa_bench.reporting.page.cost import CostLine, machine
 from dfa_bench.reporting.page.pictures import Picture
 from dfa_bench.reporting.page.prose import Prose
-from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.reporting.tables import Table
+from dfa_bench.runs.summary import RunSummary
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Section:
         return self.table.experiment.title.partition(":")[2].strip() or self.table.experiment.title
 
     @property
-    def runs(self) -> dict[str, Run]:
+    def runs(self) -> dict[str, RunSummary]:
         """By identity: one run can stand in several cells."""
         return {run.identity: run for found in self.table.runs.values() for run in found}
 
@@ -121,7 +122,7 @@ class Page:
         return [(text, Counter(each.verdict for each in checked)) for text, checked in found.items()]
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunSummary]:
         """All on real data, each once."""
         found = {key: run for section in (*self.tables, *self.studies) for key, run in section.runs.items()}
         return list(found.values())
@@ -143,6 +144,9 @@ class Page:
 
     def software(self) -> list[tuple[str, int]]:
         return _counted(run.versions for run in self.runs if run.versions)
+
+    def numerics(self) -> list[tuple[str, int]]:
+        return _counted(run.numerics or "not recorded" for run in self.runs)
 
     def commits(self) -> list[tuple[str, int]]:
         return _counted(short(run.commit) for run in self.runs)

@@ -17,14 +17,15 @@ from dfa_bench.experiments.protocol import settings_of
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting import claims, forms
-from dfa_bench.reporting.existing import Existing, run_of
+from dfa_bench.reporting.existing import Existing
 from dfa_bench.reporting.page.page import Page
 from dfa_bench.reporting.page.prose import read_table
 from dfa_bench.reporting.page.render import render
-from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.runs.ledger import COLUMNS
+from dfa_bench.reporting.tables import Table
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.compose import compose_run
 from tests.browser import CHROMIUM, browser
+from tests.runs.summaries import summary
 
 ODD = "<script>alert('1')</script> & \"x\" | $(rm -rf) `y` \\ ~ ^ % # _ {z} ${w} 'q'"
 
@@ -46,12 +47,14 @@ def experiment(name: str = ODD, title: str = "Table 9: odd") -> Experiment:
     )
 
 
-def run(seed: int, value: float | None, protocol: str = "paper", scale: str = "cpu", **more) -> Run:
+def run(seed: int, value: float | None, **more) -> RunSummary:
     metrics = {} if value is None else {"test/accuracy": value}
-    return Run(f"id{seed}", seed, metrics, scale, protocol, "real", ODD, finished="2026-01-02T03:04:05", **more)
+    return summary(f"id{seed}", seed, metrics, commit=ODD, device=ODD, data_name=ODD, numerics=ODD, **more)
 
 
-def table(bp: Sequence[Run], dfa: Sequence[Run], stand_in: bool = False, problems: Sequence[str] = ()) -> Table:
+def table(
+    bp: Sequence[RunSummary], dfa: Sequence[RunSummary], stand_in: bool = False, problems: Sequence[str] = ()
+) -> Table:
     made = experiment()
     values = {"bp": bp, "dfa": dfa}
     return Table(made, {cell: values[cell.rule] for cell in made.cells()}, stand_in, problems)
@@ -144,9 +147,7 @@ def test_damaged_figures_are_told_with_the_command_that_draws_them(tmp_path):
 
 
 def test_nan_and_divergence_are_counted_apart(tmp_path):
-    row = dict.fromkeys(COLUMNS, "1") | {"status": "finished", "test/accuracy": "nan", "val/accuracy": "inf"}
-    assert run_of(row).metrics == {}
-    bp = [run(0, 0.8), run(1, None), run(2, None, diverged=True)]
+    bp = [run(0, 0.8), run(1, math.nan), run(2, None, status="diverged")]
     text = forms.markdown(table(bp, [run(0, None)]))
     assert "80.0 (n=1), 1 diverged, 1 NaN" in text
     assert "Without a number, as all runs diverged or are NaN" in text
@@ -187,5 +188,5 @@ def test_records_that_cannot_be_read_are_named(tmp_path):
 
 
 def test_code_that_was_changed_is_marked(tmp_path):
-    dirty = [Run("a", 0, {"test/accuracy": 0.8}, "cpu", "paper", "real", "0123456789abcdef-dirty")]
+    dirty = [summary("a", 0, {"test/accuracy": 0.8}, commit="0123456789abcdef-dirty")]
     assert "0123456 (changed)" in render(page_of(tmp_path, table(dirty, [])))

@@ -13,12 +13,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from dfa_bench.commands.arguments import take
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.protocol import about
+from dfa_bench.reporting.grid import Grid, cells, terminal
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.listing import ALIKE, Group, all_runs, groups, metrics, read_store
 from dfa_bench.runs.summary import RunSummary
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     if wanted.metric and runs and wanted.metric not in (known := metrics(runs)):
         raise ConfigError(f"No run has the metric '{wanted.metric}'. There are: {', '.join(known)}.")
     if found:
-        Console(width=None if sys.stdout.isatty() else 180).print(_table(found, wanted))
+        Console(width=None if sys.stdout.isatty() else 180).print(terminal(_grid(found, wanted)))
     shown = sum(len(group.runs) for group in found)
     print(f"{shown} of {len(runs)} runs" + (f", {len(store.unfinished)} more not done." if store.unfinished else "."))
     for problem in store.problems:
@@ -119,25 +118,18 @@ def _number(text: str, argument: str) -> float:
         raise ConfigError(f"'{argument}': {text} is no number.") from None
 
 
-def _table(found: Sequence[Group], wanted: Wanted) -> Table:
-    table = Table()
-    for name in ("task", "data set", "model", "rule", "variant", "scale, protocol"):
-        table.add_column(name)
-    for name in ("seed" if wanted.each else "seeds", "metric", "value", "age"):
-        table.add_column(name, justify="left" if name == "metric" else "right")
-    if wanted.each:
-        table.add_column("run")
+def _grid(found: Sequence[Group], wanted: Wanted) -> Grid:
+    heads = ["task", "data set", "model", "rule", "variant", "scale, protocol"]
+    heads += ["seed" if wanted.each else "seeds", "metric", "value", "age", *(["run"] if wanted.each else [])]
     now = datetime.now(timezone.utc)
-    lines = [Group([run]) for group in found for run in group.runs] if wanted.each else found
-    for group in lines:
-        metric = group.metric(wanted.metric)
-        run = group.shared
-        stand_in = "" if run.data_kind == "real" else " (stand-in)"
-        texts = [run.task, run.dataset + stand_in, run.model, run.rule, run.variant]
-        texts += [f"{run.scale}, {run.protocol}", _seeds(group), metric, value_text(group, metric)]
-        texts += [age_text(now - group.newest), *([run.identity] if wanted.each else [])]
-        table.add_row(*map(escape, texts))
-    return table
+    rows = []
+    for group in [Group([run]) for several in found for run in several.runs] if wanted.each else found:
+        metric, run = group.metric(wanted.metric), group.shared
+        dataset = run.dataset + ("" if run.data_kind == "real" else " (stand-in)")
+        what = [run.task, dataset, run.model, run.rule, run.variant, f"{run.scale}, {run.protocol}"]
+        measured = [_seeds(group), metric, value_text(group, metric), age_text(now - group.newest)]
+        rows.append(cells(*what, *measured, *([run.identity] if wanted.each else [])))
+    return Grid(heads, rows, numbers=(6, 8, 9))
 
 
 def value_text(group: Group, metric: str) -> str:

@@ -16,7 +16,7 @@ from dfa_bench.settings.schema import Positive, Strict, explain
 Rule = Literal["bp", "dfa", "shallow"]
 Variant = Literal["released", "paper"]
 # Beside the experiments:
-FIGURES = "figures.yaml"  # claims about figures, see readings.py
+FIGURE_CLAIMS = "figures.yaml"  # claims about figures, see readings.py
 ALIGNMENT_PANELS = "alignment.yaml"  # see alignment_figure.py
 
 
@@ -128,7 +128,7 @@ class Cell:
     cost: float
 
 
-class Panel(Strict):
+class CurvePanel(Strict):
     """Cells whose curves share a panel, one line each run."""
 
     rows: tuple[str, ...] = ()  # all, if empty
@@ -146,7 +146,7 @@ class Curves(Strict):
         str, ...
     ] = ()  # settings whose product is how much of it a training step has; none: epochs are counted
     log: bool = False  # the vertical axis
-    panels: dict[str, Panel] = Field(default_factory=dict)
+    panels: dict[str, CurvePanel] = Field(default_factory=dict)
 
 
 class Experiment(Strict):
@@ -264,7 +264,7 @@ def load_experiments(folder: Path) -> Mapping[str, Experiment]:
     """
     found = {}
     for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
-        if path in (folder / FIGURES, folder / ALIGNMENT_PANELS):
+        if path in (folder / FIGURE_CLAIMS, folder / ALIGNMENT_PANELS):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         values = OmegaConf.to_container(OmegaConf.load(path))

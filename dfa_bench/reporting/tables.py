@@ -142,19 +142,23 @@ class Table:
         ours, backprop = self.entry(line, head), self.entry((row, "bp"), head)
         return bool(rule == "dfa" and within is not None and ours and backprop and ours.mean >= backprop.mean - within)
 
-    def texts(self, entry: Entry, metric: str) -> tuple[str, str]:
-        """A cell's two lines: ours, and the paper's with the difference."""
+    def mean_text(self, entry: Entry, metric: str) -> str:
+        """Mean ± standard deviation."""
         digits = self.experiment.metrics[metric].digits
-        spread = "" if entry.std is None else f" ± {entry.std:.{digits}f}"
-        ours = f"{entry.mean:.{digits}f}{spread} (n={len(entry.values)})"
-        if entry.diverged:
-            ours += f", {entry.diverged} diverged"
-        if entry.nan:
-            ours += f", {entry.nan} NaN"
+        return f"{entry.mean:.{digits}f}" + ("" if entry.std is None else f" ± {entry.std:.{digits}f}")
+
+    def seeds_text(self, entry: Entry) -> str:
+        """How many seeds the mean is over, and how many are lost."""
+        lost = {"diverged": entry.diverged, "NaN": entry.nan}
+        return ", ".join([f"(n={len(entry.values)})", *(f"{count} {how}" for how, count in lost.items() if count)])
+
+    def paper_text(self, entry: Entry, metric: str) -> str:
+        """The paper's number and our difference from it; "" where there is none."""
         if entry.paper is None:
-            return ours, ""
+            return ""
+        digits = self.experiment.metrics[metric].digits
         reference = f"{entry.mean - entry.paper:+.{digits}f}" if entry.protocol == "paper" else "reference"
-        return ours, f"paper {entry.paper:.{digits}f}, {reference}"
+        return f"paper {entry.paper:.{digits}f}, {reference}"
 
     def caption(self) -> str:
         if self.stand_in:

@@ -9,7 +9,8 @@ from scipy import stats
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting import forms
-from dfa_bench.reporting.claims import check, interval, markdown
+from dfa_bench.reporting.claims import check, claims_grid, interval
+from dfa_bench.reporting.grid import markdown
 from dfa_bench.reporting.tables import Table
 from dfa_bench.settings.compose import resource_folder
 from tests.runs.summaries import summary
@@ -143,7 +144,7 @@ def test_a_side_may_be_another_metric_that_the_table_does_not_show():
         ("Macro/Baseline", "supported"),
         ("Micro/Baseline", "supported"),
     ]
-    assert "floor" not in forms.markdown(found) + forms.csv(found) + forms.tex(found)
+    assert not any("floor" in text for text in forms.files(found).values())
     assert found.heads() == [("Baseline", "released", "perplexity"), ("+ Adam", "released", "perplexity")]
 
 
@@ -233,7 +234,7 @@ def test_a_side_that_cannot_be_is_refused(claim, message):
 
 
 def test_the_ledger_shows_claim_verdict_and_evidence():
-    text = markdown(check(table([80.0, 81.0, 82.0], [79.0, 80.1, 81.1], by=-2.5)))
+    text = markdown(claims_grid(check(table([80.0, 81.0, 82.0], [79.0, 80.1, 81.1], by=-2.5))))
     assert "| `c`: s | **supported** | 1 of 1 places, 3 seeds; least: Row/Column -0.933" in text
 
 

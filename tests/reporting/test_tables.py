@@ -4,7 +4,7 @@ import pytest
 
 from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.schema import Experiment, load_experiments
-from dfa_bench.reporting.forms import CSV_COLUMNS, csv, markdown
+from dfa_bench.reporting.forms import CSV_COLUMNS, files
 from dfa_bench.reporting.tables import Table
 from dfa_bench.settings.compose import resource_folder
 from tests.runs.summaries import summary
@@ -33,16 +33,16 @@ def _table(stand_in: bool) -> Table:
 
 
 def test_a_cell_is_mean_spread_seeds_paper_and_difference():
-    text = markdown(_table(stand_in=False))
+    text = files(_table(stand_in=False))[".md"]
     assert "81.0 ± 1.4 (n=2), 1 diverged<br>paper 80.1, +0.9" in text
     assert "**79.0 (n=1)**<br>paper 79.9, -0.9" in text
-    rows = csv(_table(stand_in=False)).splitlines()
+    rows = files(_table(stand_in=False))[".csv"].splitlines()
     assert rows[0] == ",".join(CSV_COLUMNS)
     assert rows[1] == "table3,Cora,GraphConv,bp,released,accuracy,81.0,1.414214,2,80.1,cpu,paper"
 
 
 def test_no_number_of_the_paper_stands_beside_a_stand_in():
-    text = markdown(_table(stand_in=True))
+    text = files(_table(stand_in=True))[".md"]
     assert "80.1" not in text
     assert "Cora (stand-in)" in text
 
@@ -86,8 +86,8 @@ def test_a_mean_over_columns_is_taken_seed_by_seed_where_all_of_a_row_have_one()
     assert synthetic is not None
     assert (list(synthetic.values), synthetic.paper) == ([25.0], 25.41)
     assert table.entry(("LLFF-Real", "dfa"), head) is None
-    assert "25.00 (n=1)<br>paper 25.41, reference" in markdown(table)
-    assert "table1,NeRF-Synthetic,mean,dfa,released,psnr,25.0,,1,25.41,cpu,reduced" in csv(table)
+    assert "25.00 (n=1)<br>paper 25.41, reference" in files(table)[".md"]
+    assert "table1,NeRF-Synthetic,mean,dfa,released,psnr,25.0,,1,25.41,cpu,reduced" in files(table)[".csv"]
 
 
 def test_a_mean_of_what_has_no_runs_is_refused():

@@ -100,3 +100,20 @@ def test_a_mean_of_what_has_no_runs_is_refused():
 def test_a_search_keeps_its_budget_of_seeds():
     search = load_experiments(resource_folder("experiments"))["search/table2"]
     assert {run.settings.seed for run in plan(search, range(3), ["scale=smoke"])} == {0}
+
+
+def test_numerics_that_differ_are_told_and_those_not_recorded_are_not():
+    experiment = load_experiments(resource_folder("experiments"))["table3"]
+    bp, dfa = [c for c in experiment.cells() if (c.row, c.column) == ("Cora", "GraphConv") and c.rule != "shallow"]
+
+    def text(*numerics: str) -> str:
+        ours, other, theirs = (
+            summary(f"{seed}", seed, {"test/accuracy": 0.8}, numerics=each) for seed, each in enumerate(numerics)
+        )
+        return files(Table(experiment, {bp: [ours, other], dfa: [theirs]}))[".md"]
+
+    assert "numerics" not in text("", "", "")
+    assert "numerics" not in text("32-true, cpu", "", "32-true, cpu")
+    assert "Runs differ in numerics, which may move digits: 32-true, cpu (2 runs); bf16-mixed, cuda (1 runs)." in text(
+        "32-true, cpu", "32-true, cpu", "bf16-mixed, cuda"
+    )

@@ -60,7 +60,7 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
     said = run("model=gcn", "rule=dfa", "seed=3")
     assert said.code == 0
     result = json.loads((Path(said.out.splitlines()[-1]) / "result.json").read_text())
-    assert {"metrics", "cost", "protocol", "provenance"} <= result.keys()
+    assert {"metrics", "wall_seconds", "protocol", "commit"} <= result.keys()
     assert {"test/accuracy", "val/accuracy"} <= result["metrics"].keys()
     assert (result["seed"], result["rule"], result["protocol"]) == (3, "dfa", "reduced")
     assert "STAND-IN DATA" in said.out

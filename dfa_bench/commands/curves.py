@@ -52,9 +52,9 @@ def _curves(experiment: Experiment, metric: str, request: Request) -> list[Curve
     curves = []
     cards = Ledger(request.results / "runs.csv").cards()
     for run, result, record in stored(experiment, request.seeds, request.overrides, cards):
-        epoch = span_of_epoch(experiment, run.settings, result.cost.steps / max(1, result.epochs))
+        epoch = span_of_epoch(experiment, run.settings, result.steps / max(1, result.epochs))
         points = [(line["epoch"] * epoch, line[metric]) for line in record.read_metrics() if metric in line]
-        stand_in = result.provenance.data.kind != "real"
+        stand_in = result.data_kind != "real"
         for panel, label in _places(experiment, run.cell) if points else []:
             curves.append(Curve(panel, run.cell.rule, label, points, stand_in, run.changed))
     order = [*experiment.curves.panels]

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 
@@ -22,7 +23,7 @@ class DataCard:
     """What a record says of its data."""
 
     name: str
-    kind: str  # "real" or "stand-in"
+    kind: Literal["real", "stand-in"]
     rows: int
     sha256: str  # of the data set as a whole
     whole: bool = True  # not a sample of it: else no run is of the paper's protocol

@@ -13,8 +13,9 @@ from dfa_bench.experiments.outcomes import planned_cells
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.runs.identity import identity_from
 from dfa_bench.runs.ledger import Ledger
-from dfa_bench.runs.record import Record, Result
+from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import record_of, stored_seeds
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.overrides import is_whereabouts, whereabouts
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import data_card, task_class
@@ -103,7 +104,7 @@ class CardsHere:
 
 def stored(
     experiment: Experiment, seeds: int, overrides: Sequence[str], cards: Mapping[str, DataCard] | None = None
-) -> list[tuple[PlannedRun, Result, Record]]:
+) -> list[tuple[PlannedRun, RunSummary, Record]]:
     """The runs of an experiment that are in the store, of the first `seeds` seeds; 0: of all that are there."""
     found = []
     for run in plan(experiment, range(seeds or seeds_in_store(overrides)), overrides, cards):
@@ -118,7 +119,7 @@ def seeds_in_store(overrides: Sequence[str]) -> int:
     return 1 + max(stored_seeds(whereabouts(overrides)[0]), default=0)
 
 
-def finished_result(run: PlannedRun) -> Result | None:
+def finished_result(run: PlannedRun) -> RunSummary | None:
     """The result of a planned run in the store, if it is there.
 
     Raises:
@@ -127,7 +128,7 @@ def finished_result(run: PlannedRun) -> Result | None:
     return record_of(run.settings, run.identity).read_result()
 
 
-def readable_result(run: PlannedRun) -> Result | None:
+def readable_result(run: PlannedRun) -> RunSummary | None:
     """The same; a record that cannot be read is told, and is none."""
     try:
         return finished_result(run)

@@ -18,7 +18,7 @@ Variant = Literal["released", "paper"]
 # What an experiment is: a table of the paper, a study of our own, a search of hyperparameters, a short first look.
 Kind = Literal["paper", "study", "search", "first"]
 # Beside the experiments:
-FIGURES = "figures.yaml"  # claims about figures, see readings.py
+FIGURE_CLAIMS = "figures.yaml"  # claims about figures, see readings.py
 ALIGNMENT_PANELS = "alignment.yaml"  # see reporting/figures/alignment.py
 TUNED = ".tuned.yaml"  # rates of a table, see settings/resolvers.py
 
@@ -131,7 +131,7 @@ class Cell:
     cost: float
 
 
-class Panel(Strict):
+class CurvePanel(Strict):
     """Cells whose curves share a panel, one line each run."""
 
     rows: tuple[str, ...] = ()  # all, if empty
@@ -149,7 +149,7 @@ class Curves(Strict):
         str, ...
     ] = ()  # settings whose product is how much of it a training step has; none: epochs are counted
     log: bool = False  # the vertical axis
-    panels: dict[str, Panel] = Field(default_factory=dict)
+    panels: dict[str, CurvePanel] = Field(default_factory=dict)
 
 
 class Experiment(Strict):
@@ -268,7 +268,7 @@ def load_experiments(folder: Path) -> Mapping[str, Experiment]:
     """
     found = {}
     for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
-        if path in (folder / FIGURES, folder / ALIGNMENT_PANELS) or path.name.endswith(TUNED):
+        if path in (folder / FIGURE_CLAIMS, folder / ALIGNMENT_PANELS) or path.name.endswith(TUNED):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         values = OmegaConf.to_container(OmegaConf.load(path))

@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import csv
 import functools
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from dfa_bench.data.resolve import DataCard
-from dfa_bench.runs.record import Record, atomic
-from dfa_bench.runs.store import record_of
-from dfa_bench.settings.components import registered, resolve
 from dfa_bench.settings.resources import resource_folder
-from dfa_bench.settings.schema import parse_settings
 
 TABLE = Path(__file__).with_name("identities.csv")  # old, new
 
@@ -42,8 +36,17 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     for part in ("task", "dataset", "model"):
         new[part] = _moved(values[part], part)
     new["task"] = {name: _moved(each, "dataset") for name, each in new["task"].items()}
-    rule = OmegaConf.to_container(OmegaConf.load(resource_folder("configs") / "rule" / f"{values['rule']['name']}.yaml"))
+    rule_file = resource_folder("configs") / "rule" / f"{values['rule']['name']}.yaml"
+    rule = OmegaConf.to_container(OmegaConf.load(rule_file))
     assert isinstance(rule, dict)
     new["rule"] = {name: values["rule"].get(name, each) for name, each in rule.items()}
     new["recipe"] = {**values["recipe"], "of": values["rule"]["name"]}
     return new
+
+
+def _moved(value: Any, part: str) -> Any:
+    """A component with the class that its name stands for today; all else as it is."""
+    if not isinstance(value, Mapping) or "_target_" not in value:
+        return value
+    kept = {name: each for name, each in value.items() if not (part == "dataset" and name == "sha256")}
+    return {**kept, "_target_": registered(part).get(value["name"], value["_target_"])}

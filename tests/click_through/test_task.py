@@ -126,7 +126,7 @@ def test_a_run_on_the_stand_in_is_recorded(tmp_path):
     outcome = execute(settings_of(compose_run([*chosen, "trainer.progress=none", "trainer.accelerator=cpu"])))
     result = json.loads((outcome.folder / "result.json").read_text())
     assert {"test/auc", "test/log_loss", "val/auc"} <= result["metrics"].keys()
-    assert result["provenance"]["data"]["kind"] == "stand-in"
+    assert result["data_kind"] == "stand-in"
 
 
 def test_the_bootstrap_is_nought_for_equal_scores_and_narrows_with_rows():

@@ -147,7 +147,7 @@ def test_a_scene_of_the_official_layout_trains(smoke, tmp_path, layout):
         dataset = "dataset=fern"
     here = f"data.root={tmp_path}", "data.stand_in=false", "dataset.images=images_8", "trainer.max_epochs=1"
     result = execute(smoke(*NERF[:2], dataset, *here)).result
-    assert result.provenance.data.kind == "real"
+    assert result.data_kind == "real"
     assert json.dumps(result.metrics)
     assert "test/psnr" in result.metrics
 

@@ -16,7 +16,7 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import apart
 from dfa_bench.experiments.protocol import Placed, place
 from dfa_bench.experiments.schema import ALIGNMENT_PANELS
-from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, Layer, draw_alignment
+from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, LayerCurve, draw_alignment
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.readings import read_records
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record, atomic
@@ -116,7 +116,7 @@ def _panel(subject: Subject, numbers: Mapping[str, Any]) -> AlignmentPanel:
         modules = fnmatch.filter(numbers["modules"], pattern)
         for module in modules:
             label = group if len(modules) == 1 else f"{group} {modules.index(module) + 1}"
-            layers[module] = Layer(group, label, **numbers["modules"][module])
+            layers[module] = LayerCurve(group, label, **numbers["modules"][module])
     reduced = "" if numbers["protocol"] == "paper" else " (reduced)"
     return AlignmentPanel(f"{subject.title}{reduced}", list(layers.values()))
 

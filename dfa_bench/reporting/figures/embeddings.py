@@ -16,7 +16,8 @@ from dfa_bench.experiments.plan import apart
 from dfa_bench.experiments.protocol import place
 from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
 from dfa_bench.reporting.tables import RULE_NAMES
-from dfa_bench.runs.record import Result, atomic
+from dfa_bench.runs.record import atomic
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
@@ -40,7 +41,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
         settings, changed = placed.settings, changed or placed.changed
         outcome = execute(settings)
         hidden, labels = hidden_layer(settings, outcome.folder)
-        stand_in = outcome.result.provenance.data.kind != "real"
+        stand_in = outcome.result.data_kind != "real"
         print(f"{RULE_NAMES[rule]}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
         position = TSNE(random_state=0, init="pca", learning_rate="auto").fit_transform(hidden)
         measured = _evidence(outcome.result, hidden, position, labels)
@@ -72,7 +73,7 @@ def hidden_layer(settings: RunSettings, folder: Path) -> tuple[np.ndarray, np.nd
     return kept[0].numpy(), task.labels.numpy()
 
 
-def _evidence(result: Result, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray) -> dict[str, object]:
+def _evidence(result: RunSummary, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray) -> dict[str, object]:
     return {
         **result.origin,
         "test_accuracy": result.metrics["test/accuracy"],

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.plan import apart
 from dfa_bench.experiments.protocol import place
-from dfa_bench.reporting.consistency import consistency_markdown
+from dfa_bench.reporting.consistency import consistency_grid
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.figures.trained_views import trained
-from dfa_bench.reporting.figures.view_panels import Panel, draw_views
+from dfa_bench.reporting.figures.view_panels import ViewPanel, draw_views
+from dfa_bench.reporting.grid import markdown
 from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.record import atomic
 from dfa_bench.settings.schema import RunSettings
@@ -46,7 +47,7 @@ def draw_figure1(
     Raises:
         ConfigError: there is no such scene.
     """
-    drawn: dict[str, list[Panel]] = {}
+    drawn: dict[str, list[ViewPanel]] = {}
     evidence: list[dict[str, Any]] = []
     changed = False
     for name in scenes:
@@ -62,7 +63,7 @@ def draw_figure1(
     paths = save(draw_views(drawn, heading), folder, title, vector=False)
     texts = {".json": json.dumps(evidence, indent=2) + "\n"}
     if neighbours:
-        texts[".md"] = consistency_markdown(evidence)
+        texts[".md"] = markdown(consistency_grid(evidence))
     for ending, text in texts.items():
         paths.append(folder / f"{title}{ending}")
         with atomic(paths[-1]) as file:
@@ -70,9 +71,9 @@ def draw_figure1(
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
-def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Panel], list[dict[str, Any]]]:
+def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[ViewPanel], list[dict[str, Any]]]:
     """Panels and numbers of one scene: the photograph, each rule, the released model where it is here."""
-    panels: list[Panel] = []
+    panels: list[ViewPanel] = []
     evidence = []
     for each in settings:
         outcome = execute(each)
@@ -80,7 +81,7 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Pane
         result = outcome.result
         view = scene.views("test")[0]
         if not panels:
-            panels.append(Panel(f"{view.name}, photograph", view.load().numpy(), None))
+            panels.append(ViewPanel(f"{view.name}, photograph", view.load().numpy(), None))
         panel, numbers = _render(RULE_NAMES[each.rule.name], model, scene, view, neighbours)
         panels.append(panel)
         evidence.append({"scene": each.dataset.name, **result.origin, **numbers})
@@ -98,7 +99,9 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Pane
     return panels, evidence
 
 
-def _render(title: str, model: nn.Module, scene: Scene, view: View, neighbours: bool) -> tuple[Panel, dict[str, Any]]:
+def _render(
+    title: str, model: nn.Module, scene: Scene, view: View, neighbours: bool
+) -> tuple[ViewPanel, dict[str, Any]]:
     print(f"{scene.name}: {title}", file=sys.stderr, flush=True)
     seen, truth = render_view(model, scene, view.pose, progress=title), view.load()
     value = psnr(seen.fine, truth)
@@ -110,7 +113,7 @@ def _render(title: str, model: nn.Module, scene: Scene, view: View, neighbours: 
         agreement = round(agree, 3) if share else None  # an empty scene has nothing that could be warped
         numbers |= {"neighbour": other.name, "warp_psnr": agreement, "warp_share": round(share, 3)}
     depth = ((seen.depth + (1 - seen.opacity) * scene.far - scene.near) / (scene.far - scene.near)).clamp(0, 1)
-    return Panel(f"{title}, {value:.1f} dB", seen.fine.numpy(), np.asarray(depth)), numbers
+    return ViewPanel(f"{title}, {value:.1f} dB", seen.fine.numpy(), np.asarray(depth)), numbers
 
 
 def nearest_view(scene: Scene, view: View) -> View:

@@ -50,9 +50,14 @@ class WikiText:
 
     def card(self, data: DataSettings) -> DataCard:
         corpus = self.load(data)
-        kind = "stand-in" if data.stand_in else "real"
         words = {split: corpus.count[split].words for split in SPLITS}
-        return DataCard(corpus.name, kind, sum(words.values()), corpus.sha256, whole=words == dict(self.words))
+        return DataCard(
+            corpus.name,
+            "stand-in" if data.stand_in else "real",
+            sum(words.values()),
+            corpus.sha256,
+            whole=words == dict(self.words),
+        )
 
     def fetch(self, data: DataSettings) -> Path:
         """The folder with its files, downloaded if they are not here; a large set only with `data.large`.

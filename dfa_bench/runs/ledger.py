@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -38,6 +39,17 @@ class Ledger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
             self.runs = self._read() | added  # another process may have written meanwhile
+            self._write()
+
+    def rename(self, identities: Mapping[str, str]) -> None:
+        """Give runs other identities, and write the file whole."""
+        with FileLock(self.path.with_suffix(".lock")):
+            self.runs = {
+                run.identity: run
+                for run in (
+                    dataclasses.replace(run, identity=identities.get(key, key)) for key, run in self._read().items()
+                )
+            }
             self._write()
 
     def _write(self) -> None:

@@ -87,6 +87,7 @@ def language(claim: dict, macro: list[float], micro: list[float], protocol: str 
     experiment = Experiment.model_validate(
         {
             "name": "toy",
+            "kind": "paper",
             "title": "Toy",
             "metrics": {"perplexity": {"key": "val/perplexity"}, "floor": {"key": "val/floor", "shown": False}},
             "rules": ["bp", "dfa"],

@@ -49,7 +49,9 @@ def test_no_number_of_the_paper_stands_beside_a_stand_in():
 
 def test_rows_and_columns_may_lack_cells():
     lines = {"rows": {"A": {"columns": ["x"]}, "B": {"rules": ["bp"]}}, "columns": {"x": {}, "y": {"rules": ["bp"]}}}
-    sparse = Experiment.model_validate({"name": "t", "title": "T", "metrics": {}, "rules": ["bp", "dfa"], **lines})
+    sparse = Experiment.model_validate(
+        {"name": "t", "kind": "paper", "title": "T", "metrics": {}, "rules": ["bp", "dfa"], **lines}
+    )
     places = [(cell.row, cell.column, cell.rule) for cell in sparse.cells()]
     assert places == [("A", "x", "bp"), ("A", "x", "dfa"), ("B", "x", "bp"), ("B", "y", "bp")]
 
@@ -59,6 +61,7 @@ def test_a_row_of_columns_that_are_not_there_is_refused():
         Experiment.model_validate(
             {
                 "name": "t",
+                "kind": "paper",
                 "title": "T",
                 "metrics": {},
                 "rules": ["bp"],

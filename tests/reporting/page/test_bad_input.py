@@ -33,6 +33,7 @@ def experiment(name: str = ODD, title: str = "Table 9: odd") -> Experiment:
     return Experiment.model_validate(
         {
             "name": "odd",
+            "kind": "paper",
             "title": title,
             "metrics": {"accuracy": {"key": "test/accuracy", "factor": 100, "digits": 1}},
             "rules": ["bp", "dfa"],

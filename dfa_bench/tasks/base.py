@@ -6,14 +6,16 @@ import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import ValidationError
-from torch import Tensor, nn
 
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import ConfigError
 from dfa_bench.settings.schema import Component, DataSettings, RunSettings, explain
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Split = Literal["val", "test"]
 

@@ -27,6 +27,8 @@ NEUTRAL = (
     "model.tasks",
     "dataset.tasks",
     "dataset.url",
+    "dataset.folder",
+    "dataset.file",
     "dataset.source",
     "task.tokenizer_from.source",
     "task.tokenizer_from.tasks",

@@ -88,9 +88,8 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Pane
         evidence.append({"scene": each.dataset.name, **result.origin, **numbers})
     data = settings[0].data
     files = build_dataset(settings[0])
-    assert isinstance(files, SceneFiles)
     try:
-        if not data.stand_in:
+        if isinstance(files, SceneFiles) and not data.stand_in:
             path = released_checkpoint(files, data)
             panel, numbers = _render("DFA, released", load_released(path, scene), scene, view, neighbours)
             panels.append(panel)

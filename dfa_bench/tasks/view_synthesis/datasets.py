@@ -8,13 +8,13 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from pydantic import Field, validate_call
+from pydantic import validate_call
 
 from dfa_bench.data.resolve import DataCard, cache_folder, data_root
 from dfa_bench.errors import MissingData
-from dfa_bench.settings.schema import Count, DataSettings, NotNegative
+from dfa_bench.settings.schema import Count, DataSettings, Name, NotNegative
 from dfa_bench.tasks.view_synthesis.spheres import VIEWS, made_of
 from dfa_bench.tasks.view_synthesis.transforms import IMAGES, is_here, read_transforms
 
@@ -53,7 +53,7 @@ class SceneFiles:
     @validate_call
     def __init__(
         self,
-        name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")],
+        name: Name,
         layout: Literal["blender", "llff"],
         archive: str,
         images: str | None,

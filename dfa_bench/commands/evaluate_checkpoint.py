@@ -135,7 +135,7 @@ def measure(model: torch.nn.Module, scene: Scene, view: View, stride: int) -> Me
     """Render one view and compare it with its photograph."""
     truth = view.load()[::stride, ::stride]
     started = time.perf_counter()
-    seen = render_view(model, scene, view.pose, stride, progress=view.name)
+    seen = render_view(model, scene, view.camera, view.pose, stride, progress=view.name)
     seconds = time.perf_counter() - started
     likeness = ssim(seen.fine, truth) if stride == 1 else None
     fine, coarse = psnr(seen.fine, truth), psnr(seen.coarse, truth)

@@ -149,6 +149,20 @@ def find_first(name: str, folder: str, files: Sequence[str], data: DataSettings,
     )
 
 
+def given_file(file: str, data: DataSettings) -> Path:
+    """A file that the user names, from here or below `data.root`.
+
+    Raises:
+        MissingData: it is in neither place.
+    """
+    here, root = Path(file).expanduser(), data_root(data)
+    for path in (here, *([root / file] if root else [])):
+        if path.is_file():
+            return path
+    below = f", and not below {root}" if root else ""
+    raise MissingData(f"dataset.file={file}: there is no such file in {Path.cwd()}{below}. Give its path.")
+
+
 def file_sha256(path: Path, cache: Path) -> str:
     """Checksum of a large file, kept in the cache for as long as its size and time of change stay the same."""
     stat = path.stat()

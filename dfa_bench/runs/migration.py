@@ -22,8 +22,10 @@ from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import NAMED, record_of
 from dfa_bench.settings.components import registered, resolve
 from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.scenes import SCENES
 from dfa_bench.settings.schema import parse_settings
 
+SCENE_FILES = "dfa_bench.tasks.view_synthesis.datasets.SceneFiles"
 TABLE = Path(__file__).with_name("identities.csv")  # old, new
 
 
@@ -89,4 +91,5 @@ def _moved(value: Any, part: str) -> Any:
     if not isinstance(value, Mapping) or "_target_" not in value:
         return value
     kept = {name: each for name, each in value.items() if not (part == "dataset" and name == "sha256")}
-    return {**kept, "_target_": registered(part).get(value["name"], value["_target_"])}
+    known = {**dict.fromkeys(SCENES, SCENE_FILES), **registered(part)} if part == "dataset" else registered(part)
+    return {**kept, "_target_": known.get(value["name"], value["_target_"])}

@@ -12,13 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.settings.resolvers import register
+from dfa_bench.settings import resolvers, scenes
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, parse_settings
 
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # a group that is no text is a bare ValueError
+# In every process that composes: workers of a sweep import this module too.
+resolvers.register()
+scenes.register()
 
-register()  # in every process that composes: workers of a sweep import this module too
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # a group that is no text is a bare ValueError
 
 
 def compose_run(overrides: Sequence[str]) -> DictConfig:
@@ -48,6 +50,8 @@ def explain_hydra(error: Exception) -> str:
         return (
             f"A group takes the name of a choice, not null or a number ({found[1]}). `dfa-bench run --help` lists them."
         )
+    if found := re.search(r"Missing mandatory value: .*\n\s*full_key: (\S+)", text):
+        return f"The setting '{found[1]}' is missing. Give it as {found[1]}=VALUE."
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "See https" not in line)
 
 
@@ -58,7 +62,7 @@ def typed(config: DictConfig) -> RunSettings:
         ConfigError: a key is unknown, or has an impossible value.
     """
     try:
-        values = OmegaConf.to_container(config, resolve=True)
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_hydra(error)) from None
     assert isinstance(values, dict)

@@ -19,6 +19,9 @@ from dfa_bench.settings.schema import Component, DatasetSettings, DataSettings, 
 if TYPE_CHECKING:  # cards of data are wanted without PyTorch
     from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 Split = Literal["val", "test"]
 
 

@@ -19,8 +19,8 @@ from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
+from dfa_bench.tasks.click_through.datasets import MovieLens
 from dfa_bench.tasks.click_through.interactions import split_rows
-from dfa_bench.tasks.click_through.movielens import MovieLens
 from dfa_bench.tasks.click_through.planted import STAND_IN, planted
 from dfa_bench.tasks.click_through.task import RowBatches
 from dfa_bench.training.execute import execute

@@ -21,6 +21,7 @@ def table(bp: list[float], dfa: list[float], shallow: list[float] = (), stand_in
     stated = {"id": "c", "says": "s", "metric": "accuracy", "higher": "dfa", "lower": "bp", **claim}
     experiment = Experiment(
         name="toy",
+        kind="paper",
         title="Toy",
         metrics={"accuracy": {"key": "test/accuracy", "factor": 100}},
         rules=["bp", "dfa", "shallow"],
@@ -246,6 +247,6 @@ def test_every_conclusion_of_the_shipped_experiments_has_a_name_of_its_own():
 
 def test_a_mistake_in_an_experiment_names_the_file(tmp_path):
     (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "x.yaml").write_text("title: x\n")
+    (tmp_path / "studies" / "x.yaml").write_text("kind: study\ntitle: x\n")
     with pytest.raises(ConfigError, match=r"experiments/studies/x\.yaml: The setting 'metrics' is missing"):
         load_experiments(tmp_path)

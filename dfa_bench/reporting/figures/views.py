@@ -87,9 +87,8 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[View
         evidence.append({"scene": each.dataset.name, **result.origin, **numbers})
     data = settings[0].data
     files = build_dataset(settings[0])
-    assert isinstance(files, SceneFiles)
     try:
-        if not data.stand_in:
+        if isinstance(files, SceneFiles) and not data.stand_in:
             path = released_checkpoint(files, data)
             panel, numbers = _render("DFA, released", load_released(path, scene), scene, view, neighbours)
             panels.append(panel)
@@ -103,12 +102,12 @@ def _render(
     title: str, model: nn.Module, scene: Scene, view: View, neighbours: bool
 ) -> tuple[ViewPanel, dict[str, Any]]:
     print(f"{scene.name}: {title}", file=sys.stderr, flush=True)
-    seen, truth = render_view(model, scene, view.pose, progress=title), view.load()
+    seen, truth = render_view(model, scene, view.camera, view.pose, progress=title), view.load()
     value = psnr(seen.fine, truth)
     numbers: dict[str, Any] = {"view": view.name, "psnr": round(value, 3)}
     if neighbours:
         other = nearest_view(scene, view)
-        beside = render_view(model, scene, other.pose, progress=title)
+        beside = render_view(model, scene, other.camera, other.pose, progress=title)
         agree, share = consistency(scene, (view, other), (seen, beside))
         agreement = round(agree, 3) if share else None  # an empty scene has nothing that could be warped
         numbers |= {"neighbour": other.name, "warp_psnr": agreement, "warp_share": round(share, 3)}
@@ -127,6 +126,7 @@ def consistency(scene: Scene, views: tuple[View, View], renders: tuple[Render, R
     first, second = renders
     return warp_psnr(
         scene,
+        (views[0].camera, views[1].camera),
         (views[0].pose, views[1].pose),
         (first.fine, second.fine),
         (_surface_depth(first), _surface_depth(second)),

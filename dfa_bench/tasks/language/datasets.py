@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from pydantic import validate_call
 
@@ -24,6 +25,17 @@ class Source(Strict):
     url: str  # of a folder with the files below
     parquet: list[str]
     fetch_unasked: bool  # small enough to be downloaded without being asked for
+
+
+@runtime_checkable
+class CorpusDataset(Protocol):
+    """What the task asks of a data set."""
+
+    name: str
+
+    def card(self, data: DataSettings) -> DataCard: ...
+
+    def load(self, data: DataSettings) -> Corpus: ...
 
 
 class WikiText:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dfa_bench.errors import ConfigError, CorruptData
 from dfa_bench.settings.schema import Component, Count, DatasetSettings, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
-from dfa_bench.tasks.language.datasets import WikiText
+from dfa_bench.tasks.language.datasets import CorpusDataset
 from dfa_bench.tasks.language.perplexity import perplexities
 from dfa_bench.tasks.language.tokenizer import TokenisedCorpus, tokenised
 from dfa_bench.tasks.language.windows import Chunks, TokenBatch, Windows, window_count
@@ -44,7 +44,7 @@ class LanguageModelling:
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
         self,
-        dataset: WikiText,
+        dataset: CorpusDataset,
         model: Component,
         data: DataSettings,
         seed: int,
@@ -117,7 +117,7 @@ class LanguageModelling:
 
 
 def tokenised_corpus(
-    dataset: WikiText, tokenizer_from: DatasetSettings | None, vocabulary: int, data: DataSettings
+    dataset: CorpusDataset, tokenizer_from: DatasetSettings | None, vocabulary: int, data: DataSettings
 ) -> TokenisedCorpus:
     """The tokens of a data set; see `tokenised`."""
     corpus = dataset.load(data)
@@ -127,7 +127,7 @@ def tokenised_corpus(
     return tokenised(corpus, source, vocabulary, data)
 
 
-def _dataset(chosen: object) -> WikiText:
+def _dataset(chosen: object) -> CorpusDataset:
     try:
         settings = DatasetSettings.model_validate(chosen)
     except ValidationError:
@@ -135,5 +135,5 @@ def _dataset(chosen: object) -> WikiText:
             f"task.tokenizer_from={chosen} is no data set. Choose one by dataset@task.tokenizer_from=wikitext-2, or "
             f"null for the training split."
         ) from None
-    found: WikiText = build(settings, "task.tokenizer_from", name=settings.name)
+    found: CorpusDataset = build(settings, "task.tokenizer_from", name=settings.name)
     return found

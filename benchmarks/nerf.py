@@ -41,7 +41,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, rays: Rays, colours
 
 def training(options: argparse.Namespace) -> None:
     scene = stand_in_scene()
-    rays = view_rays(scene, scene.views("train")[0].pose)
+    rays = view_rays(scene, scene.camera, scene.views("train")[0].pose)
     rays = rays.take(torch.randint(rays.origins.shape[0], (options.rays,)))
     colours = torch.rand(options.rays, 3)
     learners = {}
@@ -114,7 +114,7 @@ def peer_render(model: NeRF, rays: Rays, samples: tuple[int, int], chunk: int = 
 def rendering(options: argparse.Namespace) -> None:
     scene = stand_in_scene(48)
     pose = scene.views("test")[0].pose
-    rays = view_rays(scene, pose)
+    rays = view_rays(scene, scene.camera, pose)
     model = build(options, 64, 128).eval()
     with torch.no_grad():  # a scene with something in it
         for field in (model.coarse, model.fine):
@@ -122,7 +122,7 @@ def rendering(options: argparse.Namespace) -> None:
     ours, peers = [], []
     for number in range(options.renders + 1):
         begin = time.perf_counter()
-        seen = render_view(model, scene, pose).fine.flatten(0, 1)
+        seen = render_view(model, scene, scene.camera, pose).fine.flatten(0, 1)
         middle = time.perf_counter()
         wanted = peer_render(model, rays, (64, 128))
         end = time.perf_counter()

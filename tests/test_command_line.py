@@ -16,7 +16,8 @@ from dfa_bench.commands.main import COMMANDS, main
 from dfa_bench.data import resolve
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.protocol import apart, settings_of
-from dfa_bench.settings.compose import compose_run, resource_folder
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.resources import resource_folder
 
 MODELS = {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")}
 
@@ -59,7 +60,7 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
     said = run("model=gcn", "rule=dfa", "seed=3")
     assert said.code == 0
     result = json.loads((Path(said.out.splitlines()[-1]) / "result.json").read_text())
-    assert {"metrics", "cost", "protocol", "provenance"} <= result.keys()
+    assert {"metrics", "wall_seconds", "protocol", "commit"} <= result.keys()
     assert {"test/accuracy", "val/accuracy"} <= result["metrics"].keys()
     assert (result["seed"], result["rule"], result["protocol"]) == (3, "dfa", "reduced")
     assert "STAND-IN DATA" in said.out
@@ -87,8 +88,9 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
         ("model=nope", "model can be afn, autoint, cheb, dcn, deepfm, dna, fm, gae, gat, gcn, nerf, spline"),
         ("logger=null", "takes the name of a choice, not null or a number"),
         ("model=3", "takes the name of a choice, not null or a number"),
-        ("dataset=nope", "dataset can be chair, citeseer, cora, criteo, "),
-        ("task=links", "model=gcn does not go with task=links"),
+        ("dataset=nope", "dataset can be blender, chair, citeseer, clicks_file, cora, criteo, drums, fern, "),
+        ("dataset=graph", "The setting 'dataset.name' is missing"),
+        ("dataset=lego", "dataset=lego does not go with task=nodes"),
         ("model=gae", "model=gae does not go with task=nodes"),
         ("nodes", "'nodes'"),
         ("model._target_=dfa_bench.nothing", "dfa_bench.nothing"),
@@ -236,7 +238,8 @@ def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
     said = dfa_bench("run", "--help")
     assert said.code == 0
     assert sum(line.strip().startswith("dfa-bench run ") for line in said.out.splitlines()) >= 3
-    for group, option in {"model": "gcn", "dataset": "cora", "rule": "dfa", "task": "nodes", "scale": "smoke"}.items():
+    wanted = {"model": "gcn", "rule": "dfa", "task": "nodes", "scale": "smoke"}.items()
+    for group, option in [*wanted, ("dataset", "cora"), ("dataset", "lego"), ("dataset", "graph")]:
         assert any(line.startswith(f"{group}: ") and option in line for line in said.out.splitlines()), group
 
 
@@ -270,6 +273,7 @@ def test_every_command_explains_itself(dfa_bench, arguments):
         ("dfa-bench ", set(COMMANDS)),
         ("dfa-bench run model=", MODELS),
         ("dfa-bench run model=g", {"model=gae", "model=gat", "model=gcn"}),
+        ("dfa-bench run dataset=l", {"dataset=leaves", "dataset=lego", "dataset=llff"}),
         ("dfa-bench run model=gcn trainer.max_e", {"trainer.max_epochs="}),
     ],
 )
@@ -278,6 +282,42 @@ def test_the_shell_completes_commands_groups_and_keys(dfa_bench, monkeypatch, li
     said = dfa_bench("-sc", "query=bash")
     assert said.code == 0
     assert set(said.out.split()) == expected
+
+
+@pytest.mark.parametrize(
+    "task, dataset, model",
+    [
+        ("nodes", "Cora", "gcn"),
+        ("links", "Cora", "gae"),
+        ("clicks", "Criteo", "deepfm"),
+        ("language", "WikiText-2", "transformer"),
+        ("view_synthesis", "lego", "nerf"),
+    ],
+)
+def test_a_task_alone_brings_a_data_set_and_a_model(task, dataset, model):
+    settings = settings_of(compose_run([f"task={task}"]))
+    assert (settings.dataset.name, settings.model.name) == (dataset, model)
+    chosen = settings_of(compose_run([f"task={task}", f"model={model}", "rule=bp"]))
+    assert chosen.recipe == settings_of(compose_run([f"task={task}", "rule=bp"])).recipe
+
+
+def test_a_sweep_over_scenes_and_tasks_runs_in_parallel_through_joblib(run, tmp_path):
+    parallel = "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=1"
+    assert run("-m", "task=view_synthesis", "dataset=lego,fern", *parallel).code == 0
+    assert run("-m", "task=links,clicks", *parallel).code == 0
+    assert {(result["dataset"], result["model"]) for result in records(tmp_path)} == {
+        ("lego", "nerf"),
+        ("fern", "nerf"),
+        ("Cora", "gae"),
+        ("Criteo", "deepfm"),
+    }
+
+
+@pytest.mark.parametrize("task", ["graphs", "view_synthesis", "language", "click_through"])
+def test_what_a_data_set_is_is_known_without_pytorch(task):
+    heavy = "torch", "torch_geometric", "sklearn", "pandas", "polars"
+    code = f"import dfa_bench.tasks.{task}.datasets, sys; sys.exit(any(name in sys.modules for name in {heavy}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_help_and_completion_do_not_load_pytorch():
@@ -309,6 +349,9 @@ def test_data_says_where_each_set_is_and_what_is_missing(dfa_bench, real_data, m
     assert said.code == 0
     assert f"cora: {real_data / 'planetoid' / 'Cora' / 'raw'}" in said.out
     (tmp_path / "empty").mkdir()
+    assert f"lego: {real_data / 'nerf_synthetic' / 'lego'}" in said.out
+    assert "drums: The scene drums is not here" in said.out
+    assert not any(line.startswith(("blender", "llff", "graph", "clicks_file")) for line in said.out.splitlines())
     missing = dfa_bench("data", f"data.root={tmp_path / 'empty'}")
     assert "Cora is not here" in missing.out
     assert list((tmp_path / "empty").iterdir()) == []

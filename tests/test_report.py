@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import dfa_bench
-from dfa_bench.commands.report import build_page
 from dfa_bench.commands.reproduce import EVERYTHING
 from dfa_bench.experiments.request import parse_request
 from dfa_bench.reporting.existing import existing
+from dfa_bench.reporting.page.build import build_page
 from dfa_bench.reporting.page.page import Page
 from dfa_bench.reporting.page.render import render
 from tests.browser import CHROMIUM, Browser, browser
@@ -65,12 +65,12 @@ def test_it_is_small_enough_to_send(text):
 
 
 def test_every_cell_with_runs_has_its_command_and_its_runs(page, text):
-    cells = [each for section in (*page.tables, *page.studies) for each in section.behind.values()]
+    cells = [each for section in (*page.tables, *page.studies) for each in section.details.values()]
     assert len(cells) > 200
     for each in cells:
         assert f'id="{each.anchor}"' in text
         assert each.command.startswith("dfa-bench run ")
-        assert all(run.identity in text for run, _ in each.lines)
+        assert all(run.identity in text for run in each.runs)
 
 
 def test_no_stand_in_is_among_the_tables(page):

@@ -9,13 +9,14 @@ import dfa_bench
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.schema import load_experiments
-from dfa_bench.reporting import claims, forms
+from dfa_bench.reporting.claims import claims_grid
 from dfa_bench.reporting.embed import documents, embed, embed_all
 from dfa_bench.reporting.existing import build_table
+from dfa_bench.reporting.grid import markdown
 from dfa_bench.reporting.readings import check_readings, load_readings
-from dfa_bench.reporting.seeds import standings, standings_markdown
+from dfa_bench.reporting.results import files_of
 from dfa_bench.runs.ledger import Ledger
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 
 ROOT = Path(dfa_bench.__file__).parent.parent
 EXPERIMENTS = load_experiments(resource_folder("experiments"))
@@ -30,32 +31,29 @@ def ledger() -> Ledger:
 def test_a_committed_table_is_what_the_committed_runs_give(name, ledger, tmp_path):
     written = ROOT / "results" / f"{name}.md"
     assert written.exists(), f"`dfa-bench reproduce {name}` has not been run"
-    seeds = range(1 + max(int(row["seed"]) for row in ledger.rows.values()))
+    seeds = range(1 + max(run.seed for run in ledger.runs.values()))
     table = build_table(
         EXPERIMENTS[name], plan(EXPERIMENTS[name], seeds, [f"store.root={tmp_path}"], ledger.cards()), ledger
     )
-    assert written.read_text() == forms.markdown(table)
-    assert written.with_suffix(".csv").read_text() == forms.csv(table)
-    assert written.with_suffix(".tex").read_text() == forms.tex(table)
-    if EXPERIMENTS[name].claims:
-        assert written.with_name(f"{written.stem}-claims.md").read_text() == claims.markdown(claims.check(table))
-    if found := standings(table):
-        assert written.with_name(f"{written.stem}-seeds.md").read_text() == standings_markdown(found)
+    for ending, text in files_of(table).items():
+        assert written.with_name(written.stem + ending).read_text() == text
 
 
 def test_the_committed_readings_of_figures_are_what_their_numbers_give():
     readings = load_readings(resource_folder("experiments"))
     assert len(readings) > 5
     checked = check_readings(readings, ROOT / "results")
-    assert (ROOT / "results" / "figures-claims.md").read_text() == claims.markdown(checked), "`make results` renews it"
+    assert (ROOT / "results" / "figures-claims.md").read_text() == markdown(claims_grid(checked)), (
+        "`make results` renews it"
+    )
 
 
 def test_committed_runs_are_of_real_data_and_of_committed_code(ledger):
-    assert ledger.rows
-    for row in ledger.rows.values():
-        assert row["data_kind"] == "real"
-        assert row["scale"] != "smoke"
-        assert "dirty" not in row["commit"]
+    assert ledger.runs
+    for run in ledger.runs.values():
+        assert run.data_kind == "real"
+        assert run.scale != "smoke"
+        assert "dirty" not in run.commit
 
 
 def test_the_committed_bootstrap_is_of_the_runs_of_the_table(ledger, tmp_path):
@@ -112,5 +110,5 @@ def test_a_table_shows_runs_of_other_machines_where_its_data_are_not_here(ledger
     nowhere = [f"data.root={tmp_path}", f"data.cache={tmp_path}", "data.download=false", f"store.root={tmp_path}"]
     experiment = EXPERIMENTS["table2"]
     table = build_table(experiment, plan(experiment, range(3), nowhere, ledger.cards()), ledger)
-    assert forms.csv(table) == (ROOT / "results" / "table2.csv").read_text()
+    assert files_of(table)[".csv"] == (ROOT / "results" / "table2.csv").read_text()
     assert not build_table(experiment, plan(experiment, range(3), nowhere), ledger).entries

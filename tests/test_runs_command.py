@@ -1,5 +1,6 @@
 """`dfa-bench runs`, over a ledger and a store with all that can be wrong with them."""
 
+import math
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,34 +9,24 @@ from pathlib import Path
 import pytest
 
 from dfa_bench.commands.runs import age_text, main, value_text
-from dfa_bench.errors import ConfigError, RecordError
-from dfa_bench.runs.ledger import COLUMNS, Ledger
+from dfa_bench.errors import ConfigError
+from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.listing import Group, read_store
 from dfa_bench.training.execute import execute
-
-
-def row(identity: str, seed: int, **values: str) -> dict[str, str]:
-    named = dict.fromkeys(COLUMNS, "1") | {
-        "identity": identity,
-        "seed": str(seed),
-        "finished": "2026-01-02T00:00:00+00:00",
-    }
-    return named | {"task": "nodes", "model": "gcn", "rule": "bp", "data_kind": "real"} | values
+from tests.runs.summaries import summary
 
 
 @pytest.fixture
 def listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
     """What `dfa-bench runs` prints about these rows."""
-    rows = [
-        row("a", 0, **{"test/accuracy": "0.8"}),
-        row("b", 1, **{"test/accuracy": "0.9"}),
-        row("c", 0, rule="dfa", **{"test/accuracy": "0.7", "val/accuracy": "0.6"}),
-        row("d", 0, rule="dfa", **{"test/accuracy": "nan"}),
-        row("e", 0, model="[bold]<b>&|$(x)", **{"test/auc": "0.5"}),
+    runs = [
+        summary("a", 0, {"test/accuracy": 0.8}),
+        summary("b", 1, {"test/accuracy": 0.9}),
+        summary("c", 0, {"test/accuracy": 0.7, "val/accuracy": 0.6}, rule="dfa"),
+        summary("d", 0, {"test/accuracy": math.nan}, rule="dfa"),
+        summary("e", 0, {"test/auc": 0.5}, model="[bold]<b>&|$(x)"),
     ]
-    columns = list(dict.fromkeys(name for each in rows for name in each))
-    lines = [",".join(columns), *(",".join(each.get(name, "") for name in columns) for each in rows)]
-    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
+    Ledger(tmp_path / "runs.csv").add(runs)
 
     def command(*arguments: str) -> tuple[str, str]:
         assert main([f"results={tmp_path}", f"store.root={tmp_path / 'runs'}", *arguments]) == 0
@@ -92,39 +83,12 @@ def test_damaged_old_doubled_and_unfinished_records_are_told(smoke, tmp_path, li
     (done[2] / "result.json").unlink()
     shutil.copytree(done[3], done[3].parent / "a copy")  # before the record itself by name
     store = read_store(tmp_path / "runs")
-    assert (len(store.rows), store.unfinished) == (1, [done[2]])
+    assert (len(store.runs), store.unfinished) == (1, [done[2]])
     out, err = listed("scale=smoke")
     assert "1 of 6 runs, 1 more not done." in out
     assert "(stand-in)" in out
     for said in ("version 0", "is damaged", "a copy is a second record of the run"):
         assert said in err
-
-
-def test_a_ledger_with_two_versions_of_a_run_is_refused(tmp_path):
-    lines = [",".join(COLUMNS), ",".join(row("a", 0).values()), ",".join(row("a", 1).values())]
-    lines = [line.replace("\n", "") for line in lines]
-    (tmp_path / "runs.csv").write_text("\n".join(lines[:2] + lines[1:2]) + "\n")
-    assert len(Ledger(tmp_path / "runs.csv").rows) == 1
-    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(RecordError, match="two rows that differ for the run a"):
-        Ledger(tmp_path / "runs.csv")
-
-
-@pytest.mark.parametrize(
-    "changed, mistake",
-    [
-        ({"seed": "x"}, "has seed=x"),
-        ({"finished": "2026-11"}, "has finished=2026-11"),
-        ({"m": "high"}, "has m=high"),
-        ({"data_kind": ""}, "lacks data_kind"),
-    ],
-)
-def test_a_ledger_with_an_impossible_row_is_refused(tmp_path, changed, mistake):
-    values = row("a", 0, m="0.5") | changed
-    lines = [",".join(values), ",".join(value.replace("\n", "") for value in values.values())]
-    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(RecordError, match=mistake):
-        Ledger(tmp_path / "runs.csv")
 
 
 def test_ages_and_single_values_are_short():
@@ -134,5 +98,5 @@ def test_ages_and_single_values_are_short():
         "2 d",
         "2 w",
     ]
-    assert value_text(Group([row("a", 0, **{"m": "0.123456"})]), "m") == "0.1235"
-    assert value_text(Group([row("a", 0)]), "m") == "none of 1"
+    assert value_text(Group([summary("a", 0, {"m": 0.123456})]), "m") == "0.1235"
+    assert value_text(Group([summary("a")]), "m") == "none of 1"

@@ -14,9 +14,11 @@ from rich.console import Console
 from dfa_bench.commands.arguments import Arguments
 from dfa_bench.errors import ConfigError, RecordError
 from dfa_bench.feedback import Alignment, alignment
-from dfa_bench.reporting.alignment_table import output_table, weight_table
-from dfa_bench.runs.record import Record, Result, atomic
+from dfa_bench.reporting.alignment_table import output_grid, weight_grid
+from dfa_bench.reporting.grid import terminal
+from dfa_bench.runs.record import Record, atomic
 from dfa_bench.runs.store import run_name
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.training.checkpoint import seed_epoch
@@ -39,15 +41,16 @@ def main(arguments: Sequence[str]) -> int:
     settings, result = finished_dfa_run(chosen.run)
     measured, points = measure(settings, chosen.run)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(output_table(measured.paper, points, f"{run_name(settings)}: gradients at outputs, DFA against BP"))
-    console.print(weight_table(measured.weights, "Gradients of parameters, DFA against BP"))
+    title = f"{run_name(settings)}: gradients at outputs, DFA against BP"
+    console.print(terminal(output_grid(measured.paper, points, title)))
+    console.print(terminal(weight_grid(measured.weights, "Gradients of parameters, DFA against BP")))
     if chosen.json:
         with atomic(chosen.json) as file:
             file.write(json.dumps(_evidence(result, measured), indent=2) + "\n")
     return 0
 
 
-def finished_dfa_run(folder: Path) -> tuple[RunSettings, Result]:
+def finished_dfa_run(folder: Path) -> tuple[RunSettings, RunSummary]:
     """Settings and result of a run whose alignment is defined.
 
     Raises:
@@ -80,5 +83,5 @@ def measure(settings: RunSettings, folder: Path) -> tuple[Alignment, Sequence[st
     return alignment(attachment, lambda: task.loss(model, batch).backward()), attachment.point_names
 
 
-def _evidence(result: Result, measured: Alignment) -> dict[str, Any]:
+def _evidence(result: RunSummary, measured: Alignment) -> dict[str, Any]:
     return {"task": result.task, "dataset": result.dataset, "model": result.model, **result.origin, **asdict(measured)}

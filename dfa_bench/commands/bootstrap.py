@@ -6,22 +6,19 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.plan import PlannedRun, plan, stored
-from dfa_bench.experiments.protocol import apart
+from dfa_bench.experiments.plan import PlannedRun, apart, plan, stored
 from dfa_bench.experiments.request import Request, parse_request
 from dfa_bench.experiments.schema import Experiment
+from dfa_bench.reporting.bootstrap import DRAWS, bootstrap_grid, bootstrap_values
+from dfa_bench.reporting.grid import as_csv, markdown
 from dfa_bench.runs.record import atomic
 from dfa_bench.runs.store import record_of
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.task import ClickPrediction, predict
 from dfa_bench.training.finished import with_trained_weights
-
-DRAWS = 500
-MARGIN = 0.001  # of AUC, the paper's bold
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -84,24 +81,13 @@ def _scores(run: PlannedRun, task: ClickPrediction, rows: np.ndarray) -> np.ndar
 
 
 def write(experiment: Experiment, found: dict[str, Difference], request: Request) -> None:
-    lines = [
-        "| | DFA − BP, AUC | 95% interval over test rows | standard error | test rows | test rows that would decide |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    rows = []
-    for place, each in found.items():
-        needed = each.rows_to_decide(MARGIN)
-        interval = f"[{each.low:+.4f}, {each.high:+.4f}]"
-        lines.append(f"| {place} | {each.mean:+.4f} | {interval} | {each.error:.4f} | {each.rows} | {needed} |")
-        rows.append([experiment.name, place, each.mean, each.low, each.high, each.error, each.rows, needed])
-    about = f"{DRAWS} paired resamplings of the test rows, mean over seeds. Decide: an interval of ± {MARGIN} AUC."
-    stand_in = any(run.settings.data.stand_in for run in plan(experiment, range(1), request.overrides))
-    about += " STAND-IN DATA." if stand_in else ""
-    text = "\n".join([*lines, "", about]) + "\n"
-    columns = ["table", "cell", "difference", "low", "high", "error", "rows", "rows_to_decide"]
-    csv = pd.DataFrame(rows, columns=columns).round(6).to_csv(index=False, lineterminator="\n")
-    path = request.results / f"{experiment.name}-bootstrap{apart(stand_in, request.overrides)}"
-    for ending, content in ((".md", text), (".csv", csv)):
+    runs = plan(experiment, range(1), request.overrides)
+    stand_in = any(run.settings.data.stand_in for run in runs)
+    changed = any(run.changed for run in runs)
+    values = bootstrap_values(experiment.name, found)
+    text = markdown(bootstrap_grid(values, ["STAND-IN DATA."] if stand_in else []))
+    path = request.results / f"{experiment.name}-bootstrap{apart(stand_in, changed)}"
+    for ending, content in ((".md", text), (".csv", as_csv(values))):
         with atomic(path.with_name(path.name + ending)) as file:
             file.write(content)
     print(text, end="")

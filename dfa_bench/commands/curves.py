@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from omegaconf import OmegaConf
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.plan import stored
-from dfa_bench.experiments.protocol import apart
+from dfa_bench.experiments.plan import apart, stored
 from dfa_bench.experiments.request import Request, parse_request
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.reporting.figures.curves import Curve, draw_curves
@@ -34,10 +33,10 @@ def main(arguments: Sequence[str]) -> int:
                 f"No run of {experiment.name} with a curve is in the run store, and runs.csv has no curves. "
                 f"`dfa-bench reproduce {experiment.name}` does the runs."
             )
-        stand_in = any(curve.stand_in for curve in curves)
+        stand_in, changed = (any(getattr(curve, name) for curve in curves) for name in ("stand_in", "changed"))
         over = experiment.curves.over
         heading = f"{experiment.title.partition(':')[0]}: {metric} over {over}{' (STAND-IN DATA)' if stand_in else ''}"
-        path = request.results / f"{experiment.name}-curves{apart(stand_in, request.overrides)}"
+        path = request.results / f"{experiment.name}-curves{apart(stand_in, changed)}"
         figure = draw_curves(curves, over, metric, heading, experiment.curves.log)
         paths = save(figure, path.parent, path.name)
         print(f"Written: {', '.join(map(str, paths))}")
@@ -53,11 +52,11 @@ def _curves(experiment: Experiment, metric: str, request: Request) -> list[Curve
     curves = []
     cards = Ledger(request.results / "runs.csv").cards()
     for run, result, record in stored(experiment, request.seeds, request.overrides, cards):
-        epoch = span_of_epoch(experiment, run.settings, result.cost.steps / max(1, result.epochs))
+        epoch = span_of_epoch(experiment, run.settings, result.steps / max(1, result.epochs))
         points = [(line["epoch"] * epoch, line[metric]) for line in record.read_metrics() if metric in line]
-        stand_in = result.provenance.data.kind != "real"
+        stand_in = result.data_kind != "real"
         for panel, label in _places(experiment, run.cell) if points else []:
-            curves.append(Curve(panel, run.cell.rule, label, points, stand_in))
+            curves.append(Curve(panel, run.cell.rule, label, points, stand_in, run.changed))
     order = [*experiment.curves.panels]
     return sorted(curves, key=lambda curve: order.index(curve.panel)) if order else curves
 

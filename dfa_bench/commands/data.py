@@ -9,16 +9,14 @@ from omegaconf import OmegaConf
 
 from dfa_bench.commands.arguments import take
 from dfa_bench.errors import UserError
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.scenes import SCENES, scene_settings
 from dfa_bench.settings.schema import DatasetSettings, DataSettings
 from dfa_bench.tasks.base import Dataset, build
 
 
 def main(arguments: Sequence[str]) -> int:
-    folder = resource_folder("configs") / "dataset"
-    loaded = {path.stem: OmegaConf.load(path) for path in sorted(folder.glob("*.yaml"))}
-    # Others choose one of these by the scale.
-    known = {name: DatasetSettings.model_validate(values) for name, values in loaded.items() if "_target_" in values}
+    known = known_datasets()
     root, arguments = take(arguments, "data.root", "")
     cache, names = take(arguments, "data.cache", "")
     get, names = (True, names[1:]) if names[:1] == ["get"] else (False, names)
@@ -37,3 +35,16 @@ def main(arguments: Sequence[str]) -> int:
             failed = True
             print(f"{name}: {error}\n")
     return int(get and failed)
+
+
+def known_datasets() -> dict[str, DatasetSettings]:
+    """Data sets by the choice of `dataset`, but those that need a name of the user's."""
+    folder = resource_folder("configs") / "dataset"
+    files = {path.stem: OmegaConf.load(path) for path in sorted(folder.glob("*.yaml"))}
+    scenes = {name: OmegaConf.merge(files[kind], scene_settings(name)) for name, kind in SCENES.items()}
+    every = {name: OmegaConf.to_container(values) for name, values in sorted({**files, **scenes}.items())}
+    return {
+        name: DatasetSettings.model_validate(values)
+        for name, values in every.items()
+        if isinstance(values, dict) and "_target_" in values and values["name"] != "???"  # others are made of these
+    }

@@ -20,7 +20,8 @@ from dfa_bench.experiments.protocol import settings_of
 from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.runs.provenance import commit
 from dfa_bench.runs.record import atomic
-from dfa_bench.settings.compose import compose_run, resource_folder
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint
@@ -134,7 +135,7 @@ def measure(model: torch.nn.Module, scene: Scene, view: View, stride: int) -> Me
     """Render one view and compare it with its photograph."""
     truth = view.load()[::stride, ::stride]
     started = time.perf_counter()
-    seen = render_view(model, scene, view.pose, stride, progress=view.name)
+    seen = render_view(model, scene, view.camera, view.pose, stride, progress=view.name)
     seconds = time.perf_counter() - started
     likeness = ssim(seen.fine, truth) if stride == 1 else None
     fine, coarse = psnr(seen.fine, truth), psnr(seen.coarse, truth)

@@ -11,7 +11,7 @@ from dfa_bench.reporting.figures.alignment import draw_alignment_figure
 from dfa_bench.reporting.figures.embeddings import draw_figure2
 from dfa_bench.reporting.figures.views import SCENES, draw_figure1
 
-FIGURES = ("1", "2", "alignment")
+NAMES = ("1", "2", "alignment")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,8 +23,8 @@ def main(arguments: Sequence[str]) -> int:
     folder, arguments = take(arguments, "results", "results")
     names = [argument for argument in arguments if "=" not in argument]
     name = " ".join(names).removeprefix("figure")
-    if name not in FIGURES:
-        raise ConfigError(f"There is no figure '{' '.join(names)}'. There are: {', '.join(FIGURES)}.")
+    if name not in NAMES:
+        raise ConfigError(f"There is no figure '{' '.join(names)}'. There are: {', '.join(NAMES)}.")
     overrides = [argument for argument in arguments if "=" in argument]
     if name == "1":
         scenes, overrides = take(overrides, "scenes", ",".join(SCENES))

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     code = 0
     try:
         for number, pose in enumerate(orbit(scene, chosen.frames), start=1):
-            seen = render_view(model, scene, pose, progress=f"frame {number} of {chosen.frames}")
+            seen = render_view(model, scene, scene.camera, pose, progress=f"frame {number} of {chosen.frames}")
             frames.append(Image.fromarray((seen.fine.clamp(0, 1) * 255).round().numpy().astype(np.uint8)))
     except KeyboardInterrupt:
         print(f"\nInterrupted after {len(frames)} of {chosen.frames} frames; these are kept.", file=sys.stderr)

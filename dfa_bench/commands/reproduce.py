@@ -7,25 +7,22 @@ import fnmatch
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.experiments.local import Failure, run_all
 from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
-from dfa_bench.experiments.protocol import changes_outcome
 from dfa_bench.experiments.request import Request, parse_request
 from dfa_bench.experiments.schema import Experiment
-from dfa_bench.reporting import claims, forms
-from dfa_bench.reporting.embed import embed_all
+from dfa_bench.reporting import claims
 from dfa_bench.reporting.existing import build_table, existing, is_stand_in, seeds_done
+from dfa_bench.reporting.forms import readable
+from dfa_bench.reporting.grid import terminal
 from dfa_bench.reporting.readings import readings_of
-from dfa_bench.reporting.released import evaluated, released_csv, released_markdown
-from dfa_bench.reporting.seeds import standings, standings_markdown
+from dfa_bench.reporting.results import write_results, write_table
 from dfa_bench.reporting.tables import Table
 from dfa_bench.runs.ledger import Ledger
-from dfa_bench.runs.record import atomic
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
 
@@ -45,7 +42,8 @@ def claims_command(arguments: Sequence[str]) -> int:
 
 
 def results_command(arguments: Sequence[str]) -> int:
-    return write_results(parse_request(arguments, seeds=0, default=EVERYTHING))
+    write_results(parse_request(arguments, seeds=0, default=EVERYTHING))
+    return 0
 
 
 @dataclass(frozen=True)
@@ -88,12 +86,13 @@ def show(request: Request) -> int:
     """Print tables from the runs that exist, and run nothing."""
     for table in (each.table for each in existing(request)):
         if table.entries:
-            Console(width=_width(table)).print(forms.rich(table))
+            _print(table)
         elif table.runs:
             print("\n".join([f"{table.experiment.title}:", *table.remarks()]))
         else:
             name = table.experiment.name
-            print(f"{table.experiment.title}: no run of it is done. `dfa-bench reproduce {name}` does them.")
+            which = " with your settings, which make another experiment" if table.changed else ""
+            print(f"{table.experiment.title}: no run of it{which} is done. `dfa-bench reproduce {name}` does them.")
     return 0
 
 
@@ -101,24 +100,10 @@ def show_claims(request: Request) -> int:
     """Check the paper's conclusions over the runs that exist, and print the verdicts."""
     checked = [each for table in existing(request) for each in claims.check(table.table)]
     checked += readings_of(request)
-    Console(width=None if sys.stdout.isatty() else 160).print(claims.rich(checked))
-    return 0
-
-
-def write_results(request: Request) -> int:
-    """Write the tables from the runs that exist, and renew what README.md and docs/ beside the results quote."""
-    for table in (each.table for each in existing(request)):
-        if table.entries and not table.stand_in:
-            write(table, request.results)
-    if read := readings_of(request):
-        with atomic(request.results / "figures-claims.md") as file:
-            file.write(claims.markdown(read))
-    if evaluations := evaluated(request.results):
-        for ending, text in ((".md", released_markdown(evaluations)), (".csv", released_csv(evaluations))):
-            with atomic(request.results / f"released{ending}") as file:
-                file.write(text)
-    for path in embed_all(request.results.absolute().parent):
-        print(f"Renewed: {path}")
+    title = "What the paper concludes, over our runs"
+    Console(width=None if sys.stdout.isatty() else 160).print(
+        terminal(claims.claims_grid(checked, title), show_lines=True)
+    )
     return 0
 
 
@@ -156,33 +141,20 @@ def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
     """Write a table to results; print apart what is not the experiment itself: stand-ins and changed settings."""
     table = build_table(work.experiment, work.runs, ledger)
     if table.entries:
-        Console(width=_width(table)).print(forms.rich(table))
+        _print(table)
         if table.stand_in:
             print("Stand-in runs stay in the run store; nothing was written to results.")
-        elif changes_outcome(request.overrides):
-            print("Your overrides make this another experiment; nothing was written but its rows in runs.csv.")
+        elif table.changed:
+            print("Your settings make another experiment: nothing was written but its rows in runs.csv.")
         else:
-            write(table, request.results)
+            write_table(table, request.results)
     if work.stand_in:
         apart = build_table(work.experiment, work.stand_in, ledger)
         if apart.entries:
-            Console(width=_width(apart)).print(forms.rich(apart))
+            _print(apart)
 
 
-def write(table: Table, folder: Path) -> None:
-    """Write a table, the verdicts on its claims and where the paper lies among its seeds, below the results."""
-    path = folder / table.experiment.name
-    written = {".md": forms.markdown(table), ".csv": forms.csv(table), ".tex": forms.tex(table)}
-    if checked := claims.check(table):
-        written["-claims.md"] = claims.markdown(checked)
-    if found := standings(table):
-        written["-seeds.md"] = standings_markdown(found)
-    for ending, text in written.items():
-        with atomic(path.with_name(path.name + ending)) as file:
-            file.write(text)
-    print(f"Written: {path}{', '.join(written)}")
-
-
-def _width(table: Table) -> int | None:
+def _print(table: Table) -> None:
     """Wide enough for whole cells when the output is not a terminal."""
-    return None if sys.stdout.isatty() else 24 + 26 * max(1, len(table.heads()))
+    width = None if sys.stdout.isatty() else 24 + 26 * max(1, len(table.heads()))
+    Console(width=width).print(terminal(readable(table)))

@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 
 from dfa_bench.errors import Diverged, UserError
 from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, resource_folder
+from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.training.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -94,13 +95,12 @@ def main(arguments: list[str]) -> int:
 def _print_outcome(outcome: Outcome) -> None:
     result = outcome.result
     if outcome.reused:
-        print(f"Done before, on {result.provenance.finished} (force=true runs it again).")
+        print(f"Done before, on {result.finished} (force=true runs it again).")
     for name, value in sorted(result.metrics.items()):
         print(f"{name:<16} {value:.4f}")
-    cost = result.cost
     print(
-        f"{result.epochs} epochs, {cost.wall_seconds:.1f} s, {1000 * cost.step_seconds:.1f} ms a step, "
-        f"peak {cost.peak_memory_mib:.0f} MiB, protocol: {result.protocol}"
-        + (", STAND-IN DATA" if result.provenance.data.kind != "real" else "")
+        f"{result.epochs} epochs, {result.wall_seconds:.1f} s, {1000 * result.step_seconds:.1f} ms a step, "
+        f"peak {result.peak_memory_mib or 0:.0f} MiB, protocol: {result.protocol}"
+        + (", STAND-IN DATA" if result.data_kind != "real" else "")
     )
     print(outcome.folder, flush=True)

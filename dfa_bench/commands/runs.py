@@ -13,15 +13,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from dfa_bench.commands.arguments import take
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.protocol import about
-from dfa_bench.runs.ledger import COLUMNS, Ledger
-from dfa_bench.runs.listing import ALIKE, Group, Row, all_rows, finished, groups, read_store
-from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.reporting.grid import Grid, cells, terminal
+from dfa_bench.runs.ledger import Ledger
+from dfa_bench.runs.listing import ALIKE, Group, all_runs, groups, metrics, read_store
+from dfa_bench.runs.summary import RunSummary
+from dfa_bench.settings.overrides import is_whereabouts, whereabouts
 
 FILTERS = (*ALIKE, "seed", "status", "identity", "commit", "device")  # by pattern, several with commas
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -38,7 +37,7 @@ SIGNS: dict[str, Callable[[float, float], bool]] = {
 class Wanted:
     """Which runs to show, and how."""
 
-    passes: Sequence[Callable[[Row], bool]]
+    passes: Sequence[Callable[[RunSummary], bool]]
     metric: str | None
     seeds: int  # at least so many of a group
     each: bool  # a line for every run
@@ -52,19 +51,18 @@ def main(arguments: Sequence[str]) -> int:
         RecordError: runs.csv is damaged.
     """
     results, arguments = take(arguments, "results", "results")
-    given = about(["store"], arguments)
-    store = read_store(Path(typed(compose_run(given)).store.root))
+    given = [argument for argument in arguments if is_whereabouts(argument)]
+    store = read_store(Path(whereabouts(given)[0].root))
     wanted = parse([argument for argument in arguments if argument not in given], datetime.now(timezone.utc))
-    rows = all_rows(Ledger(Path(results) / "runs.csv"), store)
-    kept = [row for row in rows.values() if all(check(row) for check in wanted.passes)]
+    runs = list(all_runs(Ledger(Path(results) / "runs.csv"), store).values())
+    kept = [run for run in runs if all(check(run) for check in wanted.passes)]
     found = [group for group in groups(kept) if len(group.seeds) >= wanted.seeds]
-    if wanted.metric and rows and not any(group.metric(wanted.metric) for group in groups(rows.values())):
-        known = sorted({key for row in rows.values() for key in row} - set(COLUMNS))
+    if wanted.metric and runs and wanted.metric not in (known := metrics(runs)):
         raise ConfigError(f"No run has the metric '{wanted.metric}'. There are: {', '.join(known)}.")
     if found:
-        Console(width=None if sys.stdout.isatty() else 180).print(_table(found, wanted))
-    shown = sum(len(group.rows) for group in found)
-    print(f"{shown} of {len(rows)} runs" + (f", {len(store.unfinished)} more not done." if store.unfinished else "."))
+        Console(width=None if sys.stdout.isatty() else 180).print(terminal(_grid(found, wanted)))
+    shown = sum(len(group.runs) for group in found)
+    print(f"{shown} of {len(runs)} runs" + (f", {len(store.unfinished)} more not done." if store.unfinished else "."))
     for problem in store.problems:
         print(problem, file=sys.stderr)
     return 0
@@ -76,7 +74,7 @@ def parse(arguments: Sequence[str], now: datetime) -> Wanted:
     Raises:
         ConfigError: one of them is none of these.
     """
-    passes: list[Callable[[Row], bool]] = []
+    passes: list[Callable[[RunSummary], bool]] = []
     metric, seeds = None, 1
     for argument in (each for each in arguments if each != "each"):
         if compared := COMPARISON.fullmatch(argument):
@@ -92,7 +90,7 @@ def parse(arguments: Sequence[str], now: datetime) -> Wanted:
                 since = now - int(found[1]) * UNITS[found[2]]
             except OverflowError:
                 raise ConfigError(f"'{argument}': no run is so old.") from None
-            passes.append(lambda row, since=since: finished(row) >= since)  # type: ignore[misc]
+            passes.append(lambda run, since=since: datetime.fromisoformat(run.finished) >= since)  # type: ignore[misc]
         elif key in FILTERS and value:
             passes.append(_matches(key, value.split(",")))
         else:
@@ -103,13 +101,13 @@ def parse(arguments: Sequence[str], now: datetime) -> Wanted:
     return Wanted(passes, metric, seeds, "each" in arguments)
 
 
-def _matches(key: str, patterns: Sequence[str]) -> Callable[[Row], bool]:
+def _matches(key: str, patterns: Sequence[str]) -> Callable[[RunSummary], bool]:
     low = [pattern.lower() for pattern in patterns]
-    return lambda row: any(fnmatch.fnmatchcase(row.get(key, "").lower(), pattern) for pattern in low)
+    return lambda run: any(fnmatch.fnmatchcase(run.to_row().get(key, "").lower(), pattern) for pattern in low)
 
 
-def _compares(metric: str, holds: Callable[[float, float], bool], number: float) -> Callable[[Row], bool]:
-    return lambda row: metric in row and holds(float(row[metric]), number)
+def _compares(metric: str, holds: Callable[[float, float], bool], number: float) -> Callable[[RunSummary], bool]:
+    return lambda run: metric in run.metrics and holds(run.metrics[metric], number)
 
 
 def _number(text: str, argument: str) -> float:
@@ -119,30 +117,24 @@ def _number(text: str, argument: str) -> float:
         raise ConfigError(f"'{argument}': {text} is no number.") from None
 
 
-def _table(found: Sequence[Group], wanted: Wanted) -> Table:
-    table = Table()
-    for name in ("task", "data set", "model", "rule", "variant", "scale, protocol"):
-        table.add_column(name)
-    for name in ("seed" if wanted.each else "seeds", "metric", "value", "age"):
-        table.add_column(name, justify="left" if name == "metric" else "right")
-    if wanted.each:
-        table.add_column("run")
+def _grid(found: Sequence[Group], wanted: Wanted) -> Grid:
+    heads = ["task", "data set", "model", "rule", "variant", "scale, protocol"]
+    heads += ["seed" if wanted.each else "seeds", "metric", "value", "age", *(["run"] if wanted.each else [])]
     now = datetime.now(timezone.utc)
-    lines = [Group([row]) for group in found for row in group.rows] if wanted.each else found
-    for group in lines:
-        metric = group.metric(wanted.metric)
-        stand_in = "" if group["data_kind"] == "real" else " (stand-in)"
-        texts = [group["task"], group["dataset"] + stand_in, group["model"], group["rule"], group["variant"]]
-        texts += [f"{group['scale']}, {group['protocol']}", _seeds(group), metric, value_text(group, metric)]
-        texts += [age_text(now - group.newest), *([group["identity"]] if wanted.each else [])]
-        table.add_row(*map(escape, texts))
-    return table
+    rows = []
+    for group in [Group([run]) for several in found for run in several.runs] if wanted.each else found:
+        metric, run = group.metric(wanted.metric), group.shared
+        dataset = run.dataset + ("" if run.data_kind == "real" else " (stand-in)")
+        what = [run.task, dataset, run.model, run.rule, run.variant, f"{run.scale}, {run.protocol}"]
+        measured = [_seeds(group), metric, value_text(group, metric), age_text(now - group.newest)]
+        rows.append(cells(*what, *measured, *([run.identity] if wanted.each else [])))
+    return Grid(heads, rows, numbers=(6, 8, 9))
 
 
 def value_text(group: Group, metric: str) -> str:
     """Mean ± standard deviation over seeds. Runs of several settings are not averaged: their range is shown."""
     values = group.values(metric)
-    lost = len(group.rows) - len(values)
+    lost = len(group.runs) - len(values)
     behind = f", {lost} without" if lost else ""
     if not values:
         return f"none of {lost}"

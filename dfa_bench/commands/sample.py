@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 def _tokenizer_of(settings: RunSettings, folder: Path) -> Tokenizer:
     """Made again from the corpus that is here, if it is the one that the run was trained on."""
     result = Record(folder).read_result()
-    if result is not None and data_card(settings).sha256 != result.provenance.data.sha256:
+    if result is not None and data_card(settings).sha256 != result.data_sha256:
         raise ConfigError(
             f"{folder} was trained on another version of {result.dataset} than the one that is here, and its tokenizer "
             f"was made from that. Set data.root's files back, or give its tokenizer with --tokenizer FILE."

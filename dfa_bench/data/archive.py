@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
-from tqdm import tqdm
 
+from dfa_bench.data.progress import Bar, tracked
 from dfa_bench.data.resolve import file_sha256
 from dfa_bench.errors import CorruptData, MissingData
 
@@ -83,11 +83,7 @@ def _receive(url: str, part: Path) -> None:
         have = have if goes_on else 0
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
-        hidden = not sys.stderr.isatty()
-        with (
-            part.open("ab" if goes_on else "wb") as file,
-            tqdm(total=total, initial=have, unit="B", unit_scale=True, disable=hidden) as bar,
-        ):
+        with part.open("ab" if goes_on else "wb") as file, Bar(f"Downloading {part.stem}", "B", total, have) as bar:
             for block in answer.iter_content(BLOCK):
                 file.write(block)
                 bar.update(len(block))
@@ -101,8 +97,7 @@ def _unpack(archive: Path, inside: str, target: Path, check: Callable[[Path], ob
         with zipfile.ZipFile(archive) as file, tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as staged:
             folder = Path(staged) / target.name
             members = list(_members(file, inside))
-            hidden = not sys.stderr.isatty()
-            for place, member in tqdm(members, desc=f"unpacking {inside}", unit="file", disable=hidden):
+            for place, member in tracked(members, f"Unpacking {inside}", "file", len(members)):
                 (folder / place).parent.mkdir(parents=True, exist_ok=True)
                 with file.open(member) as source, (folder / place).open("wb") as out:
                     shutil.copyfileobj(source, out, BLOCK)  # checks the member's CRC at its end

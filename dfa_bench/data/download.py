@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from dfa_bench.data.progress import Bar
 from dfa_bench.errors import MissingData
 
 
@@ -27,7 +28,6 @@ def download(url: str, sha256: Mapping[str, str | None], folder: Path, name: str
     import pooch  # imports requests: half a second that only a download should pay
 
     pooch.get_logger().setLevel(logging.WARNING)
-    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=20)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".download.lock"):
@@ -35,7 +35,9 @@ def download(url: str, sha256: Mapping[str, str | None], folder: Path, name: str
                 if not (folder / file).is_file():
                     print(f"{name}: downloading {url}/{file}", file=sys.stderr)
                     known = f"sha256:{checksum}" if checksum else None
-                    pooch.retrieve(f"{url}/{file}", known, fname=file, path=folder, downloader=fetch)
+                    with Bar(f"Downloading {file}", "B") as bar:
+                        fetch = pooch.HTTPDownloader(progressbar=bar, timeout=20)
+                        pooch.retrieve(f"{url}/{file}", known, fname=file, path=folder, downloader=fetch)
     except Exception as error:  # requests, pooch and the file system each have their own
         reason = getattr(error.args[0], "reason", error) if error.args else type(error).__name__
         raise MissingData(f"The download failed ({str(reason).splitlines()[0][:200]}).") from error

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 
@@ -22,7 +23,7 @@ class DataCard:
     """What a record says of its data."""
 
     name: str
-    kind: str  # "real" or "stand-in"
+    kind: Literal["real", "stand-in"]
     rows: int
     sha256: str  # of the data set as a whole
     whole: bool = True  # not a sample of it: else no run is of the paper's protocol
@@ -146,6 +147,20 @@ def find_first(name: str, folder: str, files: Sequence[str], data: DataSettings,
         f"DIR/{folder}, and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke a run "
         f"needs no data: it uses a stand-in."
     )
+
+
+def given_file(file: str, data: DataSettings) -> Path:
+    """A file that the user names, from here or below `data.root`.
+
+    Raises:
+        MissingData: it is in neither place.
+    """
+    here, root = Path(file).expanduser(), data_root(data)
+    for path in (here, *([root / file] if root else [])):
+        if path.is_file():
+            return path
+    below = f", and not below {root}" if root else ""
+    raise MissingData(f"dataset.file={file}: there is no such file in {Path.cwd()}{below}. Give its path.")
 
 
 def file_sha256(path: Path, cache: Path) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dfa_bench.data.resolve import DataCard
+from dfa_bench.data.resolve import DataCard, cache_folder
 from dfa_bench.errors import CorruptData, MissingData, RecordError
-from dfa_bench.experiments.protocol import about, changes_outcome, settings_of
+from dfa_bench.experiments.outcomes import planned_cells
 from dfa_bench.experiments.schema import Cell, Experiment
-from dfa_bench.runs.identity import identity
+from dfa_bench.runs.identity import identity_from
 from dfa_bench.runs.ledger import Ledger
-from dfa_bench.runs.record import Record, Result
+from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import record_of, stored_seeds
-from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.runs.summary import RunSummary
+from dfa_bench.settings.overrides import is_whereabouts, whereabouts
 from dfa_bench.settings.schema import RunSettings
-from dfa_bench.tasks.base import task_class
-from dfa_bench.training.execute import run_identity
+from dfa_bench.tasks.base import data_card, task_class
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class PlannedRun:
     overrides: tuple[str, ...]  # of `dfa-bench run`
     settings: RunSettings
     identity: str
+    changed: bool  # by the user's overrides: a run of another experiment than the cell's
 
     @property
     def command(self) -> str:
@@ -49,39 +51,60 @@ def plan(
         fetch: is called with every cell's settings before its data are looked for, and may get them.
 
     Raises:
-        ConfigError: an override names an unknown group, option or key, or an impossible value.
+        ConfigError: an override names an unknown group, option or key, or value, or sets what a cell sets.
     """
+    store, data = whereabouts(overrides)
+    others = [each for each in overrides if not is_whereabouts(each)]
+    wanted = [seed for seed in seeds if experiment.seeds is None or seed < experiment.seeds]
+    places = {"store": store.model_dump(), "data": data.model_dump()}
+    here = CardsHere(cards or {})
     planned = []
-    for cell in experiment.cells():
-        chosen = (*cell.overrides, *overrides)
-        config = compose_run(chosen)
-        if (scales := experiment.columns[cell.column].scales) and config.scale not in scales:
-            continue
-        # Cells that are nothing but the configs' own choices keep the protocol without a second look.
-        protocol = (settings_of(config) if changes_outcome(chosen) else typed(config)).protocol
+    for found in planned_cells(experiment, others, 1 + max(wanted, default=0), cache_folder(data)):
+        chosen = (*found.cell.overrides, *overrides)
         if fetch:
-            fetch(typed(config))
-        for seed in (each for each in seeds if experiment.seeds is None or each < experiment.seeds):
-            config.seed = seed
-            settings = typed(config).model_copy(update={"protocol": protocol})
-            planned.append(PlannedRun(cell, chosen, settings, identity_of(settings, cards or {})))
+            fetch(found.settings(0, places))
+        for seed in wanted:
+            settings = found.settings(seed, places)
+            key = identity_from(found.outcomes[seed], here.of(settings), found.task_version)
+            planned.append(PlannedRun(found.cell, chosen, settings, key, found.changed))
     return planned
 
 
 def identity_of(settings: RunSettings, cards: Mapping[str, DataCard]) -> str:
     """The identity of a run; by a card where its data are not here. Downloads nothing."""
-    here = settings.model_copy(update={"data": settings.data.model_copy(update={"download": False})})
-    try:
-        return run_identity(here)[0]
-    except (MissingData, CorruptData):
-        name = settings.dataset.name
-        nothing = DataCard(name, "real", 0, "")  # the identity of no run
-        return identity(settings, cards.get(name, nothing), task_class(settings).version)
+    from dfa_bench.runs.identity import identity  # PyTorch, by the classes of the settings
+
+    return identity(settings, CardsHere(cards).of(settings), task_class(settings).version)
+
+
+def apart(stand_in: bool, changed: bool) -> str:
+    """What the name of a file of results ends with, so that nothing stands there as what it is not."""
+    return "-stand-in" if stand_in else "-changed" if changed else ""
+
+
+class CardsHere:
+    """Cards of data, each looked for once: by the files, else by those given. Downloads nothing."""
+
+    def __init__(self, others: Mapping[str, DataCard]) -> None:
+        self._others = others
+        self._found: dict[str, DataCard] = {}
+
+    def of(self, settings: RunSettings) -> DataCard:
+        """The card of a run's data; where there is none, one that makes the identity of no run."""
+        data = settings.data.model_copy(update={"download": False})
+        key = json.dumps([part.model_dump(mode="json") for part in (settings.task, settings.dataset, data)])
+        if key not in self._found:
+            name = settings.dataset.name
+            try:
+                self._found[key] = data_card(settings.model_copy(update={"data": data}))
+            except (MissingData, CorruptData):
+                self._found[key] = self._others.get(name, DataCard(name, "real", 0, ""))
+        return self._found[key]
 
 
 def stored(
     experiment: Experiment, seeds: int, overrides: Sequence[str], cards: Mapping[str, DataCard] | None = None
-) -> list[tuple[PlannedRun, Result, Record]]:
+) -> list[tuple[PlannedRun, RunSummary, Record]]:
     """The runs of an experiment that are in the store, of the first `seeds` seeds; 0: of all that are there."""
     found = []
     for run in plan(experiment, range(seeds or seeds_in_store(overrides)), overrides, cards):
@@ -93,10 +116,10 @@ def stored(
 
 def seeds_in_store(overrides: Sequence[str]) -> int:
     """One more than the highest seed in the run store."""
-    return 1 + max(stored_seeds(typed(compose_run(about(["store"], overrides))).store), default=0)
+    return 1 + max(stored_seeds(whereabouts(overrides)[0]), default=0)
 
 
-def finished_result(run: PlannedRun) -> Result | None:
+def finished_result(run: PlannedRun) -> RunSummary | None:
     """The result of a planned run in the store, if it is there.
 
     Raises:
@@ -105,7 +128,7 @@ def finished_result(run: PlannedRun) -> Result | None:
     return record_of(run.settings, run.identity).read_result()
 
 
-def readable_result(run: PlannedRun) -> Result | None:
+def readable_result(run: PlannedRun) -> RunSummary | None:
     """The same; a record that cannot be read is told, and is none."""
     try:
         return finished_result(run)

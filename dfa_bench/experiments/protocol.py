@@ -1,69 +1,127 @@
-"""Which protocol a run is of, and whether overrides make another experiment."""
+"""Which protocol a run is of, and whether overrides make another experiment of a place in a table or figure."""
 
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.schema import load_experiments
-from dfa_bench.runs.identity import NEUTRAL, outcome_settings
-from dfa_bench.settings.compose import compose_run, resource_folder, typed
-from dfa_bench.settings.schema import RunSettings
+from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.outcome import outcome_settings
+from dfa_bench.settings.overrides import key_of
+from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.schema import RunSettings, TrainerSettings
+
+FULL_PRECISION = TrainerSettings.model_fields["precision"].default
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A run that a table or a figure needs, with a user's overrides.
+
+    Args:
+        config: as composed; its seed may still be set.
+        settings: of it as it stands, with their protocol.
+        changed: the overrides change its outcome, so it is no run of that place.
+    """
+
+    config: DictConfig
+    settings: RunSettings
+    changed: bool
+
+
+def place(own: Sequence[str], overrides: Sequence[str], is_paper: bool = False) -> Placed:
+    """Compose a run of a place, and decide whether it still is one.
+
+    It is if its outcome settings are those of the place by itself, at the same scale.
+
+    Args:
+        own: overrides that make the place: a cell's, or those of a figure's panel.
+        overrides: the user's.
+        is_paper: the place is one of the paper's tables, which may choose recipes and feedback of their own.
+
+    Raises:
+        ConfigError: an override sets what the place sets itself, or cannot be composed.
+    """
+    _refuse_own(own, overrides)
+    config = compose_run([*own, *overrides])
+    settings = typed(config)
+    by_itself = _composed((*own, *(each for each in overrides if key_of(each) == "scale")))
+    changed = outcome_settings(settings) != outcome_settings(by_itself)
+    if is_paper and not changed and _may_be_paper(settings):
+        return Placed(config, settings.model_copy(update={"protocol": by_itself.protocol}), changed)
+    return Placed(config, with_protocol(settings), changed)
 
 
 def settings_of(config: DictConfig) -> RunSettings:
-    """The typed settings of a composed configuration.
-
-    `protocol` stays "paper" only if this is what the configs compose to by themselves for the chosen parts, or what a
-    cell of one of the paper's tables is.
+    """The typed settings of a composed configuration, with their protocol.
 
     Raises:
         ConfigError: a key is unknown, or has an impossible value.
     """
-    settings = typed(config)
-    if settings.protocol == "paper" and not _is_the_papers(settings):
-        settings = settings.model_copy(update={"protocol": "reduced"})
-    return settings
+    return with_protocol(typed(config))
 
 
-def changes_outcome(overrides: Sequence[str]) -> bool:
-    """Whether overrides set hyperparameters, and not only choose parts or say where things lie."""
-    keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
-    return any("." in key and key not in NEUTRAL and key.partition(".")[0] not in NEUTRAL for key in keys)
+def with_protocol(settings: RunSettings) -> RunSettings:
+    """Settings with the protocol that follows from them.
+
+    It is that of the configs' own composition of the same parts, or of a cell of the paper's tables, if one of them has
+    the same outcome settings; else "reduced". Generated data and lower precision are never the paper's protocol.
+    """
+    protocol = "reduced"
+    if _may_be_paper(settings):
+        outcome = outcome_settings(settings)
+        same = (each for each in _references(settings) if outcome_settings(each) == outcome)
+        protocol = next((each.protocol for each in same), "reduced")
+    return settings.model_copy(update={"protocol": protocol})
 
 
-def about(parts: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The overrides of some parts of the settings, which need no others to compose: "store", "logger"."""
-    return [each for each in overrides if each.partition("=")[0].lstrip("+~").partition(".")[0] in parts]
+def refuse_protocol(overrides: Sequence[str]) -> None:
+    """Raises ConfigError if the protocol is set by hand."""
+    if given := next((each for each in overrides if key_of(each) == "protocol"), None):
+        raise ConfigError(f"{given}: a run's protocol follows from its settings and data and cannot be set.")
 
 
-def apart(stand_in: bool, overrides: Sequence[str]) -> str:
-    """What the name of a file of results ends with, so that nothing stands there as what it is not."""
-    return "-stand-in" if stand_in else "-changed" if changes_outcome(overrides) else ""
+def _refuse_own(own: Sequence[str], overrides: Sequence[str]) -> None:
+    refuse_protocol(overrides)
+    taken = {key_of(each): each for each in own}
+    for override in overrides:
+        key = key_of(override)
+        if key == "seed":
+            raise ConfigError(f"{override}: choose the seeds of a table with --seeds N; those of a figure are fixed.")
+        if key in taken:
+            raise ConfigError(
+                f"{override}: this table or figure sets {key} itself ({taken[key]}). Leave it out, or train runs of "
+                f"your own with `dfa-bench run {override}`."
+            )
 
 
-def _is_the_papers(settings: RunSettings) -> bool:
-    if settings.data.stand_in:
-        return False
-    parts = [
-        f"task={settings.task.name}",
-        f"model={settings.model.name}",
-        f"dataset={settings.dataset.name.lower()}",
-        f"rule={settings.rule.name}",
-    ]
+def _may_be_paper(settings: RunSettings) -> bool:
+    return not settings.data.stand_in and settings.trainer.precision == FULL_PRECISION
+
+
+def _references(settings: RunSettings) -> Iterator[RunSettings]:
+    """Compositions that a run's protocol may come from: of its parts, then of cells of the paper's tables."""
+    task, model, rule = (f"{part}={getattr(settings, part).name}" for part in ("task", "model", "rule"))
     rest = [f"variant={settings.variant}", f"scale={settings.scale}", f"seed={settings.seed}"]
-    if _composes_to(settings, [*parts, *rest]):
-        return True
-    chosen = {f"task={settings.task.name}", f"model={settings.model.name}", f"rule={settings.rule.name}"}
-    return any(
-        _composes_to(settings, [each for each in overrides if not each.startswith("variant=")] + rest)
-        for overrides in _choices_of_tables()
-        if chosen <= {*overrides}
-    )
+    candidates = [[task, model, f"dataset={settings.dataset.name.lower()}", rule]]
+    for cell in _choices_of_tables():
+        if {task, model, rule} <= {*cell}:
+            candidates.append([each for each in cell if key_of(each) != "variant"])
+    for candidate in candidates:
+        try:
+            yield _composed((*candidate, *rest))
+        except ConfigError:  # a data set of the user's own, a rule without this model: no reference
+            continue
+
+
+@functools.lru_cache(maxsize=1024)  # cells share most of them
+def _composed(overrides: tuple[str, ...]) -> RunSettings:
+    return typed(compose_run(overrides))
 
 
 @functools.cache
@@ -71,16 +129,8 @@ def _choices_of_tables() -> list[tuple[str, ...]]:
     """Overrides of those cells of the paper's tables that choose a recipe or feedback; the others are the defaults."""
     return [
         cell.overrides
-        for name, table in load_experiments(resource_folder("experiments")).items()
-        if re.fullmatch(r"table\d", name)
-        for cell in table.cells()
-        if any(each.startswith(("recipe=", "feedback=")) for each in cell.overrides)
-        and not changes_outcome(cell.overrides)
+        for experiment in load_experiments(resource_folder("experiments")).values()
+        if experiment.kind == "paper"
+        for cell in experiment.cells()
+        if {"recipe", "feedback"} & {key_of(each) for each in cell.overrides}
     ]
-
-
-def _composes_to(settings: RunSettings, overrides: Sequence[str]) -> bool:
-    try:
-        return outcome_settings(typed(compose_run(overrides))) == outcome_settings(settings)
-    except ConfigError:
-        return False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.schema import Experiment, load_experiments
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 
 FOLDERS = ("first", "search", "studies")  # below experiments/: short first looks, searches, experiments of our own
 

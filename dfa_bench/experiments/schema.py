@@ -15,9 +15,12 @@ from dfa_bench.settings.schema import Positive, Strict, explain
 
 Rule = Literal["bp", "dfa", "shallow"]
 Variant = Literal["released", "paper"]
+# What an experiment is: a table of the paper, a study of our own, a search of hyperparameters, a short first look.
+Kind = Literal["paper", "study", "search", "first"]
 # Beside the experiments:
-FIGURES = "figures.yaml"  # claims about figures, see readings.py
-ALIGNMENT_PANELS = "alignment.yaml"  # see alignment_figure.py
+FIGURE_CLAIMS = "figures.yaml"  # claims about figures, see readings.py
+ALIGNMENT_PANELS = "alignment.yaml"  # see reporting/figures/alignment.py
+TUNED = ".tuned.yaml"  # rates of a table, see settings/resolvers.py
 
 
 class Metric(Strict):
@@ -128,7 +131,7 @@ class Cell:
     cost: float
 
 
-class Panel(Strict):
+class CurvePanel(Strict):
     """Cells whose curves share a panel, one line each run."""
 
     rows: tuple[str, ...] = ()  # all, if empty
@@ -146,13 +149,14 @@ class Curves(Strict):
         str, ...
     ] = ()  # settings whose product is how much of it a training step has; none: epochs are counted
     log: bool = False  # the vertical axis
-    panels: dict[str, Panel] = Field(default_factory=dict)
+    panels: dict[str, CurvePanel] = Field(default_factory=dict)
 
 
 class Experiment(Strict):
     """See `experiments/table3.yaml`."""
 
     name: str
+    kind: Kind
     title: str
     overrides: tuple[str, ...] = ()
     metrics: dict[str, Metric]
@@ -264,7 +268,7 @@ def load_experiments(folder: Path) -> Mapping[str, Experiment]:
     """
     found = {}
     for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
-        if path in (folder / FIGURES, folder / ALIGNMENT_PANELS):
+        if path in (folder / FIGURE_CLAIMS, folder / ALIGNMENT_PANELS) or path.name.endswith(TUNED):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         values = OmegaConf.to_container(OmegaConf.load(path))

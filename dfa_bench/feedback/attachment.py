@@ -50,6 +50,17 @@ class Attachment(nn.Module):
         reset_compiler()
 
     @property
+    def needs(self) -> frozenset[str]:
+        """Names of what `begin_step` takes."""
+        return frozenset()
+
+    def begin_step(self, **inputs: Tensor) -> None:
+        """Called before the forward of each training step."""
+
+    def end_step(self) -> None:
+        """Called after the optimizer's step."""
+
+    @property
     def matrices(self) -> list[Tensor]:
         """B of each path with points: (error width, widest point); one block of columns per point if not shared.
 

@@ -1,12 +1,11 @@
-"""Alignment of one batch as tables for the terminal."""
+"""Alignment of one batch as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from rich.markup import escape
-from rich.table import Table as RichTable
+from dfa_bench.reporting.grid import Grid, cells
 
 
 class Rows(Protocol):
@@ -29,25 +28,18 @@ class Weight(Protocol):
     def norm_ratio(self) -> float: ...
 
 
-def output_table(measured: Mapping[str, Rows], points: Collection[str], title: str) -> RichTable:
+def output_grid(measured: Mapping[str, Rows], points: Collection[str], title: str) -> Grid:
     """One line a module, in the order of the model; feedback points are marked."""
-    table = RichTable(title=title, caption="Rows: compared, of those that BP's gradient reaches.")
-    table.add_column("module", overflow="fold")
-    table.add_column("")
-    table.add_column("cosine, mean ± std", justify="right")
-    table.add_column("rows", justify="right")
+    rows = []
     for name, found in measured.items():
         mark = "point" if name in points else ""
-        table.add_row(escape(name), mark, f"{found.mean:+.3f} ± {found.std:.3f}", f"{found.rows} of {found.of}")
-    return table
+        rows.append(cells(name, mark, f"{found.mean:+.3f} ± {found.std:.3f}", f"{found.rows} of {found.of}"))
+    note = "Rows: compared, of those that BP's gradient reaches."
+    return Grid(["module", "", "cosine, mean ± std", "rows"], rows, title, [note], numbers=(2, 3))
 
 
-def weight_table(measured: Mapping[str, Weight], title: str) -> RichTable:
+def weight_grid(measured: Mapping[str, Weight], title: str) -> Grid:
     """One line a parameter, in the order of the model."""
-    table = RichTable(title=title, caption="Norm: DFA's by BP's. What gets no gradient is not listed.")
-    table.add_column("parameter", overflow="fold")
-    table.add_column("cosine", justify="right")
-    table.add_column("norm", justify="right")
-    for name, found in measured.items():
-        table.add_row(escape(name), f"{found.cosine:+.3f}", f"{found.norm_ratio:.3g}")
-    return table
+    rows = [cells(name, f"{found.cosine:+.3f}", f"{found.norm_ratio:.3g}") for name, found in measured.items()]
+    note = "Norm: DFA's by BP's. What gets no gradient is not listed."
+    return Grid(["parameter", "cosine", "norm"], rows, title, [note], numbers=(1, 2))

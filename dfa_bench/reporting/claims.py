@@ -12,19 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from rich.markup import escape
-from rich.table import Table as RichTable
-from scipy import stats
-
 from dfa_bench.experiments.schema import Cell, Claim, Experiment, Metric, Quoted, Rule, Term, Variant
-from dfa_bench.reporting.tables import RULE_NAMES, Run, Table
+from dfa_bench.reporting.grid import Grid, GridCell
+from dfa_bench.reporting.tables import RULE_NAMES, Table
+from dfa_bench.runs.summary import RunSummary
 
 Verdict = Literal["supported", "not supported", "undecided", "not tested"]
 CONFIDENCE = 0.95  # of all places of a claim together
-COLOURS: dict[Verdict, str] = {"supported": "green", "not supported": "red", "undecided": "yellow", "not tested": "dim"}
+NOTE = "95% t intervals over paired seeds, Bonferroni over the places of a claim; none where a figure is read."
 
 
-class Key(NamedTuple):
+class CellKey(NamedTuple):
     """A cell, without what its runs need."""
 
     row: str
@@ -33,20 +31,20 @@ class Key(NamedTuple):
     rule: Rule
 
 
-class Source(NamedTuple):
-    """Where a part of a side comes from: a cell, or the cells of which it is the mean."""
+class CellMean(NamedTuple):
+    """A part of a side that our runs give: a cell, or the mean over several."""
 
     cells: tuple[Cell, ...]
     metric: str
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Place:
     """One place of a claim, and what stands there on either side."""
 
-    place: str
-    higher: tuple[Source | Quoted, ...]
-    lower: tuple[Source | Quoted, ...]
+    name: str
+    higher: tuple[CellMean | Quoted, ...]
+    lower: tuple[CellMean | Quoted, ...]
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def check(table: Table) -> list[Checked]:
 
 
 def _check(claim: Claim, table: Table) -> Checked:
-    found = comparisons(claim, table.experiment)
+    found = places(claim, table.experiment)
     level = 1 - (1 - CONFIDENCE) / max(1, len(found))
     evidence = [_weigh(claim, each, table, level) for each in found]
     verdicts = {each.verdict for each in evidence}
@@ -144,13 +142,13 @@ def _check(claim: Claim, table: Table) -> Checked:
     return Checked(claim, verdict, evidence)
 
 
-def _weigh(claim: Claim, comparison: Comparison, table: Table, level: float) -> Evidence:
-    higher, lower = (_side(parts, table) for parts in (comparison.higher, comparison.lower))
+def _weigh(claim: Claim, place: Place, table: Table, level: float) -> Evidence:
+    higher, lower = (_side(parts, table) for parts in (place.higher, place.lower))
     pairs = [(higher[seed], lower[seed]) for seed in sorted(set(higher) & set(lower))]
     if claim.ratio is not None:
         pairs = [pair for pair in pairs if min(pair) > 0]  # others have no ratio
-    if reason := _why_not(claim, comparison, table, len(pairs)):
-        return Evidence(comparison.place, len(pairs), math.nan, math.nan, math.nan, "not tested", reason)
+    if reason := _why_not(claim, place, table, len(pairs)):
+        return Evidence(place.name, len(pairs), math.nan, math.nan, math.nan, "not tested", reason)
     if claim.ratio is None:
         differences = [above - below for above, below in pairs]
         mean, (low, high), margin = statistics.fmean(differences), interval(differences, level), claim.by
@@ -159,90 +157,94 @@ def _weigh(claim: Claim, comparison: Comparison, table: Table, level: float) -> 
         mean, margin = math.exp(statistics.fmean(logs)), claim.ratio
         low, high = (_exp(bound) for bound in interval(logs, level))
     verdict: Verdict = "supported" if low > margin else "not supported" if high < margin else "undecided"
-    lost = len({run.seed for run, metric in _runs(comparison, table) if metric.key not in run.metrics})
+    lost = len({run.seed for run, metric in _runs(place, table) if run.value(metric.key) is None})
     if lost and verdict == "supported":
         verdict = "undecided"  # those that are left may be the lucky ones
-    return Evidence(comparison.place, len(pairs), mean, low, high, verdict, lost=lost)
+    return Evidence(place.name, len(pairs), mean, low, high, verdict, lost=lost)
 
 
-def _runs(comparison: Comparison, table: Table) -> Iterator[tuple[Run, Metric]]:
+def _runs(place: Place, table: Table) -> Iterator[tuple[RunSummary, Metric]]:
     """All runs of both sides, and the metric that counts."""
-    for part in (*comparison.higher, *comparison.lower):
-        if isinstance(part, Source):
+    for part in (*place.higher, *place.lower):
+        if isinstance(part, CellMean):
             for cell in part.cells:
                 for run in table.runs.get(cell, []):
                     yield run, table.experiment.metrics[part.metric]
 
 
-def _why_not(claim: Claim, comparison: Comparison, table: Table, seeds: int) -> str:
+def _why_not(claim: Claim, place: Place, table: Table, seeds: int) -> str:
     """Why there can be no verdict; "" if there can."""
     if table.stand_in:
         return "stand-in data"
+    if table.changed:
+        return "settings of your own: the claim is about another experiment"
     if seeds < claim.min_seeds:
         return f"fewer than {claim.min_seeds} seeds of both sides"
-    parts = (*comparison.higher, *comparison.lower)
+    parts = (*place.higher, *place.lower)
     quoted = any(isinstance(part, Quoted) for part in parts)
-    if quoted and any(run.protocol != "paper" for run, _ in _runs(comparison, table)):
+    if quoted and any(run.protocol != "paper" for run, _ in _runs(place, table)):
         return "a number that the paper quotes is a reference only for runs of a reduced protocol"
-    cells = [cell for part in parts if isinstance(part, Source) for cell in part.cells]
+    cells = [cell for part in parts if isinstance(part, CellMean) for cell in part.cells]
     if mixed := next((cell for cell in cells if table.is_mixed(cell)), None):
         return f"seeds of {table.cell_text(mixed)} differ in protocol or scale"
     return ""
 
 
-def _side(parts: Sequence[Source | Quoted], table: Table) -> Mapping[int, float]:
+def _side(parts: Sequence[CellMean | Quoted], table: Table) -> Mapping[int, float]:
     """Seed to the mean over the parts of one side. A quoted number is the same for all seeds that others have."""
     quoted = [part.value for part in parts if isinstance(part, Quoted)]
     metrics = table.experiment.metrics
-    found = [table.mean_by_seed(part.cells, metrics[part.metric]) for part in parts if isinstance(part, Source)]
+    found = [table.mean_by_seed(part.cells, metrics[part.metric]) for part in parts if isinstance(part, CellMean)]
     seeds = set.intersection(*map(set, found)) if found else {run.seed for runs in table.runs.values() for run in runs}
     return {seed: statistics.fmean([*(each[seed] for each in found), *quoted]) for seed in seeds}
 
 
-def comparisons(claim: Claim, experiment: Experiment) -> list[Comparison]:
+def places(claim: Claim, experiment: Experiment) -> list[Place]:
     """The places that a claim is about, for all rules at once; those where its sides have cells, each once."""
-    cells: dict[Key, tuple[Cell, ...]] = {_key(cell): (cell,) for cell in experiment.cells()}
-    places = list(cells)
+    cells: dict[CellKey, tuple[Cell, ...]] = {_key(cell): (cell,) for cell in experiment.cells()}
+    keys = list(cells)
     for mean, parts in experiment.means():
         cells[_key(mean)] = tuple(parts)
         if mean.column in claim.columns:
-            places.append(_key(mean))
-    found: dict[object, Comparison] = {}
-    for place in places:
-        if (claim.rows and place.row not in claim.rows) or (claim.columns and place.column not in claim.columns):
+            keys.append(_key(mean))
+    found: dict[object, Place] = {}
+    for key in keys:
+        if (claim.rows and key.row not in claim.rows) or (claim.columns and key.column not in claim.columns):
             continue
         higher, lower = (
-            tuple(_part(term, claim, place, experiment, cells) for term in side) for side in (claim.higher, claim.lower)
+            tuple(_part(term, claim, key, experiment, cells) for term in side) for side in (claim.higher, claim.lower)
         )
         if all(isinstance(part, Quoted) or part.cells for part in (*higher, *lower)):
-            found.setdefault((higher, lower), Comparison(_place_text(claim, place), higher, lower))
+            found.setdefault((higher, lower), Place(_place_text(claim, key), higher, lower))
     return list(found.values())
 
 
 def _part(
-    term: Term | Quoted, claim: Claim, place: Key, experiment: Experiment, cells: Mapping[Key, tuple[Cell, ...]]
-) -> Source | Quoted:
+    term: Term | Quoted, claim: Claim, key: CellKey, experiment: Experiment, cells: Mapping[CellKey, tuple[Cell, ...]]
+) -> CellMean | Quoted:
     """What a term means at a place. A column that lacks the place's variant is taken with its first."""
     if isinstance(term, Quoted):
         return term
-    column = term.column or place.column
+    column = term.column or key.column
     variants = experiment.columns[column].variants
-    variant = place.variant if place.variant in variants else variants[0]
-    return Source(cells.get(Key(term.row or place.row, column, variant, term.rule), ()), term.metric or claim.metric)
+    variant = key.variant if key.variant in variants else variants[0]
+    return CellMean(
+        cells.get(CellKey(term.row or key.row, column, variant, term.rule), ()), term.metric or claim.metric
+    )
 
 
-def _key(cell: Cell) -> Key:
-    return Key(cell.row, cell.column, cell.variant, cell.rule)
+def _key(cell: Cell) -> CellKey:
+    return CellKey(cell.row, cell.column, cell.variant, cell.rule)
 
 
-def _place_text(claim: Claim, place: Key) -> str:
+def _place_text(claim: Claim, key: CellKey) -> str:
     """What the sides take from the place; where they name all of it themselves, both sides."""
-    names = [place.row] if any(term.row is None for term in claim.terms) else []
-    names += [place.column] if any(term.column is None for term in claim.terms) else []
+    names = [key.row] if any(term.row is None for term in claim.terms) else []
+    names += [key.column] if any(term.column is None for term in claim.terms) else []
     text = "/".join(names) or " against ".join(
         " and ".join(_term_text(term) for term in side) for side in (claim.higher, claim.lower)
     )
-    return text + (f" ({place.variant})" if place.variant != "released" else "")
+    return text + (f" ({key.variant})" if key.variant != "released" else "")
 
 
 def _term_text(term: Term | Quoted) -> str:
@@ -258,34 +260,28 @@ def _exp(value: float) -> float:
 
 def interval(values: Sequence[float], level: float) -> tuple[float, float]:
     """Two-sided t interval of a mean of at least two values."""
+    from scipy.special import stdtrit  # as scipy.stats.t does, which takes three times as long to import
+
     mean, spread = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * spread
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * spread
     return mean - half, mean + half
 
 
-def rich(checked: Sequence[Checked]) -> RichTable:
-    out = RichTable(title="What the paper concludes, over our runs", show_lines=True)
-    out.add_column("claim", overflow="fold")
-    out.add_column("verdict")
-    out.add_column("evidence (95% t intervals over paired seeds, Bonferroni over places)", overflow="fold")
-    for each in checked:
-        colour = COLOURS[each.verdict]
-        out.add_row(
-            f"[bold]{each.claim.id}[/bold]\n{escape(each.claim.says)}",
-            f"[{colour}]{each.verdict}[/{colour}]",
-            escape(each.summary()),
-        )
-    return out
-
-
-def markdown(checked: Sequence[Checked]) -> str:
-    out = ["| claim | verdict | evidence |", "| --- | --- | --- |"]
-    out += [f"| `{each.claim.id}`: {each.claim.says} | **{each.verdict}** | {each.summary()} |" for each in checked]
-    out += [
-        "",
-        "95% t intervals over paired seeds, Bonferroni over the places of a claim; none where a figure is read.",
-    ]
-    return "\n".join(out) + "\n"
+def claims_grid(checked: Sequence[Checked], title: str = "") -> Grid:
+    """A line for each claim, with what decides about it."""
+    return Grid(
+        heads=["claim", "verdict", "evidence"],
+        rows=[
+            [
+                GridCell(each.claim.says, label=each.claim.id),
+                GridCell(each.verdict, bold=True, look=f"verdict {each.verdict.replace(' ', '-')}"),
+                GridCell(each.summary()),
+            ]
+            for each in checked
+        ],
+        title=title,
+        notes=[NOTE],
+    )
 
 
 def _seeds(counts: Sequence[int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +10,9 @@ from dfa_bench.errors import RecordError
 from dfa_bench.experiments.plan import PlannedRun, finished_result, plan, seeds_in_store
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Cell, Experiment
-from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.runs.ledger import COLUMNS, Ledger, row_of
+from dfa_bench.reporting.tables import Table
+from dfa_bench.runs.ledger import Ledger
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
 
 
@@ -41,8 +41,8 @@ def existing(request: Request) -> list[Existing]:
 
 def seeds_done(request: Request, ledger: Ledger) -> int:
     """One more than the highest seed in the ledger or the run store."""
-    in_ledger = [int(row["seed"]) for row in ledger.rows.values()]
-    return max(max(in_ledger, default=0) + 1, seeds_in_store(request.overrides))
+    in_ledger = max((run.seed for run in ledger.runs.values()), default=0)
+    return max(in_ledger + 1, seeds_in_store(request.overrides))
 
 
 def build_table(experiment: Experiment, runs: Sequence[PlannedRun], ledger: Ledger) -> Table:
@@ -50,42 +50,20 @@ def build_table(experiment: Experiment, runs: Sequence[PlannedRun], ledger: Ledg
 
     A record that cannot be read is left out, and the table says so.
     """
-    found: dict[Cell, list[Run]] = {}
+    found: dict[Cell, list[RunSummary]] = {}
     problems: dict[str, None] = {}
     for run in runs:
-        row = ledger.rows.get(run.identity)
+        known = ledger.runs.get(run.identity)
         try:
             result = finished_result(run)
         except RecordError as error:
             problems[str(error)] = None
         else:
-            row = row_of(result) if result else row
-        if row is not None:
-            found.setdefault(run.cell, []).append(run_of(row))
-    return Table(experiment, found, any(is_stand_in(run.settings) for run in runs), [*problems])
-
-
-def run_of(row: Mapping[str, str]) -> Run:
-    """A row of runs.csv, for tables."""
-    metrics = {name: float(value) for name, value in row.items() if name not in COLUMNS}
-    return Run(
-        identity=row["identity"],
-        seed=int(row["seed"]),
-        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
-        scale=row["scale"],
-        protocol=row["protocol"],
-        data_kind=row["data_kind"],
-        commit=row.get("commit"),
-        diverged=row["status"] == "diverged",
-        finished=row["finished"],
-        device=row["device"],
-        threads=int(row["threads"]),
-        versions=row.get("versions", ""),
-        data_name=row["data_name"],
-        data_rows=int(row["data_rows"]),
-        step_seconds=float(row["step_seconds"]),
-        peak_memory_mib=float(row.get("peak_memory_mib", "nan")),
-    )
+            known = result.as_in_row() if result else known
+        if known:
+            found.setdefault(run.cell, []).append(known)
+    stand_in, changed = any(is_stand_in(run.settings) for run in runs), any(run.changed for run in runs)
+    return Table(experiment, found, stand_in, [*problems], changed)
 
 
 def is_stand_in(settings: RunSettings) -> bool:

@@ -1,94 +1,95 @@
-"""The forms of a table: Markdown, LaTeX, CSV, and lines for the terminal."""
+"""The forms of a table of an experiment: as people read it, as LaTeX prints it, as programs read it."""
 
 from __future__ import annotations
 
-import pandas as pd
-from rich.markup import escape
-from rich.table import Table as RichTable
+from collections.abc import Mapping
 
-from dfa_bench.reporting.tables import RULE_NAMES, Table
+from dfa_bench.experiments.schema import Cell, Rule, Variant
+from dfa_bench.reporting.grid import Grid, GridCell, as_csv, cells, latex, markdown
+from dfa_bench.reporting.tables import RULE_NAMES, Entry, Table
 
 CSV_COLUMNS = ["table", "row", "column", "rule", "variant", "metric", "mean", "std", "n", "paper", "scale", "protocol"]
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
-def markdown(table: Table) -> str:
+def readable(table: Table, links: Mapping[Cell, str] | None = None) -> Grid:
+    """A line for each row and rule; a cell is our mean and, below it, the paper's number.
+
+    Args:
+        table: the table.
+        links: anchors of the page, by cell.
+    """
     heads = table.heads()
-    out = [
-        f"## {table.experiment.title}",
-        "",
-        "| | | " + " | ".join(in_markdown(table.head_text(head)) for head in heads) + " |",
+    rows = [
+        [
+            GridCell(table.row_text(line)),
+            GridCell(RULE_NAMES[line[1]], look=f"rule {line[1]}"),
+            *(_readable_cell(table, line, head, links or {}) for head in heads),
+        ]
+        for line in table.lines()
     ]
-    out.append("| --- | --- |" + " --- |" * len(heads))
-    for line in table.lines():
-        cells = []
-        for head in heads:
-            entry = table.entry(line, head)
-            ours, paper = table.texts(entry, head[2]) if entry else ("", "")
-            ours = f"**{ours}**" if ours and table.is_bold(line, head) else ours
-            cells.append(f"{ours}<br>{paper}" if paper else ours)
-        out.append(f"| {in_markdown(table.row_text(line))} | {RULE_NAMES[line[1]]} | " + " | ".join(cells) + " |")
-    out += ["", " ".join([table.caption(), *table.remarks()])]
-    return "\n".join(out) + "\n"
+    return Grid(
+        heads=["", "", *(table.head_text(head) for head in heads)],
+        rows=rows,
+        title=table.experiment.title,
+        notes=[" ".join([table.caption(), *table.remarks()])],
+        numbers=range(2, 2 + len(heads)),
+        grouped=True,
+    )
 
 
-def tex(table: Table) -> str:
+def _readable_cell(
+    table: Table, line: tuple[str, Rule], head: tuple[str, Variant, str], links: Mapping[Cell, str]
+) -> GridCell:
+    cell, entry = table.cell_at(line, head), table.entry(line, head)
+    if cell is None or entry is None:
+        return GridCell("")
+    mean, paper = table.mean_text(entry, head[2]), table.paper_text(entry, head[2])
+    flag = "" if entry.paper is None or not table.is_off(entry) else "▲" if entry.mean > entry.paper else "▼"
+    return GridCell(
+        mean, table.seeds_text(entry), paper, bold=table.is_bold(line, head), flag=flag, link=links.get(cell, "")
+    )
+
+
+def printed(table: Table) -> Grid:
+    """As short as a paper wants it: mean ± std [seeds] (paper)."""
     heads = table.heads()
-    out = [r"\begin{tabular}{ll" + "r" * len(heads) + "}", r"\toprule"]
-    out += [" & & " + " & ".join(in_latex(table.head_text(head)) for head in heads) + r" \\", r"\midrule"]
-    for line in table.lines():
-        cells = []
-        for head in heads:
-            entry = table.entry(line, head)
-            if entry is None:
-                cells.append("")
-                continue
-            digits = table.experiment.metrics[head[2]].digits
-            spread = "" if entry.std is None else rf" \pm {entry.std:.{digits}f}"
-            ours = f"{entry.mean:.{digits}f}{spread}"
-            ours = rf"\mathbf{{{ours}}}" if table.is_bold(line, head) else ours
-            paper = "" if entry.paper is None else f" ({entry.paper:.{digits}f})"
-            cells.append(f"${ours}$ [{len(entry.values)}]{paper}")
-        out.append(f"{in_latex(table.row_text(line))} & {RULE_NAMES[line[1]]} & " + " & ".join(cells) + r" \\")
-    out += [r"\bottomrule", r"\end{tabular}"]
-    note = f"% {table.experiment.title}. Mean +- std [number of seeds] (paper). {table.caption()}"
-    return "\n".join([note, *out]) + "\n"
+    return Grid(
+        heads=["", "", *(table.head_text(head) for head in heads)],
+        rows=[
+            [
+                *cells(table.row_text(line), RULE_NAMES[line[1]]),
+                *(_printed_cell(table, line, head) for head in heads),
+            ]
+            for line in table.lines()
+        ],
+        title=table.experiment.title,
+        notes=["Mean +- std [number of seeds] (paper).", table.caption()],
+        numbers=range(2, 2 + len(heads)),
+    )
 
 
-def csv(table: Table) -> str:
-    rows = []
-    for (cell, metric), entry in table.entries.items():
-        where = [table.experiment.name, cell.row, cell.column, cell.rule, cell.variant, metric]
-        std = None if entry.std is None else round(entry.std, 6)
-        rows.append([*where, round(entry.mean, 6), std, len(entry.values), entry.paper, entry.scale, entry.protocol])
-    return pd.DataFrame(rows, columns=CSV_COLUMNS).to_csv(index=False, lineterminator="\n")
+def _printed_cell(table: Table, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> GridCell:
+    entry = table.entry(line, head)
+    if entry is None:
+        return GridCell("")
+    digits = table.experiment.metrics[head[2]].digits
+    paper = "" if entry.paper is None else f" ({entry.paper:.{digits}f})"
+    return GridCell(table.mean_text(entry, head[2]), f"[{len(entry.values)}]{paper}", bold=table.is_bold(line, head))
 
 
-def rich(table: Table) -> RichTable:
-    heads = table.heads()
-    shown = RichTable(title=escape(table.experiment.title), caption=escape(table.caption()), show_lines=False)
-    shown.add_column("")
-    shown.add_column("")
-    for head in heads:
-        shown.add_column(escape(table.head_text(head)), justify="right")
-    lines = table.lines()
-    for (row, rule), following in zip(lines, [*lines[1:], None], strict=True):
-        texts = []
-        for head in heads:
-            entry = table.entry((row, rule), head)
-            ours, paper = table.texts(entry, head[2]) if entry else ("", "")
-            ours = f"[bold]{ours}[/bold]" if ours and table.is_bold((row, rule), head) else ours
-            texts.append(f"{ours}\n[dim]{paper}[/dim]" if paper else ours)
-        ends = following is None or following[0] != row
-        shown.add_row(escape(table.row_text((row, rule))), RULE_NAMES[rule], *texts, end_section=ends)
-    return shown
+def values(table: Table) -> Grid:
+    """A line for each number, unrounded as far as anybody may want it."""
+    return Grid(
+        CSV_COLUMNS, [_values_line(table, cell, metric, entry) for (cell, metric), entry in table.entries.items()]
+    )
 
 
-def in_markdown(text: str) -> str:
-    """Text of a cell, whose bars and brackets are only characters."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+def _values_line(table: Table, cell: Cell, metric: str, entry: Entry) -> list[GridCell]:
+    where = [table.experiment.name, cell.row, cell.column, cell.rule, cell.variant, metric]
+    std = None if entry.std is None else round(entry.std, 6)
+    return cells(*where, round(entry.mean, 6), std, len(entry.values), entry.paper, entry.scale, entry.protocol)
 
 
-def in_latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
+def files(table: Table) -> dict[str, str]:
+    """What is published of a table's numbers, by the ending of its file."""
+    return {".md": markdown(readable(table)), ".csv": as_csv(values(table)), ".tex": latex(printed(table))}

@@ -17,9 +17,9 @@ from pydantic import Field, ValidationError
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.request import Request
-from dfa_bench.experiments.schema import FIGURES
+from dfa_bench.experiments.schema import FIGURE_CLAIMS
 from dfa_bench.reporting.claims import Checked, Evidence, Verdict
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import Strict, explain
 
 Number = tuple[str, float]  # where it stands in the file, and what it is
@@ -68,14 +68,14 @@ def load_readings(folder: Path) -> list[Reading | Untested]:
     Raises:
         ConfigError: it has an unknown key or an impossible value.
     """
-    path = folder / FIGURES
+    path = folder / FIGURE_CLAIMS
     if not path.is_file():
         return []
     values = OmegaConf.to_container(OmegaConf.load(path))
     try:
         found = _Readings.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"experiments/{FIGURES}: {explain(error)}") from None
+        raise ConfigError(f"experiments/{FIGURE_CLAIMS}: {explain(error)}") from None
     return [*found.claims, *found.untested]
 
 

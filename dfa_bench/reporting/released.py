@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.forms import CSV_COLUMNS
+from dfa_bench.reporting.grid import Grid, GridCell, cells
 
 FOLDER = "released"  # below the results
-TITLE = "## Table 1, second block: the authors' own DFA models, test PSNR (dB)"
+TITLE = "Table 1, second block: the authors' own DFA models, test PSNR (dB)"
 HEADS = ["row", "scene", "fine", "coarse", "SSIM", "views", "pixels", "protocol", "paper, mean of 8 scenes"]
 NOTE = (
     "Mean over views, in brackets the lowest and the highest. Nobody here trained these models, so they test the "
@@ -32,29 +32,33 @@ def evaluated(results: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: (each["paper"]["row"] == "LLFF-Real", each["scene"]))
 
 
-def released_markdown(evaluations: list[dict[str, Any]]) -> str:
-    lines = [TITLE, "", f"| {' | '.join(HEADS)} |", "| --- |" + " --- |" * (len(HEADS) - 1)]
-    lines += [f"| {' | '.join(_cells(values))} |" for values in evaluations]
-    return "\n".join([*lines, "", NOTE]) + "\n"
+def released_grid(evaluations: Sequence[Mapping[str, Any]]) -> Grid:
+    """A line for each scene."""
+    return Grid(HEADS, [_line(values) for values in evaluations], TITLE, [NOTE], numbers=(3, 4, 5, 8))
 
 
-def released_csv(evaluations: list[dict[str, Any]]) -> str:
-    """The block in the columns of the tables' csv files; one model a scene, so n is 1 and there is no deviation."""
-    rows = []
-    for values in evaluations:
-        where = ["table1", values["paper"]["row"], values["scene"], "dfa", "released"]
-        for metric, value in values["mean"].items():
-            if value is not None:
-                rows.append([*where, metric, round(value, 6), None, 1, None, "paper", values["protocol"]])
-    return pd.DataFrame(rows, columns=CSV_COLUMNS).to_csv(index=False, lineterminator="\n")
+def released_values(evaluations: Sequence[Mapping[str, Any]]) -> Grid:
+    """The same in the columns of the tables' csv files; one model a scene, so n is 1 and there is no deviation."""
+    return Grid(
+        CSV_COLUMNS,
+        [
+            cells(
+                *("table1", values["paper"]["row"], values["scene"], "dfa", "released"),
+                *(metric, round(value, 6), None, 1, None, "paper", values["protocol"]),
+            )
+            for values in evaluations
+            for metric, value in values["mean"].items()
+            if value is not None
+        ],
+    )
 
 
-def _cells(values: dict[str, Any]) -> list[str]:
+def _line(values: Mapping[str, Any]) -> list[GridCell]:
     fine = [view["psnr"] for view in values["views"]]
     spread = f" ({min(fine):.2f} to {max(fine):.2f})" if len(fine) > 1 else ""
     likeness, stride = values["mean"]["ssim"], values["stride"]
     grid = f", every {stride}th of rows and columns" if stride > 1 else ""
-    return [
+    return cells(
         values["paper"]["row"],
         values["scene"],
         f"{statistics.fmean(fine):.2f}{spread}",
@@ -64,7 +68,7 @@ def _cells(values: dict[str, Any]) -> list[str]:
         f"{values['width']} × {values['height']}{grid}",
         values["protocol"],
         f"{values['paper']['dfa']:.2f}",
-    ]
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

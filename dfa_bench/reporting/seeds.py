@@ -6,13 +6,15 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dfa_bench.reporting.grid import Grid, GridCell, cells
 from dfa_bench.reporting.tables import RULE_NAMES, Table
 
 FEWEST = 3  # seeds that make a range
+HEADS = ["paper", "lowest seed", "mean", "highest seed", "reach it", "paper − mean, in std", "the paper is"]
 
 
 @dataclass(frozen=True)
-class Standing:
+class PaperAmongSeeds:
     """One number of the paper among the seeds of its cell."""
 
     place: tuple[str, str, str]  # row, column, rule as shown
@@ -37,20 +39,19 @@ class Standing:
             return "above all seeds"
         return "below all seeds" if self.paper < min(self.values) else "among the seeds"
 
-    def line(self) -> str:
+    def line(self) -> list[GridCell]:
         low, mean, high = min(self.values), statistics.fmean(self.values), max(self.values)
-        ours = [f"{value:.{self.digits}f}" for value in (low, mean, high)]
+        numbers = [f"{value:.{self.digits}f}" for value in (self.paper, low, mean, high)]
         away = "" if self.deviations is None else f"{self.deviations:+.1f}"
         reached = f"{sum(value >= self.paper for value in self.values)} of {len(self.values)}"
-        cells = [*self.place, f"{self.paper:.{self.digits}f}", *ours, reached, away, self.side]
-        return "| " + " | ".join(cells) + " |"
+        return cells(*self.place, *numbers, reached, away, self.side)
 
 
-def standings(table: Table) -> list[Standing]:
+def among_seeds(table: Table) -> list[PaperAmongSeeds]:
     """The numbers of a table of the paper that runs of its own protocol can be compared with, each once."""
     seen: set[tuple[str, ...]] = set()
-    found: list[Standing] = []
-    if table.experiment.off_by is None:  # a study, which the paper's numbers only accompany
+    found: list[PaperAmongSeeds] = []
+    if table.experiment.kind != "paper":  # its numbers only accompany a study
         return found
     for (cell, metric), entry in table.entries.items():
         runs = (metric, *sorted(run.identity for run in table.runs[cell]))  # BP's are the same in both variants
@@ -59,23 +60,26 @@ def standings(table: Table) -> list[Standing]:
         seen.add(runs)
         column = table.head_text((cell.column, cell.variant, metric))
         place = (cell.row, column, RULE_NAMES[cell.rule])
-        found.append(Standing(place, entry.paper, entry.values, table.experiment.metrics[metric].digits))
+        found.append(PaperAmongSeeds(place, entry.paper, entry.values, table.experiment.metrics[metric].digits))
     return found
 
 
-def standings_markdown(found: Sequence[Standing]) -> str:
-    out = ["| | | | paper | lowest seed | mean | highest seed | reach it | paper − mean, in std | the paper is |"]
-    out += ["| --- |" + " --- |" * 9, *(each.line() for each in found), ""]
+def among_seeds_grid(found: Sequence[PaperAmongSeeds]) -> Grid:
     sides = [each.side for each in found]
-    out.append(
+    count = (
         f"Of {len(found)} numbers of the paper {sides.count('among the seeds')} lie among our seeds, "
         f"{sides.count('above all seeds')} above all of them and {sides.count('below all seeds')} below. "
         + " ".join(_lean(name, [each for each in found if each.place[2] == name]) for name in RULE_NAMES.values())
     )
-    return "\n".join(out).strip() + f"\n\nCells with fewer than {FEWEST} seeds are left out.\n"
+    return Grid(
+        heads=["", "", "", *HEADS],
+        rows=[each.line() for each in found],
+        notes=[count.strip(), f"Cells with fewer than {FEWEST} seeds are left out."],
+        numbers=range(3, 9),
+    )
 
 
-def _lean(rule: str, found: Sequence[Standing]) -> str:
+def _lean(rule: str, found: Sequence[PaperAmongSeeds]) -> str:
     """Good seeds would show as numbers of the paper that lie above our means more often than below."""
     if not found:
         return ""

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dfa_bench.experiments.schema import Cell, Experiment, Metric, Rule, Variant
+from dfa_bench.runs.summary import RunSummary
 
 ACRONYMS = {"auc", "ap", "psnr", "ssim"}
 RULE_NAMES: dict[Rule, str] = {"bp": "BP", "dfa": "DFA", "shallow": "shallow"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a table needs of one run, from its record or from runs.csv."""
-
-    identity: str
-    seed: int
-    metrics: Mapping[str, float]  # those that are finite numbers
-    scale: str
-    protocol: str
-    data_kind: str
-    commit: str | None
-    diverged: bool = False
-    finished: str = ""  # UTC, ISO 8601
-    device: str = ""
-    threads: int = 1
-    versions: str = ""
-    data_name: str = ""
-    data_rows: int = 0
-    step_seconds: float = math.nan
-    peak_memory_mib: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -62,17 +41,20 @@ class Table:
     def __init__(
         self,
         experiment: Experiment,
-        runs: Mapping[Cell, Sequence[Run]],
+        runs: Mapping[Cell, Sequence[RunSummary]],
         stand_in: bool = False,
         problems: Sequence[str] = (),
+        changed: bool = False,
     ) -> None:
         """Args:
         experiment: the table.
         runs: by cell, one for each seed.
         stand_in: whether they are on generated data or at scale smoke.
         problems: why records are left out.
+        changed: a user's settings make another experiment of it, which the paper's numbers are not about.
         """
         self.experiment, self.stand_in, self.problems = experiment, stand_in, problems
+        self.changed = changed
         self.runs = {cell: list(found) for cell, found in runs.items() if found}
         self.entries: dict[tuple[Cell, str], Entry] = {}
         for cell, found in self.runs.items():
@@ -87,7 +69,8 @@ class Table:
     def by_seed(self, cell: Cell, metric: Metric) -> dict[int, float]:
         """Seed to value in the paper's unit, of the runs that did not diverge, in the order of the seeds."""
         runs = sorted(self.runs.get(cell, []), key=lambda run: run.seed)
-        return {run.seed: run.metrics[metric.key] * metric.factor for run in runs if metric.key in run.metrics}
+        found = {run.seed: run.value(metric.key) for run in runs}
+        return {seed: value * metric.factor for seed, value in found.items() if value is not None}
 
     def mean_by_seed(self, cells: Sequence[Cell], metric: Metric) -> dict[int, float]:
         """Mean over cells, seed by seed; only where each of them has that seed."""
@@ -95,7 +78,7 @@ class Table:
         seeds = sorted(set.intersection(*map(set, values)))
         return {seed: statistics.fmean(each[seed] for each in values) for seed in seeds}
 
-    def _entry(self, cell: Cell, name: str, metric: Metric, runs: Sequence[Run]) -> Entry | None:
+    def _entry(self, cell: Cell, name: str, metric: Metric, runs: Sequence[RunSummary]) -> Entry | None:
         values = self.by_seed(cell, metric)
         return self._of(runs, cell, [*values.values()], name, metric) if values else None
 
@@ -104,9 +87,9 @@ class Table:
         runs = [run for cell in cells for run in self.runs.get(cell, [])]
         return self._of(runs, mean, [*values.values()], name, metric) if values else None
 
-    def _of(self, runs: Sequence[Run], cell: Cell, values: Sequence[float], name: str, metric: Metric) -> Entry:
-        paper = None if self.stand_in else self.experiment.paper_value(name, cell)
-        lost = [run.diverged for run in runs if metric.key not in run.metrics]
+    def _of(self, runs: Sequence[RunSummary], cell: Cell, values: Sequence[float], name: str, metric: Metric) -> Entry:
+        paper = None if self.stand_in or self.changed else self.experiment.paper_value(name, cell)
+        lost = [run.diverged for run in runs if run.value(metric.key) is None]
         scale, protocol = _listed(run.scale for run in runs), _listed(run.protocol for run in runs)
         return Entry(values, paper, sum(lost), len(lost) - sum(lost), scale, protocol)
 
@@ -160,25 +143,37 @@ class Table:
         within = self.experiment.metrics[head[2]].bold_within
         row, rule = line
         ours, backprop = self.entry(line, head), self.entry((row, "bp"), head)
-        return bool(rule == "dfa" and within is not None and ours and backprop and ours.mean >= backprop.mean - within)
+        return bool(
+            not self.changed
+            and rule == "dfa"
+            and within is not None
+            and ours
+            and backprop
+            and ours.mean >= backprop.mean - within
+        )
 
-    def texts(self, entry: Entry, metric: str) -> tuple[str, str]:
-        """A cell's two lines: ours, and the paper's with the difference."""
+    def mean_text(self, entry: Entry, metric: str) -> str:
+        """Mean ± standard deviation."""
         digits = self.experiment.metrics[metric].digits
-        spread = "" if entry.std is None else f" ± {entry.std:.{digits}f}"
-        ours = f"{entry.mean:.{digits}f}{spread} (n={len(entry.values)})"
-        if entry.diverged:
-            ours += f", {entry.diverged} diverged"
-        if entry.nan:
-            ours += f", {entry.nan} NaN"
+        return f"{entry.mean:.{digits}f}" + ("" if entry.std is None else f" ± {entry.std:.{digits}f}")
+
+    def seeds_text(self, entry: Entry) -> str:
+        """How many seeds the mean is over, and how many are lost."""
+        lost = {"diverged": entry.diverged, "NaN": entry.nan}
+        return ", ".join([f"(n={len(entry.values)})", *(f"{count} {how}" for how, count in lost.items() if count)])
+
+    def paper_text(self, entry: Entry, metric: str) -> str:
+        """The paper's number and our difference from it; "" where there is none."""
         if entry.paper is None:
-            return ours, ""
+            return ""
+        digits = self.experiment.metrics[metric].digits
         reference = f"{entry.mean - entry.paper:+.{digits}f}" if entry.protocol == "paper" else "reference"
-        return ours, f"paper {entry.paper:.{digits}f}, {reference}"
+        return f"paper {entry.paper:.{digits}f}, {reference}"
 
     def caption(self) -> str:
         if self.stand_in:
             return "STAND-IN DATA, scale smoke: these numbers only show that everything runs."
+        other = "With settings of your own, so another experiment than the paper's: " if self.changed else ""
         runs = [run for found in self.runs.values() for run in found]
         compared = {entry.protocol for entry in self.entries.values() if entry.paper is not None}
         paper = "; below it the paper's number" if compared else ""
@@ -186,7 +181,7 @@ class Table:
         paper += ", a reference only: ours is another protocol" if compared and "paper" not in compared else ""
         count = len({run.identity for run in runs})
         protocols = _listed(run.protocol for run in runs)
-        return f"{count} runs, protocol: {protocols}. Mean ± standard deviation over n seeds{paper}."
+        return f"{other}{count} runs, protocol: {protocols}. Mean ± standard deviation over n seeds{paper}."
 
     def remarks(self) -> list[str]:
         """What a reader has to know beside the numbers."""
@@ -194,12 +189,15 @@ class Table:
             *self._bold_note(),
             *self._off_note(),
             *self._mixed_note(),
+            *self._numerics_note(),
             *self._lost_note(),
             *self._problem_note(),
             *self.experiment.notes,
         ]
 
     def _bold_note(self) -> Iterable[str]:
+        if self.changed:
+            return
         for name, metric in self.experiment.shown.items():
             if metric.bold_within is not None:
                 by = f" by {spoken(name)}" if len(self.experiment.shown) > 1 else ""
@@ -235,6 +233,14 @@ class Table:
         several = [runs for runs in self.runs.values() if len({run.commit for run in runs}) > 1]
         if several:
             yield f"Seeds of {len(several)} of {len(self.runs)} cells were run by more than one commit of this suite."
+
+    def _numerics_note(self) -> Iterable[str]:
+        """What may move digits, where runs are known to differ in it."""
+        runs = {run.identity: run.numerics for found in self.runs.values() for run in found if run.numerics}
+        counted = Counter(runs.values())
+        if len(counted) > 1:
+            kinds = "; ".join(f"{name} ({count} runs)" for name, count in sorted(counted.items()))
+            yield f"Runs differ in numerics, which may move digits: {kinds}."
 
     def _lost_note(self) -> Iterable[str]:
         """Cells that are empty although they have runs."""

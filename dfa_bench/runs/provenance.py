@@ -8,24 +8,28 @@ import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from dfa_bench.runs.summary import versions_text
 
-from dfa_bench.data.resolve import DataCard
-from dfa_bench.runs.record import Provenance
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("dfa-bench", "torch", "torch-geometric", "numpy", "lightning-fabric")
 
 
-def provenance(device: torch.device, data: DataCard) -> Provenance:
-    return Provenance(
-        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        commit=commit(),
-        versions={"python": platform.python_version(), **_versions()},
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_processor()}",
-        threads=torch.get_num_threads(),
-        data=data,
-    )
+def now() -> str:
+    """UTC, ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def device_name(device: torch.device) -> str:
+    """A device as it is sold: "NVIDIA H100", "cpu, AMD EPYC"."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {_processor()}"
 
 
 @functools.cache
@@ -47,14 +51,15 @@ def _git(*arguments: str, cwd: Path) -> str:
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
-    found = {}
+def versions() -> str:
+    """Of Python and of the packages that a number may depend on."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "unknown"
-    return found
+    return versions_text(found)
 
 
 @functools.cache

@@ -8,71 +8,19 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import RecordError
+from dfa_bench.runs.summary import RunSummary, versions_text
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2  # of result.json; version 1, which was nested, is read too
 
 # What stands before a module's name in a line of metrics.jsonl: mean and standard deviation of DFA's alignment with BP,
 # on the first batch of that epoch, before its step.
 ALIGNMENT = "alignment/"
 ALIGNMENT_STD = "alignment_std/"
-
-
-class Cost(BaseModel):
-    wall_seconds: float  # of training and evaluation, over all sittings
-    step_seconds: float  # mean over training steps
-    steps: int
-    peak_memory_mib: float
-
-
-class Provenance(BaseModel):
-    finished: str  # UTC, ISO 8601
-    commit: str | None  # of dfa-bench; "-dirty" with uncommitted changes
-    versions: dict[str, str]
-    device: str
-    threads: int
-    data: DataCard
-
-
-class Result(BaseModel):
-    """result.json: its presence means that the run is done."""
-
-    model_config = ConfigDict(ser_json_inf_nan="constants")  # a perplexity may be infinite
-
-    record_version: int = RECORD_VERSION
-    identity: str
-    status: Literal["finished", "diverged"]
-    task: str
-    dataset: str
-    model: str
-    rule: str
-    variant: str
-    scale: str
-    protocol: Literal["paper", "reduced"]
-    seed: int
-    epochs: int
-    best_epoch: int | None
-    metrics: dict[str, float]
-    cost: Cost
-    provenance: Provenance
-    message: str | None = None  # what went wrong, if the loss diverged
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """Which run a number of a figure is from."""
-        return {
-            "rule": self.rule,
-            "identity": self.identity,
-            "seed": self.seed,
-            "commit": self.provenance.commit,
-            "data": self.provenance.data.kind,
-        }
 
 
 class Record:
@@ -86,7 +34,7 @@ class Record:
         self.checkpoint = folder / "checkpoint.pt"  # to resume from; gone when the run is done
         self.model = folder / "model.pt"  # the tested weights and the feedback matrices
 
-    def read_result(self) -> Result | None:
+    def read_result(self) -> RunSummary | None:
         """The result, or None if the run is not done.
 
         Raises:
@@ -100,27 +48,32 @@ class Record:
             raise RecordError(f"{self.result} cannot be read: {error.strerror}.") from error
         try:
             values = json.loads(content)
-            version = values.get("record_version")
-            if version != RECORD_VERSION:
-                raise RecordError(
-                    f"{self.result} is a record of version {version}; this dfa-bench reads version {RECORD_VERSION}. "
-                    f"Run it again with force=true, or move the folder away."
-                )
-            return Result.model_validate(values)
-        except (ValidationError, ValueError, AttributeError) as error:
+            version = values.pop("record_version", None)
+            if version == 1:
+                values = _flat(values)
+        except (ValueError, AttributeError, TypeError, KeyError) as error:
+            raise self._damaged(error) from error
+        if version not in (1, RECORD_VERSION):
             raise RecordError(
-                f"{self.result} is damaged ({str(error).splitlines()[0]}). "
-                f"Run it again with force=true, or delete the folder."
-            ) from error
+                f"{self.result} is a record of version {version}; this dfa-bench reads versions 1 to {RECORD_VERSION}. "
+                f"Run it again with force=true, or move the folder away."
+            )
+        try:
+            return RunSummary.from_record(values)
+        except RecordError as error:
+            raise self._damaged(f"it {error}") from None
+
+    def _damaged(self, reason: object) -> RecordError:
+        return RecordError(f"{self.result} is damaged ({reason}). Run it again with force=true, or delete the folder.")
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
-        with self._writing(self.config) as file:
+        with atomic(self.config) as file:
             file.write(OmegaConf.to_yaml(OmegaConf.create(dict(settings))))
 
-    def write_result(self, result: Result) -> None:
+    def write_result(self, result: RunSummary) -> None:
         """Write the result, whole or not at all. It is the last thing that a run writes."""
-        with self._writing(self.result) as file:
-            file.write(result.model_dump_json(indent=2) + "\n")
+        with atomic(self.result) as file:
+            file.write(json.dumps({"record_version": RECORD_VERSION, **result.to_record()}, indent=2) + "\n")
 
     def append_metrics(self, line: Mapping[str, float]) -> None:
         with _explained(self.metrics), self.metrics.open("a") as file:
@@ -129,7 +82,7 @@ class Record:
     def truncate_metrics(self, epoch: int) -> None:
         """Forget the epochs after the one that a run resumes from."""
         kept = [line for line in self.read_metrics() if line["epoch"] <= epoch]
-        with self._writing(self.metrics) as file:
+        with atomic(self.metrics) as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
 
     def read_metrics(self) -> list[dict[str, float]]:
@@ -154,8 +107,19 @@ class Record:
         for path in (self.result, self.checkpoint, self.metrics, self.model):
             path.unlink(missing_ok=True)
 
-    def _writing(self, path: Path) -> contextlib.AbstractContextManager[IO[str]]:
-        return atomic(path)
+
+def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a record of version 1 as those of version 2 stand."""
+    values = dict(nested)
+    cost, provenance = values.pop("cost"), dict(values.pop("provenance"))
+    data, versions = provenance.pop("data"), provenance.pop("versions")
+    return {
+        **values,
+        **cost,
+        **provenance,
+        **{f"data_{name}": data[name] for name in ("name", "kind", "rows", "sha256")},
+        "versions": versions_text(versions),
+    }
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -13,16 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfa_bench.errors import ConfigError
+from dfa_bench.settings import resolvers, scenes
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, parse_settings
 
+# In every process that composes: workers of a sweep import this module too.
+resolvers.register()
+scenes.register()
+
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # a group that is no text is a bare ValueError
-
-
-def resource_folder(name: str) -> Path:
-    """`configs` or `experiments`: of the source checkout, or of the installed wheel."""
-    package = Path(__file__).parents[1]
-    installed = package / f"_{name}"
-    return installed if installed.is_dir() else package.parent / name
 
 
 def compose_run(overrides: Sequence[str]) -> DictConfig:
@@ -52,6 +50,8 @@ def explain_hydra(error: Exception) -> str:
         return (
             f"A group takes the name of a choice, not null or a number ({found[1]}). `dfa-bench run --help` lists them."
         )
+    if found := re.search(r"Missing mandatory value: .*\n\s*full_key: (\S+)", text):
+        return f"The setting '{found[1]}' is missing. Give it as {found[1]}=VALUE."
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "See https" not in line)
 
 
@@ -62,7 +62,7 @@ def typed(config: DictConfig) -> RunSettings:
         ConfigError: a key is unknown, or has an impossible value.
     """
     try:
-        values = OmegaConf.to_container(config, resolve=True)
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_hydra(error)) from None
     assert isinstance(values, dict)

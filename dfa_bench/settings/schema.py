@@ -16,6 +16,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # of a user's data set: folders of records are named after it
 
 
 class Strict(BaseModel):
@@ -80,6 +81,7 @@ class ScheduleSettings(Strict):
 
 
 class RecipeSettings(Strict):
+    of: str = ""  # the rule whose hyperparameters these are; the other settings spell them out
     optimizer: Literal["adam", "lazy_adam"] = "adam"
     lr: Positive
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Iterator
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import ValidationError
-from torch import Tensor, nn
 
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import ConfigError
-from dfa_bench.settings.schema import Component, DataSettings, RunSettings, explain
+from dfa_bench.settings.components import resolve
+from dfa_bench.settings.schema import Component, DatasetSettings, DataSettings, RunSettings, explain
+
+if TYPE_CHECKING:  # cards of data are wanted without PyTorch
+    from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Split = Literal["val", "test"]
 
@@ -59,6 +66,9 @@ class Task(Protocol):
     """A model to train, batches to train it on, and a way to judge it.
 
     It never steps an optimizer, writes a file or looks at the learning rule.
+
+    Optional: `table`, the table of the paper that it is of ("Table 3"); `data_card`, see the function of this name;
+    `step_inputs(batch) -> dict[str, Tensor]`, what a learning rule may need to know of a batch, {"targets": ...}.
     """
 
     version: ClassVar[int]  # of its numerics: raise it when a change moves results, so that old runs are not reused
@@ -88,7 +98,7 @@ class Task(Protocol):
 
 
 def task_class(settings: RunSettings) -> type[Task]:
-    found: type[Task] = _resolve(settings.task, "task")
+    found: type[Task] = resolve(settings.task, "task")
     return found
 
 
@@ -98,10 +108,23 @@ def build_dataset(settings: RunSettings) -> Dataset:
 
 
 def data_card(settings: RunSettings) -> DataCard:
-    """What a run is on: its data set, and what else its task takes data from (a classmethod `data_card`)."""
+    """What a run is on: its data set, and further ones among its task's settings (the corpus of a tokenizer)."""
     card = build_dataset(settings).card(settings.data)
-    with_more = getattr(task_class(settings), "data_card", None)
-    return with_more(settings, card) if with_more else card
+    if settings.data.stand_in:
+        return card
+    for value in settings.task.arguments.values():
+        if isinstance(value, Mapping) and "_target_" in value:
+            component = DatasetSettings.model_validate(value)
+            dataset: Dataset = build(component, "dataset", name=component.name)
+            card = _with(card, dataset.card(settings.data))
+    return card
+
+
+def _with(card: DataCard, other: DataCard) -> DataCard:
+    if other.sha256 == card.sha256:
+        return card
+    both = hashlib.sha256(f"{card.sha256} {other.sha256}".encode()).hexdigest()
+    return dataclasses.replace(card, sha256=both, whole=card.whole and other.whole)
 
 
 def build_task(settings: RunSettings) -> Task:
@@ -116,23 +139,22 @@ def build_task(settings: RunSettings) -> Task:
     return task
 
 
+def step_inputs(task: Task, batch: Any) -> dict[str, Tensor]:
+    """What a task tells learning rules of a batch: by name, nothing if it has no `step_inputs`."""
+    inputs: dict[str, Tensor] = task.step_inputs(batch) if hasattr(task, "step_inputs") else {}
+    return inputs
+
+
 def build(component: Component, part: str, **given: Any) -> Any:
     """Call a component's class with its settings and what is given here.
 
     Raises:
         ConfigError: naming the setting that the class does not take, or whose value is impossible.
     """
-    target = _resolve(component, part)
+    target = resolve(component, part)
     try:
         return target(**component.arguments, **given)
     except ValidationError as error:
         raise ConfigError(explain(error, prefix=part)) from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{part}={component.name}: {error}") from error
-
-
-def _resolve(component: Component, part: str) -> Any:
-    try:
-        return pkgutil.resolve_name(component.target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{part}._target_={component.target} cannot be imported: {error}.") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dfa_bench.runs.record import atomic
 
 
 @dataclass
-class Progress:
+class RunState:
     """How far a run has come."""
 
     epoch: int = 0
@@ -37,8 +38,14 @@ class Progress:
     best_weights: dict[str, Tensor] | None = None
 
 
-def save_checkpoint(path: Path, identity: str, progress: Progress, parts: dict[str, Any]) -> None:
-    write_tensors(path, {"identity": identity, "progress": asdict(progress), **parts})
+def save_checkpoint(path: Path, identity: str, state: RunState, parts: Mapping[str, Any]) -> None:
+    """Write what `load_checkpoint` reads.
+
+    Args:
+        parts: by name: what has a `state_dict`.
+    """
+    states = {name: part.state_dict() for name, part in parts.items()}
+    write_tensors(path, {"identity": identity, "progress": asdict(state), **states})
 
 
 def write_tensors(path: Path, state: dict[str, Any]) -> None:
@@ -53,24 +60,29 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
         file.write(buffer.getbuffer())
 
 
-def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
-    """The checkpoint of a run, or None if there is none. Only tensors and plain values are unpickled.
+def load_checkpoint(path: Path, identity: str, parts: Mapping[str, Any]) -> RunState:
+    """Put the parts of a run back to its checkpoint, if there is one. Only tensors and plain values are unpickled.
+
+    Returns:
+        How far the run had come; nothing done if there is no checkpoint.
 
     Raises:
         RecordError: it is damaged, or of a run with other settings.
     """
     try:
-        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+        saved: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:
-        return None
+        return RunState()
     except Exception as error:  # what damaged bytes make the unpickler raise is open: Index-, Key-, Unicode-, ...
         raise RecordError(f"The checkpoint {path} is damaged. Delete it to start this run anew.") from error
-    if state.get("identity") != identity:
+    if saved.get("identity") != identity:
         raise RecordError(
-            f"The checkpoint {path} is of the run {state.get('identity')}, not of {identity}: its settings, data or "
+            f"The checkpoint {path} is of the run {saved.get('identity')}, not of {identity}: its settings, data or "
             f"code version differ. Delete it to start this run anew."
         )
-    return state
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return RunState(**saved["progress"])
 
 
 def seed_epoch(seed: int, epoch: int, rank: int) -> None:

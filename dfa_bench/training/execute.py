@@ -10,14 +10,16 @@ import torch
 
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import Diverged
+from dfa_bench.runs import provenance
 from dfa_bench.runs.identity import identity
-from dfa_bench.runs.provenance import provenance
-from dfa_bench.runs.record import Cost, Record, Result
+from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import owned, record_of
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import data_card, task_class
-from dfa_bench.training.checkpoint import Progress, load_checkpoint
+from dfa_bench.training.checkpoint import load_checkpoint
 from dfa_bench.training.measuring import is_due
+from dfa_bench.training.numerics import numerics
 from dfa_bench.training.trainer import train
 
 
@@ -26,7 +28,7 @@ class Outcome:
     """A run that is done."""
 
     folder: Path
-    result: Result
+    result: RunSummary
     reused: bool  # it had been done before
 
 
@@ -54,13 +56,12 @@ def execute(settings: RunSettings) -> Outcome:
             record.clear()
         record.write_config(settings.model_dump(mode="json", by_alias=True))
         try:
-            progress, metrics, device = train(settings, record, key)
+            state, metrics, device = train(settings, record, key)
             message = None
         except Diverged as error:
             metrics, device, message = {}, torch.device("cpu"), str(error)
-            state = load_checkpoint(record.checkpoint, key)
-            progress = Progress(**state["progress"]) if state else Progress()
-        result = Result(
+            state = load_checkpoint(record.checkpoint, key, parts={})
+        result = RunSummary(
             identity=key,
             status="finished" if message is None else "diverged",
             task=settings.task.name,
@@ -71,16 +72,23 @@ def execute(settings: RunSettings) -> Outcome:
             scale=settings.scale,
             protocol=settings.protocol if card.whole else "reduced",
             seed=settings.seed,
-            epochs=progress.epoch,
-            best_epoch=progress.best_epoch,
+            epochs=state.epoch,
+            best_epoch=state.best_epoch,
+            wall_seconds=state.wall_seconds,
+            step_seconds=state.step_seconds / max(state.steps, 1),
+            steps=state.steps,
+            peak_memory_mib=state.peak_memory_mib,
+            finished=provenance.now(),
+            commit=provenance.commit(),
+            device=provenance.device_name(device),
+            threads=torch.get_num_threads(),
+            data_name=card.name,
+            data_kind=card.kind,
+            data_rows=card.rows,
+            data_sha256=card.sha256,
+            versions=provenance.versions(),
+            numerics=numerics(settings.trainer, device),
             metrics=metrics,
-            cost=Cost(
-                wall_seconds=progress.wall_seconds,
-                step_seconds=progress.step_seconds / max(progress.steps, 1),
-                steps=progress.steps,
-                peak_memory_mib=progress.peak_memory_mib,
-            ),
-            provenance=provenance(device, card),
             message=message,
         )
         record.write_result(result)
@@ -88,6 +96,6 @@ def execute(settings: RunSettings) -> Outcome:
     return Outcome(record.folder, result, reused=False)
 
 
-def _lacks_alignment(settings: RunSettings, record: Record, result: Result) -> bool:
+def _lacks_alignment(settings: RunSettings, record: Record, result: RunSummary) -> bool:
     """Whether a run that is done was to measure alignment, and did not when it was done."""
     return result.status == "finished" and is_due(settings, epoch=1) and not record.has_alignment()

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from dfa_bench.runs.identity import outcome_settings
 from dfa_bench.runs.store import run_name
+from dfa_bench.settings.outcome import outcome_settings
 from dfa_bench.settings.schema import LoggerSettings, RunSettings
+from dfa_bench.tasks.base import task_class
 
 
 class Logger(Protocol):
@@ -27,14 +28,6 @@ class NoLogger:
         pass
 
 
-# Of the paper, by task.
-TABLES = {
-    "view_synthesis": "Table 1",
-    "clicks": "Table 2",
-    "nodes": "Table 3",
-    "links": "Table 4",
-    "language": "Table 5",
-}
 RESULTS = {".md", ".csv", ".tex", ".png", ".svg", ".json", ".html"}  # what is published
 START_SECONDS = 30  # that a dashboard may take to answer
 
@@ -49,7 +42,7 @@ class WandbLogger:
     def __init__(self, settings: RunSettings, identity: str, folder: Path) -> None:
         import wandb  # imported only when used: it takes seconds
 
-        tags = [settings.task.name, TABLES.get(settings.task.name), f"variant {settings.variant}"]
+        tags = [settings.task.name, getattr(task_class(settings), "table", None), f"variant {settings.variant}"]
         self._run: Any = wandb.init(
             project=settings.logger.project,
             entity=settings.logger.entity,

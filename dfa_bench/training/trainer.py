@@ -1,4 +1,4 @@
-"""The epoch loop, one for every task."""
+"""The one trainer, for every task and learning rule: `Trainer.train` is a run, `_epoch` an epoch, `_step` a step."""
 
 from __future__ import annotations
 
@@ -7,40 +7,42 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
+from dfa_bench.data.progress import Bar
 from dfa_bench.errors import ConfigError, Diverged, UserError
 from dfa_bench.feedback import Attachment, FeedbackError
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import run_name
 from dfa_bench.settings.schema import RunSettings
-from dfa_bench.tasks.base import Shard, Task, build_task
-from dfa_bench.training.checkpoint import Progress, load_checkpoint, save_checkpoint, seed_epoch, write_tensors
+from dfa_bench.tasks.base import Shard, Split, Task, build_task, step_inputs
+from dfa_bench.training.checkpoint import RunState, load_checkpoint, save_checkpoint, seed_epoch, write_tensors
 from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
-from dfa_bench.training.loggers import as_metrics, build_logger
-from dfa_bench.training.measuring import is_due, measured_step
+from dfa_bench.training.loggers import NoLogger, as_metrics, build_logger
+from dfa_bench.training.measuring import MeasuredStep, is_due, measured_step
 from dfa_bench.training.optimizer import build_optimizer
-from dfa_bench.training.progress import EpochLine
 from dfa_bench.training.rules import build_path, build_rule
-from dfa_bench.training.schedule import Schedule, build_schedule
-
-Trained = tuple[Progress, dict[str, float], torch.device]
+from dfa_bench.training.schedule import build_schedule
 
 CHECK_EVERY = 100  # steps between looks at the loss: each one waits for the device
 
 
+class Trained(NamedTuple):
+    """A run that came to its end."""
+
+    state: RunState
+    metrics: dict[str, float]  # of the tested weights
+    device: torch.device
+
+
 def train(settings: RunSettings, record: Record, identity: str) -> Trained:
     """Train and test one run, from its last checkpoint if there is one.
-
-    Returns:
-        How far it came, the metrics of the tested weights, and the device.
 
     Raises:
         Diverged: the loss is NaN or infinite.
@@ -57,7 +59,7 @@ def train(settings: RunSettings, record: Record, identity: str) -> Trained:
 def _train_or_tell(fabric: Fabric, settings: RunSettings, record: Record, identity: str) -> Trained | UserError:
     """A spawned process cannot raise in the one that started it: it returns what the user can mend."""
     try:
-        return _train(fabric, settings, record, identity)
+        return Trainer(fabric, settings, record, identity).train()
     except UserError as error:
         return error.with_traceback(None)
     finally:
@@ -106,161 +108,199 @@ def build_learner(settings: RunSettings, task: Task) -> tuple[nn.Module, Attachm
         raise ConfigError(f"feedback: {error}") from error
 
 
-def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str) -> Trained:
-    trainer, recipe = settings.trainer, settings.recipe
-    if trainer.threads:
-        torch.set_num_threads(trainer.threads)
-    task = build_task(settings)
-    model, attachment = build_learner(settings, task)
-    attachment.to(fabric.device)
-    if trainer.compile:
-        model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
-    optimizer = build_optimizer(model, recipe)
-    learner: Any
-    learner, optimizer = fabric.setup(model, optimizer)
-    steps = trainer.max_epochs * len(task.batches(1, Shard(fabric.global_rank, fabric.world_size)))
-    schedule = build_schedule(optimizer, recipe.schedule, steps, task.watch)
-    parts = {"model": model, "attachment": attachment, "optimizer": optimizer, "schedule": schedule}
-    progress = _resume(record, identity, parts)
-    reset_peak_memory(fabric.device)
-    earlier = progress.wall_seconds
-    started = saved = time.perf_counter()
-    leads = fabric.is_global_zero
-    logger = build_logger(
-        settings if leads else settings.model_copy(update={"logger": type(settings.logger)()}), identity, record.folder
-    )
-    if leads and trainer.alignment_every and settings.rule.name != "dfa":
-        print(f"trainer.alignment_every has no effect with rule={settings.rule.name}.", file=sys.stderr)
-    line = EpochLine(run_name(settings), trainer.max_epochs, progress.epoch, leads and trainer.progress == "auto")
-    failed = True
-    metrics = progress.metrics
-    try:
-        while progress.epoch < trainer.max_epochs and not _out_of_patience(progress, trainer.patience):
-            epoch = progress.epoch + 1
-            loss, aligned = _train_epoch(
-                fabric, learner, attachment, optimizer, schedule, task, settings, epoch, progress
+class Trainer:
+    """A run in one of its processes.
+
+    Args:
+        fabric: launched.
+        record: where the run is written; only the leading process writes.
+        identity: of the run; a checkpoint with another one is refused.
+    """
+
+    def __init__(self, fabric: Fabric, settings: RunSettings, record: Record, identity: str) -> None:
+        self.fabric, self.settings, self.record, self.identity = fabric, settings, record, identity
+        self.options = options = settings.trainer
+        self.leads = fabric.is_global_zero
+        self.shard = Shard(fabric.global_rank, fabric.world_size)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+
+        self.task = build_task(settings)
+        self.model, self.attachment = build_learner(settings, self.task)
+        self.attachment.to(fabric.device)
+        if options.compile:
+            self.model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
+        self.learner: Any  # the model as Fabric wraps it: for forward and backward passes
+        self.learner, self.optimizer = fabric.setup(self.model, build_optimizer(self.model, settings.recipe))
+        steps = options.max_epochs * len(self.task.batches(1, self.shard))
+        self.schedule = build_schedule(self.optimizer, settings.recipe.schedule, steps, self.task.watch)
+
+        self.parts: dict[str, Any] = {  # of a checkpoint
+            "model": self.model,
+            "attachment": self.attachment,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
+        self.state = load_checkpoint(record.checkpoint, identity, self.parts)
+        self.metrics = self.state.metrics
+        record.truncate_metrics(self.state.epoch)
+
+        reset_peak_memory(fabric.device)
+        self.earlier_seconds = self.state.wall_seconds  # of the sittings before this one
+        self.started = self.saved = time.perf_counter()
+        self.logger = build_logger(settings, identity, record.folder) if self.leads else NoLogger()
+        if self.leads and options.alignment_every and settings.rule.name != "dfa":
+            print(f"trainer.alignment_every has no effect with rule={settings.rule.name}.", file=sys.stderr)
+        shown = self.leads and options.progress == "auto"
+        self.bar = Bar(run_name(settings), "epoch", options.max_epochs, self.state.epoch, shown, stays=True)
+
+    def train(self) -> Trained:
+        """Train to the end, then test; can be called once.
+
+        Raises:
+            Diverged: the loss is NaN or infinite.
+            ConfigError: the rule needs what the task does not provide.
+        """
+        failed = True
+        try:
+            while self.state.epoch < self.options.max_epochs and not self._is_out_of_patience():
+                self._epoch(self.state.epoch + 1)
+            self._test()
+            failed = False
+        finally:
+            self.bar.close()
+            self.logger.finish(self.metrics, failed)
+            self.attachment.remove()
+        self.state.best_weights = None  # they are in model.pt
+        return Trained(self.state, self.metrics, self.fabric.device)
+
+    def _epoch(self, epoch: int) -> None:
+        """Train on every batch once, validate if it is due, and write down what came of it."""
+        loss, alignment = self._train_on_batches(epoch)
+        self.metrics = {"train/loss": loss}
+        if epoch % self.options.evaluate_every == 0 or epoch == self.options.max_epochs:
+            self._validate(epoch)
+        self.state.epoch, self.state.metrics = epoch, self.metrics
+        self._update_time()
+        if self.leads:
+            self._report(alignment)
+            if time.perf_counter() - self.saved >= self.options.checkpoint_seconds:
+                self._save()
+
+    def _train_on_batches(self, epoch: int) -> tuple[float, dict[str, float]]:
+        """The mean loss of an epoch's steps and, where it is due, alignment at the first batch."""
+        seed_epoch(self.settings.seed, epoch, self.shard.rank)
+        self.learner.train()
+        total, steps = torch.zeros((), device=self.fabric.device), 0  # loss of this process, summed over steps
+        alignment: dict[str, float] = {}
+        started = time.perf_counter()
+        for batch in self.task.batches(epoch, self.shard):
+            step = self._step(batch, measured=steps == 0 and is_due(self.settings, epoch))
+            alignment |= step.metrics
+            started += step.extra_seconds  # no part of the time of a step
+            total += step.loss
+            steps += 1
+            if steps % CHECK_EVERY == 0:
+                self._mean_over_processes(total, epoch, steps)
+        mean = self._mean_over_processes(total, epoch, steps) / max(steps, 1)
+        self.state.steps += steps
+        self.state.step_seconds += time.perf_counter() - started
+        return mean, alignment
+
+    def _step(self, batch: Any, measured: bool) -> MeasuredStep:
+        """One step of the optimizer; `measured` with alignment, which takes a second backward."""
+        batch = self.fabric.to_device(batch)
+        self.optimizer.zero_grad()
+        self.attachment.begin_step(**self._rule_inputs(batch))
+        backward = partial(self._backward, batch)
+        step = measured_step(self.attachment, backward) if measured else MeasuredStep(backward(), {}, 0.0)
+        if self.settings.recipe.gradient_clip is not None:
+            self.fabric.clip_gradients(self.learner, self.optimizer, max_norm=self.settings.recipe.gradient_clip)
+        self.optimizer.step()
+        self.attachment.end_step()
+        self.schedule.after_step()
+        return step
+
+    def _backward(self, batch: Any) -> Tensor:
+        """Forward and backward; returns the loss."""
+        loss = self.task.loss(self.learner, batch)
+        self.fabric.backward(loss)
+        return loss.detach()
+
+    def _rule_inputs(self, batch: Any) -> dict[str, Tensor]:
+        """What the rule needs to know of a batch."""
+        needs = self.attachment.needs
+        if not needs:
+            return {}
+        inputs = step_inputs(self.task, batch)
+        if missing := sorted(needs - inputs.keys()):
+            raise ConfigError(
+                f"rule={self.settings.rule.name} needs {', '.join(missing)} at each step. "
+                f"task={self.settings.task.name} provides {', '.join(sorted(inputs)) or 'nothing'}."
             )
-            metrics = {"train/loss": loss}
-            if epoch % trainer.evaluate_every == 0 or epoch == trainer.max_epochs:
-                metrics |= as_metrics("val", _evaluate(fabric, model, task, "val"))
-                _keep_best(progress, task, epoch, metrics, model, keep_weights=trainer.keep == "best")
-                schedule.after_evaluation(metrics[f"val/{task.watch.metric}"])
-            progress.epoch, progress.metrics = epoch, metrics
-            progress.wall_seconds = earlier + time.perf_counter() - started
-            if leads:
-                rate = optimizer.param_groups[0]["lr"]
-                watched = {"lr": rate, **metrics, **aligned}
-                record.append_metrics({"epoch": epoch, "seconds": progress.wall_seconds, **watched})
-                logger.log(epoch, watched)
-                line.show(epoch, metrics)
-                if time.perf_counter() - saved >= trainer.checkpoint_seconds:
-                    progress.peak_memory_mib = max(progress.peak_memory_mib, peak_memory_mib(fabric.device))
-                    states = {name: part.state_dict() for name, part in parts.items()}
-                    save_checkpoint(record.checkpoint, identity, progress, states)
-                    saved = time.perf_counter()
-        if trainer.keep == "best" and progress.best_weights is not None:
-            model.load_state_dict(progress.best_weights)
-            metrics = dict(progress.best_metrics or {})
-        metrics |= as_metrics("test", _evaluate(fabric, model, task, "test"))
-        progress.wall_seconds = earlier + time.perf_counter() - started
-        progress.peak_memory_mib = max(progress.peak_memory_mib, peak_memory_mib(fabric.device))
-        if leads:
-            write_tensors(record.model, {"model": model.state_dict(), "attachment": attachment.state_dict()})
-        failed = False
-    finally:
-        line.close()
-        logger.finish(metrics, failed)
-        attachment.remove()
-    progress.best_weights = None  # they are in model.pt
-    return progress, metrics, fabric.device
+        return {name: inputs[name] for name in needs}
 
+    def _mean_over_processes(self, total: Tensor, epoch: int, step: int) -> float:
+        """Mean of the processes' sums of losses, so that all of them stop together; raises Diverged."""
+        mean: Any = self.fabric.all_reduce(total.clone(), reduce_op="mean")  # a tensor in, a tensor out
+        value = float(mean)
+        if not math.isfinite(value):
+            raise Diverged(
+                f"The loss became {value} in epoch {epoch}, by step {step}. "
+                f"Lower recipe.lr (now {self.settings.recipe.lr:g}) or set recipe.gradient_clip."
+            )
+        return value
 
-def _train_epoch(
-    fabric: Fabric,
-    learner: nn.Module,
-    attachment: Attachment,
-    optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
-    task: Task,
-    settings: RunSettings,
-    epoch: int,
-    progress: Progress,
-) -> tuple[float, dict[str, float]]:
-    """One pass over the training batches; returns the mean loss and, where it is due, alignment at the first batch."""
-    seed_epoch(settings.seed, epoch, fabric.global_rank)
-    learner.train()
-    total, steps = torch.zeros((), device=fabric.device), 0  # loss of this process, summed over steps
-    aligned: dict[str, float] = {}
-    started = time.perf_counter()
-    for batch in task.batches(epoch, Shard(fabric.global_rank, fabric.world_size)):
-        optimizer.zero_grad()
-        backward = partial(_backward, fabric, learner, task, fabric.to_device(batch))
-        if steps == 0 and is_due(settings, epoch):
-            loss, aligned, extra_seconds = measured_step(attachment, backward)
-            started += extra_seconds  # no part of the time of a step
-        else:
-            loss = backward()
-        if settings.recipe.gradient_clip is not None:
-            fabric.clip_gradients(learner, optimizer, max_norm=settings.recipe.gradient_clip)
-        optimizer.step()
-        schedule.after_step()
-        total += loss
-        steps += 1
-        if steps % CHECK_EVERY == 0:
-            _finite(fabric, total, epoch, steps, settings)
-    mean = _finite(fabric, total, epoch, steps, settings) / max(steps, 1)
-    progress.steps += steps
-    progress.step_seconds += time.perf_counter() - started
-    return mean, aligned
+    def _validate(self, epoch: int) -> None:
+        """Evaluate, and keep the epoch if it is the best so far."""
+        self.metrics |= self._evaluate("val")
+        value = self.metrics[f"val/{self.task.watch.metric}"]
+        if self.task.watch.improves(value, self.state.best):
+            self.state.best, self.state.best_epoch, self.state.best_metrics = value, epoch, self.metrics
+            if self.options.keep == "best":
+                self.state.best_weights = copy.deepcopy(self.model.state_dict())
+        self.schedule.after_evaluation(value)
 
+    def _evaluate(self, split: Split) -> dict[str, float]:
+        """Evaluate in one process and tell the others, so that all of them stop together."""
+        values: dict[str, float] = {}
+        if self.leads:
+            self.model.eval()
+            with torch.no_grad(), self.fabric.autocast():
+                values = self.task.evaluate(self.model, split)
+        return as_metrics(split, self.fabric.broadcast(values))
 
-def _backward(fabric: Fabric, learner: nn.Module, task: Task, batch: Any) -> Tensor:
-    loss = task.loss(learner, batch)
-    fabric.backward(loss)
-    return loss.detach()
+    def _is_out_of_patience(self) -> bool:
+        patience, state = self.options.patience, self.state
+        return patience is not None and state.epoch - (state.best_epoch or state.epoch) >= patience
 
+    def _report(self, alignment: dict[str, float]) -> None:
+        """Tell of an epoch: to the record, the logger and the terminal."""
+        epoch, watched = self.state.epoch, {"lr": self.optimizer.param_groups[0]["lr"], **self.metrics, **alignment}
+        self.record.append_metrics({"epoch": epoch, "seconds": self.state.wall_seconds, **watched})
+        self.logger.log(epoch, watched)
+        text = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        self.bar.to(epoch, text, at_once=epoch == self.options.max_epochs)
 
-def _finite(fabric: Fabric, total: Tensor, epoch: int, step: int, settings: RunSettings) -> float:
-    """Mean over processes of their sums of losses, so that all of them stop together; raises Diverged."""
-    mean: Any = fabric.all_reduce(total.clone(), reduce_op="mean")  # a tensor in, a tensor out
-    value = float(mean)
-    if not math.isfinite(value):
-        raise Diverged(
-            f"The loss became {value} in epoch {epoch}, by step {step}. "
-            f"Lower recipe.lr (now {settings.recipe.lr:g}) or set recipe.gradient_clip."
-        )
-    return value
+    def _save(self) -> None:
+        self._update_peak_memory()
+        save_checkpoint(self.record.checkpoint, self.identity, self.state, self.parts)
+        self.saved = time.perf_counter()
 
+    def _test(self) -> None:
+        """Test the weights that `trainer.keep` names, and write them."""
+        if self.options.keep == "best" and self.state.best_weights is not None:
+            self.model.load_state_dict(self.state.best_weights)
+            self.metrics = dict(self.state.best_metrics or {})
+        self.metrics |= self._evaluate("test")
+        self._update_time()
+        self._update_peak_memory()
+        if self.leads:
+            parts = {"model": self.model.state_dict(), "attachment": self.attachment.state_dict()}
+            write_tensors(self.record.model, parts)
 
-def _evaluate(fabric: Fabric, model: nn.Module, task: Task, split: Any) -> dict[str, float]:
-    """Evaluate in one process and tell the others, so that all of them stop together."""
-    values: dict[str, float] = {}
-    if fabric.is_global_zero:
-        model.eval()
-        with torch.no_grad(), fabric.autocast():
-            values = task.evaluate(model, split)
-    return dict(fabric.broadcast(values))
+    def _update_time(self) -> None:
+        self.state.wall_seconds = self.earlier_seconds + time.perf_counter() - self.started
 
-
-def _keep_best(
-    progress: Progress, task: Task, epoch: int, metrics: dict[str, float], model: nn.Module, keep_weights: bool
-) -> None:
-    value = metrics[f"val/{task.watch.metric}"]
-    if task.watch.improves(value, progress.best):
-        progress.best, progress.best_epoch, progress.best_metrics = value, epoch, metrics
-        if keep_weights:
-            progress.best_weights = copy.deepcopy(model.state_dict())
-
-
-def _out_of_patience(progress: Progress, patience: int | None) -> bool:
-    return patience is not None and progress.epoch - (progress.best_epoch or progress.epoch) >= patience
-
-
-def _resume(record: Record, identity: str, parts: Mapping[str, Any]) -> Progress:
-    state = load_checkpoint(record.checkpoint, identity)
-    progress = Progress(**state["progress"]) if state else Progress()
-    if state:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-    record.truncate_metrics(progress.epoch)
-    return progress
+    def _update_peak_memory(self) -> None:
+        self.state.peak_memory_mib = max(self.state.peak_memory_mib, peak_memory_mib(self.fabric.device))

@@ -15,7 +15,7 @@ from dfa_bench.errors import CorruptData, MissingData, RecordError
 from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.click_through import compact as compact_form
 from dfa_bench.tasks.click_through import criteo
-from dfa_bench.tasks.click_through.criteo import Criteo
+from dfa_bench.tasks.click_through.datasets import Criteo
 from dfa_bench.tasks.click_through.interactions import Interactions, split_rows
 
 
@@ -182,9 +182,9 @@ def test_labels_that_are_all_equal_have_no_auc():
 KILLED = """
 import sys, os, signal
 from dfa_bench.settings.schema import DataSettings
-from dfa_bench.tasks.click_through import compact, criteo
+from dfa_bench.tasks.click_through import compact, datasets
 compact._number_keys = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-criteo.Criteo("Criteo").load(DataSettings(root=sys.argv[1], cache=sys.argv[2]))
+datasets.Criteo("Criteo").load(DataSettings(root=sys.argv[1], cache=sys.argv[2]))
 """
 
 
@@ -220,7 +220,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(file, data, monkeyp
 
 def test_a_form_of_another_version_is_made_anew(file, data, monkeypatch):
     write_rows(file, some_rows(60))
-    monkeypatch.setattr(criteo, "FORMAT", 0)
+    monkeypatch.setattr(compact_form, "FORMAT", 0)
     Criteo("Criteo").load(data)
     monkeypatch.undo()
     Criteo("Criteo").load(data)

@@ -19,8 +19,8 @@ from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
+from dfa_bench.tasks.click_through.datasets import MovieLens
 from dfa_bench.tasks.click_through.interactions import split_rows
-from dfa_bench.tasks.click_through.movielens import MovieLens
 from dfa_bench.tasks.click_through.planted import STAND_IN, planted
 from dfa_bench.tasks.click_through.task import RowBatches
 from dfa_bench.training.execute import execute
@@ -126,7 +126,7 @@ def test_a_run_on_the_stand_in_is_recorded(tmp_path):
     outcome = execute(settings_of(compose_run([*chosen, "trainer.progress=none", "trainer.accelerator=cpu"])))
     result = json.loads((outcome.folder / "result.json").read_text())
     assert {"test/auc", "test/log_loss", "val/auc"} <= result["metrics"].keys()
-    assert result["provenance"]["data"]["kind"] == "stand-in"
+    assert result["data_kind"] == "stand-in"
 
 
 def test_the_bootstrap_is_nought_for_equal_scores_and_narrows_with_rows():

@@ -84,7 +84,7 @@ def cache(tmp_path: Path) -> Path:
 def scene(url: str, layout: str = "blender") -> SceneFiles:
     blender = {"name": "lego", "layout": "blender", "archive": "nerf_synthetic", "images": None, "near": 2, "far": 6}
     llff = {"name": "fern", "layout": "llff", "archive": "nerf_llff_data", "images": "images_8", "near": 0, "far": 1}
-    return SceneFiles(**(blender if layout == "blender" else llff), url=url, longest_side=None, sha256={})
+    return SceneFiles(**(blender if layout == "blender" else llff), url=url, longest_side=None)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -9,9 +9,11 @@ from scipy import stats
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting import forms
-from dfa_bench.reporting.claims import check, interval, markdown
-from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.reporting.claims import check, claims_grid, interval
+from dfa_bench.reporting.grid import markdown
+from dfa_bench.reporting.tables import Table
+from dfa_bench.settings.resources import resource_folder
+from tests.runs.summaries import summary
 
 
 def table(bp: list[float], dfa: list[float], shallow: list[float] = (), stand_in: bool = False, **claim) -> Table:
@@ -19,6 +21,7 @@ def table(bp: list[float], dfa: list[float], shallow: list[float] = (), stand_in
     stated = {"id": "c", "says": "s", "metric": "accuracy", "higher": "dfa", "lower": "bp", **claim}
     experiment = Experiment(
         name="toy",
+        kind="paper",
         title="Toy",
         metrics={"accuracy": {"key": "test/accuracy", "factor": 100}},
         rules=["bp", "dfa", "shallow"],
@@ -29,7 +32,7 @@ def table(bp: list[float], dfa: list[float], shallow: list[float] = (), stand_in
     values = {"bp": bp, "dfa": dfa, "shallow": shallow}
     runs = {
         cell: [
-            Run(f"{cell}{seed}", seed, {"test/accuracy": value / 100}, "cpu", "paper", "real", None)
+            summary(f"{cell}{seed}", seed, {"test/accuracy": value / 100})
             for seed, value in enumerate(values[cell.rule])
         ]
         for cell in experiment.cells()
@@ -85,6 +88,7 @@ def language(claim: dict, macro: list[float], micro: list[float], protocol: str 
     experiment = Experiment.model_validate(
         {
             "name": "toy",
+            "kind": "paper",
             "title": "Toy",
             "metrics": {"perplexity": {"key": "val/perplexity"}, "floor": {"key": "val/floor", "shown": False}},
             "rules": ["bp", "dfa"],
@@ -96,7 +100,7 @@ def language(claim: dict, macro: list[float], micro: list[float], protocol: str 
     values = {"Macro": macro, "Micro": micro}
     runs = {
         cell: [
-            Run(f"{cell}{seed}", seed, {"val/perplexity": value, "val/floor": 200.0}, "cpu", protocol, "real", None)
+            summary(f"{cell}{seed}", seed, {"val/perplexity": value, "val/floor": 200.0}, protocol=protocol)
             for seed, value in enumerate(values[cell.row])
         ]
         for cell in experiment.cells()
@@ -142,7 +146,7 @@ def test_a_side_may_be_another_metric_that_the_table_does_not_show():
         ("Macro/Baseline", "supported"),
         ("Micro/Baseline", "supported"),
     ]
-    assert "floor" not in forms.markdown(found) + forms.csv(found) + forms.tex(found)
+    assert not any("floor" in text for text in forms.files(found).values())
     assert found.heads() == [("Baseline", "released", "perplexity"), ("+ Adam", "released", "perplexity")]
 
 
@@ -161,7 +165,7 @@ def test_a_quoted_number_is_not_compared_with_a_mean_over_reduced_runs_either():
     quoted = {"id": "c", "says": "s", "metric": "psnr", "higher": {"value": 9, "says": "NV"}, "lower": "dfa"}
     experiment = Experiment.model_validate({**values, "claims": [{**quoted, "columns": ["mean"]}]})
     runs = {
-        cell: [Run(f"{cell}{seed}", seed, {"test/psnr": 20.0}, "cpu", "reduced", "real", None) for seed in range(3)]
+        cell: [summary(f"{cell}{seed}", seed, {"test/psnr": 20.0}, protocol="reduced") for seed in range(3)]
         for cell in experiment.cells()
     }
     (checked,) = check(Table(experiment, runs))
@@ -172,7 +176,7 @@ def test_a_quoted_number_is_not_compared_with_a_mean_over_reduced_runs_either():
 def test_a_diverged_seed_is_named_and_leaves_no_support():
     found = table([80.0, 81.0, 82.0, 83.0], [79.0, 80.1, 81.1], by=-2.5)
     cell = next(cell for cell in found.runs if cell.rule == "dfa")
-    found.runs[cell].append(Run("d", 3, {}, "cpu", "paper", "real", None, diverged=True))
+    found.runs[cell].append(summary("d", 3, status="diverged"))
     (checked,) = check(found)
     assert checked.verdict == "undecided"
     assert "3 seeds, up to 1 seeds of a place diverged or NaN" in checked.summary()
@@ -181,7 +185,7 @@ def test_a_diverged_seed_is_named_and_leaves_no_support():
 def test_seeds_that_were_not_run_alike_test_nothing():
     found = table([80.0, 81.0, 82.0], [79.0, 80.1], by=-2.5)
     cell = next(cell for cell in found.runs if cell.rule == "dfa")
-    found.runs[cell].append(Run("d", 2, {"test/accuracy": 0.811}, "cpu", "reduced", "real", None))
+    found.runs[cell].append(summary("d", 2, {"test/accuracy": 0.811}, protocol="reduced"))
     (checked,) = check(found)
     assert checked.verdict == "not tested"
     assert "seeds of Row Column DFA differ in protocol or scale" in checked.summary()
@@ -202,7 +206,7 @@ def test_a_claim_may_be_about_a_mean_over_columns():
     psnr = {"bp": [20.0, 21.0, 22.0], "dfa": [22.0, 23.1, 24.0]}
     runs = {
         cell: [
-            Run(f"{cell}{seed}", seed, {"test/psnr": value}, "cpu", "reduced", "real", None)
+            summary(f"{cell}{seed}", seed, {"test/psnr": value}, protocol="reduced")
             for seed, value in enumerate(psnr[cell.rule])
         ]
         for cell in experiment.cells()
@@ -232,7 +236,7 @@ def test_a_side_that_cannot_be_is_refused(claim, message):
 
 
 def test_the_ledger_shows_claim_verdict_and_evidence():
-    text = markdown(check(table([80.0, 81.0, 82.0], [79.0, 80.1, 81.1], by=-2.5)))
+    text = markdown(claims_grid(check(table([80.0, 81.0, 82.0], [79.0, 80.1, 81.1], by=-2.5))))
     assert "| `c`: s | **supported** | 1 of 1 places, 3 seeds; least: Row/Column -0.933" in text
 
 
@@ -243,6 +247,6 @@ def test_every_conclusion_of_the_shipped_experiments_has_a_name_of_its_own():
 
 def test_a_mistake_in_an_experiment_names_the_file(tmp_path):
     (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "x.yaml").write_text("title: x\n")
+    (tmp_path / "studies" / "x.yaml").write_text("kind: study\ntitle: x\n")
     with pytest.raises(ConfigError, match=r"experiments/studies/x\.yaml: The setting 'metrics' is missing"):
         load_experiments(tmp_path)

@@ -7,7 +7,8 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.protocol import settings_of
 from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting.figures.curves import Curve, draw_curves
-from dfa_bench.settings.compose import compose_run, resource_folder
+from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.resources import resource_folder
 
 FALLING = [(epoch * 500_000.0, 800.0 / epoch) for epoch in (1, 2, 4)]
 

@@ -8,7 +8,7 @@ import pytest
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting.readings import Reading, Untested, check_readings, load_readings
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.settings.resources import resource_folder
 
 RECORDS = [
     {

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import dfa_bench
-from dfa_bench.reporting.released import evaluated, released_csv, released_markdown
+from dfa_bench.reporting.grid import as_csv, markdown
+from dfa_bench.reporting.released import evaluated, released_grid, released_values
 
 RESULTS = Path(dfa_bench.__file__).parent.parent / "results"
 
 
 def test_the_block_of_released_models_is_what_was_evaluated():
     evaluations = evaluated(RESULTS)
-    assert (RESULTS / "released.md").read_text() == released_markdown(evaluations)
-    assert (RESULTS / "released.csv").read_text() == released_csv(evaluations)
+    assert (RESULTS / "released.md").read_text() == markdown(released_grid(evaluations))
+    assert (RESULTS / "released.csv").read_text() == as_csv(released_values(evaluations))
 
 
 def test_evaluations_of_the_authors_models_are_of_the_papers_protocol_and_of_committed_code():

@@ -3,9 +3,10 @@
 import pytest
 
 from dfa_bench.experiments.schema import load_experiments
-from dfa_bench.reporting.seeds import standings, standings_markdown
-from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.reporting.seeds import among_seeds, among_seeds_grid
+from dfa_bench.reporting.tables import Table
+from dfa_bench.settings.resources import resource_folder
+from tests.runs.summaries import summary
 
 TABLE3 = load_experiments(resource_folder("experiments"))["table3"]
 
@@ -17,8 +18,7 @@ def _table(rule, values, variants=("released",), protocol="paper", column="DNACo
         if (cell.row, cell.column, cell.rule) == ("Cora", column, rule) and cell.variant in variants
     ]
     runs = [
-        Run(f"{rule}{seed}", seed, {"test/accuracy": value}, "cpu", protocol, "real", None)
-        for seed, value in enumerate(values)
+        summary(f"{rule}{seed}", seed, {"test/accuracy": value}, protocol=protocol) for seed, value in enumerate(values)
     ]
     return Table(TABLE3, dict.fromkeys(cells, runs))
 
@@ -32,30 +32,30 @@ def _table(rule, values, variants=("released",), protocol="paper", column="DNACo
     ],
 )
 def test_the_papers_number_lies_among_above_or_below_the_seeds(values, side, reached):
-    (standing,) = standings(_table("dfa", values))
+    (standing,) = among_seeds(_table("dfa", values))
     assert standing.side == side
-    assert f"| {reached} |" in standing.line()
+    assert reached in [cell.text for cell in standing.line()]
 
 
 def test_the_distance_is_in_standard_deviations_of_the_seeds():
-    (standing,) = standings(_table("dfa", (0.80, 0.81, 0.82)))
+    (standing,) = among_seeds(_table("dfa", (0.80, 0.81, 0.82)))
     assert standing.deviations == pytest.approx(1.9)  # (82.9 - 81) / 1
-    (constant,) = standings(_table("dfa", (0.80, 0.80, 0.80)))
+    (constant,) = among_seeds(_table("dfa", (0.80, 0.80, 0.80)))
     assert constant.deviations is None
 
 
 def test_runs_that_stand_in_two_columns_count_once():
-    assert len(standings(_table("bp", (0.80, 0.81, 0.82), variants=("released", "paper")))) == 1
+    assert len(among_seeds(_table("bp", (0.80, 0.81, 0.82), variants=("released", "paper")))) == 1
 
 
 def test_few_seeds_other_protocols_and_cells_without_a_number_are_left_out():
-    assert standings(_table("dfa", (0.80, 0.81))) == []
-    assert standings(_table("dfa", (0.80, 0.81, 0.82), protocol="reduced")) == []
-    assert standings(_table("shallow", (0.80, 0.81, 0.82))) == []
+    assert among_seeds(_table("dfa", (0.80, 0.81))) == []
+    assert among_seeds(_table("dfa", (0.80, 0.81, 0.82), protocol="reduced")) == []
+    assert among_seeds(_table("shallow", (0.80, 0.81, 0.82))) == []
 
 
 def test_a_lean_to_good_seeds_is_counted_by_rule():
-    text = standings_markdown(standings(_table("dfa", (0.80, 0.81, 0.82))))
+    text = " ".join(among_seeds_grid(among_seeds(_table("dfa", (0.80, 0.81, 0.82)))).notes)
     assert "Of 1 numbers of the paper 0 lie among our seeds, 1 above all of them and 0 below." in text
     assert "DFA: above our mean in 1 of 1, by +1.9 std in the median." in text
     assert "BP:" not in text

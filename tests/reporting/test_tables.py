@@ -4,9 +4,10 @@ import pytest
 
 from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.schema import Experiment, load_experiments
-from dfa_bench.reporting.forms import CSV_COLUMNS, csv, markdown
-from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.settings.compose import resource_folder
+from dfa_bench.reporting.forms import CSV_COLUMNS, files
+from dfa_bench.reporting.tables import Table
+from dfa_bench.settings.resources import resource_folder
+from tests.runs.summaries import summary
 
 
 def test_the_papers_numbers_stand_in_the_experiments():
@@ -22,33 +23,35 @@ def _table(stand_in: bool) -> Table:
     values = {"bp": [0.80, 0.82], "dfa": [0.79]}
     runs = {
         cell: [
-            Run(f"{cell.rule}{seed}", seed, {"test/accuracy": value}, "cpu", "paper", "real", None)
+            summary(f"{cell.rule}{seed}", seed, {"test/accuracy": value})
             for seed, value in enumerate(values[cell.rule])
         ]
         for cell in cells
     }
-    runs[cells[0]].append(Run("diverged", 2, {}, "cpu", "paper", "real", None, diverged=True))
+    runs[cells[0]].append(summary("diverged", 2, status="diverged"))
     return Table(experiment, runs, stand_in)
 
 
 def test_a_cell_is_mean_spread_seeds_paper_and_difference():
-    text = markdown(_table(stand_in=False))
+    text = files(_table(stand_in=False))[".md"]
     assert "81.0 ± 1.4 (n=2), 1 diverged<br>paper 80.1, +0.9" in text
     assert "**79.0 (n=1)**<br>paper 79.9, -0.9" in text
-    rows = csv(_table(stand_in=False)).splitlines()
+    rows = files(_table(stand_in=False))[".csv"].splitlines()
     assert rows[0] == ",".join(CSV_COLUMNS)
     assert rows[1] == "table3,Cora,GraphConv,bp,released,accuracy,81.0,1.414214,2,80.1,cpu,paper"
 
 
 def test_no_number_of_the_paper_stands_beside_a_stand_in():
-    text = markdown(_table(stand_in=True))
+    text = files(_table(stand_in=True))[".md"]
     assert "80.1" not in text
     assert "Cora (stand-in)" in text
 
 
 def test_rows_and_columns_may_lack_cells():
     lines = {"rows": {"A": {"columns": ["x"]}, "B": {"rules": ["bp"]}}, "columns": {"x": {}, "y": {"rules": ["bp"]}}}
-    sparse = Experiment.model_validate({"name": "t", "title": "T", "metrics": {}, "rules": ["bp", "dfa"], **lines})
+    sparse = Experiment.model_validate(
+        {"name": "t", "kind": "paper", "title": "T", "metrics": {}, "rules": ["bp", "dfa"], **lines}
+    )
     places = [(cell.row, cell.column, cell.rule) for cell in sparse.cells()]
     assert places == [("A", "x", "bp"), ("A", "x", "dfa"), ("B", "x", "bp"), ("B", "y", "bp")]
 
@@ -58,6 +61,7 @@ def test_a_row_of_columns_that_are_not_there_is_refused():
         Experiment.model_validate(
             {
                 "name": "t",
+                "kind": "paper",
                 "title": "T",
                 "metrics": {},
                 "rules": ["bp"],
@@ -73,7 +77,7 @@ def test_a_mean_over_columns_is_taken_seed_by_seed_where_all_of_a_row_have_one()
     scenes = {"lego": [20.0, 22.0], "chair": [30.0], "fern": [10.0]}  # flower has no run
     runs = {
         cell: [
-            Run(f"{cell.column}{seed}", seed, {"test/psnr": value}, "cpu", "reduced", "real", None)
+            summary(f"{cell.column}{seed}", seed, {"test/psnr": value}, protocol="reduced")
             for seed, value in enumerate(scenes[cell.column])
         ]
         for cell in experiment.cells()
@@ -85,8 +89,8 @@ def test_a_mean_over_columns_is_taken_seed_by_seed_where_all_of_a_row_have_one()
     assert synthetic is not None
     assert (list(synthetic.values), synthetic.paper) == ([25.0], 25.41)
     assert table.entry(("LLFF-Real", "dfa"), head) is None
-    assert "25.00 (n=1)<br>paper 25.41, reference" in markdown(table)
-    assert "table1,NeRF-Synthetic,mean,dfa,released,psnr,25.0,,1,25.41,cpu,reduced" in csv(table)
+    assert "25.00 (n=1)<br>paper 25.41, reference" in files(table)[".md"]
+    assert "table1,NeRF-Synthetic,mean,dfa,released,psnr,25.0,,1,25.41,cpu,reduced" in files(table)[".csv"]
 
 
 def test_a_mean_of_what_has_no_runs_is_refused():
@@ -99,3 +103,20 @@ def test_a_mean_of_what_has_no_runs_is_refused():
 def test_a_search_keeps_its_budget_of_seeds():
     search = load_experiments(resource_folder("experiments"))["search/table2"]
     assert {run.settings.seed for run in plan(search, range(3), ["scale=smoke"])} == {0}
+
+
+def test_numerics_that_differ_are_told_and_those_not_recorded_are_not():
+    experiment = load_experiments(resource_folder("experiments"))["table3"]
+    bp, dfa = [c for c in experiment.cells() if (c.row, c.column) == ("Cora", "GraphConv") and c.rule != "shallow"]
+
+    def text(*numerics: str) -> str:
+        ours, other, theirs = (
+            summary(f"{seed}", seed, {"test/accuracy": 0.8}, numerics=each) for seed, each in enumerate(numerics)
+        )
+        return files(Table(experiment, {bp: [ours, other], dfa: [theirs]}))[".md"]
+
+    assert "numerics" not in text("", "", "")
+    assert "numerics" not in text("32-true, cpu", "", "32-true, cpu")
+    assert "Runs differ in numerics, which may move digits: 32-true, cpu (2 runs); bf16-mixed, cuda (1 runs)." in text(
+        "32-true, cpu", "32-true, cpu", "bf16-mixed, cuda"
+    )

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +46,35 @@ def write_llff(folder: Path, views: int = 10, size: tuple[int, int] = (6, 8)) ->
         rows.append([*matrix.flatten(), 4.0, 50.0])
     np.save(folder / "poses_bounds.npy", np.array(rows))
     return folder
+
+
+CAMERA = {"fl_x": 50.0, "fl_y": 44.0, "cx": 21.5, "cy": 10.25, "w": 40, "h": 24}
+
+
+def write_transforms(
+    folder: Path,
+    views: int = 10,
+    size: tuple[int, int] = (24, 40),
+    ending: str = "jpg",
+    mode: str = "RGB",
+    separator: str = "/",
+    camera: dict[str, object] = CAMERA,
+) -> Path:
+    """A scene as instant-ngp's colmap2nerf and nerfstudio write it: one transforms.json, photographs in images/."""
+    random = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    frames = []
+    for number, pose in enumerate(spiral_poses(views, 3.0)):
+        pixels = random.integers(0, 256, (*size, len(mode)), dtype=np.uint8)
+        Image.fromarray(pixels, mode).save(folder / "images" / f"{number:04d}.{ending}")
+        matrix = torch.cat([pose, torch.tensor([[0.0, 0, 0, 1]])]).tolist()
+        frames.append({"file_path": separator.join(["images", f"{number:04d}.{ending}"]), "transform_matrix": matrix})
+    (folder / "transforms.json").write_text(json.dumps({**camera, "frames": frames}))
+    return folder
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    """Change a json file."""
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))

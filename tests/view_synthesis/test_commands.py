@@ -142,7 +142,9 @@ def test_a_fog_before_a_surface_is_as_consistent_as_the_surface():
     """Depths and opacities of a ray that is stopped for three quarters are three quarters of the solid ones."""
     scene = stand_in_scene()
     views = scene.views("test")[:2]
-    traced = [trace(rays.origins, rays.directions) for rays in (view_rays(scene, view.pose) for view in views)]
+    traced = [
+        trace(rays.origins, rays.directions) for rays in (view_rays(scene, view.camera, view.pose) for view in views)
+    ]
     hits = [each.depths.isfinite().view(32, 32) for each in traced]
     depths = [torch.where(hit, each.depths.view(32, 32), 0.0) for hit, each in zip(hits, traced, strict=True)]
     images = [view.load() for view in views]
@@ -204,7 +206,7 @@ def test_cameras_of_an_orbit_look_at_the_scene():
         scene = dataclasses.replace(stand_in_scene(), ndc=ndc)
         for pose in orbit(scene, 5):
             check_pose(pose, "orbit")
-            row, column, _ = project(scene, pose, target)
+            row, column, _ = project(scene.camera, pose, target)
             assert (row.item(), column.item()) == pytest.approx((16, 16), abs=1e-3)
 
 

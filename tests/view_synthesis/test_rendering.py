@@ -10,9 +10,11 @@ from hypothesis.strategies import floats, integers
 from torch import nn
 from torch.testing import assert_close
 
+from dfa_bench.tasks.view_synthesis.cameras import Camera, centred
 from dfa_bench.tasks.view_synthesis.consistency import project, surface_points, warp_psnr
 from dfa_bench.tasks.view_synthesis.rays import (
     Rays,
+    camera_tensor,
     normalised_device_rays,
     pixel_directions,
     rays_through,
@@ -30,14 +32,14 @@ def test_rays_go_through_the_pixels_that_they_are_named_after():
     """Column W/2, row H/2 looks straight ahead; further right is +x, further down is -y."""
     rows, columns = torch.tensor([3.0, 3, 0]), torch.tensor([4.0, 6, 4])
     expected = torch.tensor([[0.0, 0, -1], [0.5, 0, -1], [0, 0.75, -1]])
-    assert_close(pixel_directions(rows, columns, height=6, width=8, focal=4.0), expected)
+    assert_close(pixel_directions(rows, columns, camera_tensor(centred(4.0, height=6, width=8))), expected)
 
 
 def test_the_ray_through_the_middle_meets_what_the_camera_looks_at():
     scene = stand_in_scene()
     pose = look_at(torch.tensor([2.0, 1.0, 3.0]))
     middle = torch.tensor([scene.height // 2])
-    rays = rays_through(scene, pose, middle, middle)
+    rays = rays_through(scene, camera_tensor(scene.camera), pose, middle, middle)
     assert_close(rays.origins + 14**0.5 * rays.directions, torch.zeros(1, 3), atol=1e-6, rtol=0)
     assert_close(rays.view_directions.norm(dim=-1), torch.ones(1))
 
@@ -45,28 +47,28 @@ def test_the_ray_through_the_middle_meets_what_the_camera_looks_at():
 def test_a_grid_of_rays_is_a_part_of_all_rays():
     scene = stand_in_scene()
     pose = scene.views("test")[0].pose
-    rays = view_rays(scene, pose).directions.view(scene.height, scene.width, 3)
-    assert_close(view_rays(scene, pose, stride=5).directions.view(7, 7, 3), rays[::5, ::5])
+    rays = view_rays(scene, scene.camera, pose).directions.view(scene.height, scene.width, 3)
+    assert_close(view_rays(scene, scene.camera, pose, stride=5).directions.view(7, 7, 3), rays[::5, ::5])
 
 
 @given(floats(-0.5, 0.5), floats(-0.5, 0.5), floats(0, 0.999))
 @settings(max_examples=50, deadline=None)
 def test_normalised_device_rays_follow_the_projection_of_their_points(dx, dy, t):
     """Appendix C: a point of the NDC ray at t' is the projection of the world ray's point at t."""
-    height, width, focal, near = 6, 8, 7.0, 1.0
+    height, width, camera, near = 6, 8, Camera(7.0, 5.0, 3.0, 4.5), 1.0
     origin, direction = torch.tensor([[0.2, -0.1, 0.3]]).double(), torch.tensor([[dx, dy, -1.0]]).double()
-    moved, turned = normalised_device_rays(origin, direction, height, width, focal, near)
+    moved, turned = normalised_device_rays(origin, direction, height, width, camera, near)
     start = origin - (near + origin[:, 2:]) / direction[:, 2:] * direction  # on the near plane
     depth = start[:, 2] / direction[:, 2] * t / (1 - t)  # eq. 20 solved for t: t' = 1 - o_z / (o_z + t d_z)
     x, y, z = (start + depth.unsqueeze(-1) * direction).unbind(-1)
-    projected = torch.stack([-2 * focal / width * x / z, -2 * focal / height * y / z, 1 + 2 * near / z], dim=-1)
+    projected = torch.stack([-2 * camera.fx / width * x / z, -2 * camera.fy / height * y / z, 1 + 2 * near / z], dim=-1)
     assert_close(moved + t * turned, projected)
 
 
 def test_normalised_device_rays_start_at_minus_one_and_end_at_one():
     origins, directions = torch.randn(20, 3).double() * 0.1, torch.randn(20, 3).double() * 0.2
     directions[:, 2] = -1
-    moved, turned = normalised_device_rays(origins, directions, 6, 8, 7.0)
+    moved, turned = normalised_device_rays(origins, directions, 6, 8, centred(7.0, 6, 8))
     assert_close(moved[:, 2], -torch.ones(20).double())
     assert_close((moved + turned)[:, 2], torch.ones(20).double())
 
@@ -204,8 +206,8 @@ class TrueField(nn.Module):
 def test_the_true_density_renders_what_the_ray_tracer_sees():
     scene = stand_in_scene()
     view = scene.views("test")[0]
-    seen = render_view(TrueField(256), scene, view.pose)
-    rays = view_rays(scene, view.pose)
+    seen = render_view(TrueField(256), scene, view.camera, view.pose)
+    rays = view_rays(scene, scene.camera, view.pose)
     traced = trace(rays.origins, rays.directions)
     assert psnr(seen.fine, view.load()) > 25  # edges of a 32-pixel image fall between samples
     hit = traced.depths.isfinite()
@@ -222,16 +224,18 @@ def test_the_traced_floor_seen_from_above_is_where_its_faces_are():
     seen = trace(origins, torch.tensor([[0.0, 0.0, -1.0]] * 2))
     assert seen.depths[0] == pytest.approx(4.5)
     assert math.isinf(seen.depths[1])
-    rays = view_rays(scene, torch.cat([torch.eye(3), torch.tensor([[0.0], [0.0], [4.0]])], dim=1))
+    rays = view_rays(scene, scene.camera, torch.cat([torch.eye(3), torch.tensor([[0.0], [0.0], [4.0]])], dim=1))
     covered = trace(rays.origins, rays.directions).depths.isfinite().sum().item()
-    assert covered == pytest.approx((2.8 / 4.5 * scene.focal) ** 2, rel=0.05)
+    assert covered == pytest.approx((2.8 / 4.5 * scene.camera.fx) ** 2, rel=0.05)
 
 
 @pytest.mark.parametrize("chunk", [7, 100, 5000])
 def test_the_size_of_a_chunk_changes_nothing(chunk):
     scene = stand_in_scene()
     pose = scene.views("val")[0].pose
-    whole, parts = (render_view(TrueField(16), scene, pose, stride=4, chunk=size) for size in (10_000, chunk))
+    whole, parts = (
+        render_view(TrueField(16), scene, scene.camera, pose, stride=4, chunk=size) for size in (10_000, chunk)
+    )
     assert_close(parts, whole)
 
 
@@ -239,8 +243,8 @@ def test_points_project_to_the_pixels_whose_rays_they_lie_on():
     scene = stand_in_scene()
     pose = scene.views("test")[1].pose
     rows, columns = torch.tensor([3.0, 20.0]), torch.tensor([7.0, 31.0])
-    rays = rays_through(scene, pose, rows, columns)
-    found = project(scene, pose, rays.origins + torch.tensor([[2.5], [4.0]]) * rays.directions)
+    rays = rays_through(scene, camera_tensor(scene.camera), pose, rows, columns)
+    found = project(scene.camera, pose, rays.origins + torch.tensor([[2.5], [4.0]]) * rays.directions)
     assert_close(found, (rows, columns, torch.tensor([2.5, 4.0])), atol=1e-4, rtol=0)
 
 
@@ -249,10 +253,10 @@ def test_surface_points_are_where_the_depth_of_the_rendered_rays_says(ndc):
     scene = dataclasses.replace(stand_in_scene(8), ndc=ndc)
     pose = torch.cat([torch.eye(3), torch.tensor([[0.1], [0.2], [0.3]])], dim=1)
     depth = torch.full((8, 8), 0.5 if ndc else 2.0)
-    points = surface_points(scene, pose, depth)
+    points = surface_points(scene, scene.camera, pose, depth)
     expected = -2.0 if ndc else 0.3 - 2.0  # NDC 0.5 is at z = 1 / (0.5 - 1)
     assert_close(points[..., 2], torch.full((8, 8), expected))
-    rows, columns, _ = project(scene, pose, points)
+    rows, columns, _ = project(scene.camera, pose, points)
     assert_close(rows, torch.arange(8.0).unsqueeze(1).expand(8, 8), atol=1e-4, rtol=0)
     assert_close(columns, torch.arange(8.0).expand(8, 8), atol=1e-4, rtol=0)
 
@@ -262,13 +266,14 @@ def test_a_true_depth_warps_a_view_into_its_neighbour_and_a_wrong_one_does_not()
     scene = stand_in_scene(96)
     positions = torch.tensor([[2.0, 1.0, 3.2]]), torch.tensor([[2.1, 0.8, 3.2]])
     poses = tuple(look_at(position[0]) for position in positions)
-    rays = [view_rays(scene, pose) for pose in poses]
+    rays = [view_rays(scene, scene.camera, pose) for pose in poses]
     traced = [trace(ray.origins, ray.directions) for ray in rays]
     images = tuple(each.colours.view(96, 96, 3) for each in traced)
     opacities = tuple(each.depths.isfinite().float().view(96, 96) for each in traced)
     depths = tuple(torch.where(each.depths.isfinite(), each.depths, 6.0).view(96, 96) for each in traced)
-    agree, share = warp_psnr(scene, poses, images, depths, opacities)
-    wrong, _ = warp_psnr(scene, poses, images, tuple(depth + 0.5 for depth in depths), opacities)
+    cameras = (scene.camera, scene.camera)
+    agree, share = warp_psnr(scene, cameras, poses, images, depths, opacities)
+    wrong, _ = warp_psnr(scene, cameras, poses, images, tuple(depth + 0.5 for depth in depths), opacities)
     assert agree > 20  # the checkerboard's edges are sharp
     assert share > 0.3
     assert wrong < agree - 2

@@ -25,7 +25,7 @@ def blender(folder: Path, **settings):
 
 
 def llff(folder: Path, **settings):
-    return load_llff(folder, "scene", "images_8", **settings)
+    return load_llff(folder, "scene", folder / "images_8", **settings)
 
 
 def test_alpha_is_laid_over_white_in_floats(tmp_path):
@@ -67,7 +67,7 @@ def test_a_blender_scene_has_the_splits_and_views_that_its_files_name(tmp_path):
         "test": [0, 1, 2],
     }
     assert (scene.height, scene.width, scene.white_background, scene.ndc) == (8, 8, True, False)
-    assert scene.focal == pytest.approx(4 / np.tan(0.35))
+    assert scene.camera.fx == pytest.approx(4 / np.tan(0.35))
     with pytest.raises(CorruptData, match="no val views"):
         scene.views("val")
 
@@ -75,7 +75,7 @@ def test_a_blender_scene_has_the_splits_and_views_that_its_files_name(tmp_path):
 def test_a_smaller_blender_scene_has_a_shorter_focal_length_and_averaged_pixels(tmp_path):
     folder = write_blender(tmp_path / "scene", size=8)
     large, small = blender(folder), blender(folder, longest_side=4)
-    assert small.focal == pytest.approx(large.focal / 2)
+    assert small.camera.fx == pytest.approx(large.camera.fx / 2)
     block = large.splits["train"][0].load()[:2, :2].mean((0, 1))
     assert_close(small.splits["train"][0].load()[0, 0], block)
 
@@ -84,7 +84,7 @@ def test_llff_holds_out_every_eighth_view_and_recentres(tmp_path):
     scene = llff(write_llff(tmp_path / "scene", views=10))
     assert [view.number for view in scene.splits["test"]] == [0, 8]
     assert [view.number for view in scene.splits["train"]] == [1, 2, 3, 4, 5, 6, 7, 9]
-    assert scene.focal == pytest.approx(9)  # an eighth of the full resolution's
+    assert scene.camera.fx == pytest.approx(9)  # an eighth of the full resolution's
     poses = torch.stack([view.pose for views in scene.splits.values() for view in views])
     assert_close(poses[:, :, 3].mean(0), torch.zeros(3), atol=1e-6, rtol=0)
     axes = poses[:, :, :3]
@@ -137,7 +137,8 @@ def set_pose(entry, value):
         (lambda values: values["frames"][1].pop("transform_matrix"), "no 4 × 4 matrix"),
         (lambda values: values["frames"][1].pop("file_path"), "no file_path"),
         (lambda values: values.update(camera_angle_x=float("nan")), "camera_angle_x"),
-        (lambda values: values.pop("camera_angle_x"), "is damaged"),
+        (lambda values: values.pop("camera_angle_x"), "neither fl_x nor camera_angle_x"),
+        (lambda values: values.pop("frames"), "is damaged"),
         (lambda values: values.update(frames=values["frames"][:1]), "1 training view"),
         (lambda values: values.update(frames=[]), "0 training view"),
     ],

@@ -13,14 +13,15 @@ from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.experiments.plan import apart
+from dfa_bench.experiments.protocol import Placed, place
 from dfa_bench.experiments.schema import ALIGNMENT_PANELS
-from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, Layer, draw_alignment
+from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, LayerCurve, draw_alignment
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.readings import read_records
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record, atomic
-from dfa_bench.settings.compose import compose_run, resource_folder
-from dfa_bench.settings.schema import Strict, explain
+from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.schema import RunSettings, Strict, explain
 from dfa_bench.training.execute import execute
 
 
@@ -67,9 +68,10 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     chosen = models or list(known)
     if unknown := [name for name in chosen if name not in known]:
         raise ConfigError(f"models={unknown[0]}: there is no such panel. There are: {', '.join(known)}.")
-    measured = {known[name].title: _measure(known[name], overrides) for name in chosen}
+    placed = {name: _place(known[name], overrides) for name in chosen}
+    measured = {known[name].title: _measure(known[name], placed[name].settings) for name in chosen}
     stand_in = any(each["data"] != "real" for each in measured.values())
-    name = f"alignment{apart(stand_in, overrides)}"
+    name = f"alignment{apart(stand_in, any(each.changed for each in placed.values()))}"
     before = {str(record.get("panel")): record for record in read_records(folder / f"{name}.json")}
     evidence = {**before, **measured}
     shown = [subject for subject in known.values() if subject.title in evidence]
@@ -82,10 +84,12 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
-def _measure(subject: Subject, overrides: Sequence[str]) -> dict[str, Any]:
+def _place(subject: Subject, overrides: Sequence[str]) -> Placed:
+    return place([*subject.run, f"trainer.alignment_every={subject.every}", "rule=dfa"], overrides)
+
+
+def _measure(subject: Subject, settings: RunSettings) -> dict[str, Any]:
     """Train a model, or take its run from the store: the numbers of its panel, with the run that they are from."""
-    every = f"trainer.alignment_every={subject.every}"
-    settings = settings_of(compose_run([*subject.run, every, *overrides, "rule=dfa"]))
     print(f"{subject.title}", file=sys.stderr, flush=True)
     outcome = execute(settings)
     result = outcome.result
@@ -112,7 +116,7 @@ def _panel(subject: Subject, numbers: Mapping[str, Any]) -> AlignmentPanel:
         modules = fnmatch.filter(numbers["modules"], pattern)
         for module in modules:
             label = group if len(modules) == 1 else f"{group} {modules.index(module) + 1}"
-            layers[module] = Layer(group, label, **numbers["modules"][module])
+            layers[module] = LayerCurve(group, label, **numbers["modules"][module])
     reduced = "" if numbers["protocol"] == "paper" else " (reduced)"
     return AlignmentPanel(f"{subject.title}{reduced}", list(layers.values()))
 

@@ -27,7 +27,7 @@ BANDS_UP_TO = 2  # lines in a panel; more bands would hide each other
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerCurve:
     """Alignment of one module over training: mean and standard deviation of cosines over rows."""
 
     group: str  # of layers of one kind
@@ -40,7 +40,7 @@ class Layer:
 @dataclass(frozen=True)
 class AlignmentPanel:
     title: str
-    layers: Sequence[Layer]  # by group, each from the input on
+    layers: Sequence[LayerCurve]  # by group, each from the input on
 
 
 def draw_alignment(panels: Sequence[AlignmentPanel], heading: str) -> Figure:

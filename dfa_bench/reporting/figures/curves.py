@@ -29,6 +29,7 @@ class Curve:
     label: str  # runs of a panel with the same one differ in their seed; the rule's name where the panel is one cell
     points: Sequence[tuple[float, float]]
     stand_in: bool
+    changed: bool = False  # with settings of the user's own
 
 
 def draw_curves(curves: Sequence[Curve], over: str, metric: str, heading: str, log: bool = False) -> Figure:

@@ -12,11 +12,12 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
-from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.experiments.plan import apart
+from dfa_bench.experiments.protocol import place
 from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
 from dfa_bench.reporting.tables import RULE_NAMES
-from dfa_bench.runs.record import Result, atomic
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.runs.record import atomic
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
@@ -34,12 +35,13 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
     embeddings: dict[str, Embedding] = {}
     evidence = []
     labels = np.empty(0, dtype=int)
-    stand_in = False
+    stand_in = changed = False
     for rule in RULE_NAMES:
-        settings = settings_of(compose_run(["task=nodes", "model=gcn", "dataset=cora", *overrides, f"rule={rule}"]))
+        placed = place(["task=nodes", "model=gcn", "dataset=cora", f"rule={rule}"], overrides)
+        settings, changed = placed.settings, changed or placed.changed
         outcome = execute(settings)
         hidden, labels = hidden_layer(settings, outcome.folder)
-        stand_in = outcome.result.provenance.data.kind != "real"
+        stand_in = outcome.result.data_kind != "real"
         print(f"{RULE_NAMES[rule]}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
         position = TSNE(random_state=0, init="pca", learning_rate="auto").fit_transform(hidden)
         measured = _evidence(outcome.result, hidden, position, labels)
@@ -50,7 +52,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
             position,
         )
     heading = "Figure 2: t-SNE of the hidden layer of GraphConv on Cora" + (" (STAND-IN DATA)" if stand_in else "")
-    name = f"figure2{apart(stand_in, overrides)}"
+    name = f"figure2{apart(stand_in, changed)}"
     paths = save(draw_embeddings(embeddings, labels, heading), folder, name)
     paths.append(folder / f"{name}.json")
     with atomic(paths[-1]) as file:
@@ -71,7 +73,7 @@ def hidden_layer(settings: RunSettings, folder: Path) -> tuple[np.ndarray, np.nd
     return kept[0].numpy(), task.labels.numpy()
 
 
-def _evidence(result: Result, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray) -> dict[str, object]:
+def _evidence(result: RunSummary, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray) -> dict[str, object]:
     return {
         **result.origin,
         "test_accuracy": result.metrics["test/accuracy"],

@@ -10,7 +10,7 @@ from torch import nn
 from dfa_bench.errors import ConfigError
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
-from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
+from dfa_bench.tasks.view_synthesis.datasets import SceneDataset
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 from dfa_bench.tasks.view_synthesis.task import build_nerf
 from dfa_bench.training.finished import settings_of_record, with_trained_weights
@@ -23,7 +23,7 @@ def trained(settings: RunSettings, folder: Path) -> tuple[Scene, nn.Module]:
         folder: of its record.
     """
     files = build_dataset(settings)
-    assert isinstance(files, SceneFiles)
+    assert isinstance(files, SceneDataset)
     scene = files.load(settings.data)
     return scene, with_trained_weights(build_nerf(settings.model, scene), folder)
 
@@ -43,4 +43,5 @@ def settings_of_views(folder: Path) -> RunSettings:
 def resized(scene: Scene, width: int) -> Scene:
     """The same camera with other pixels."""
     scale = width / scene.width
-    return dataclasses.replace(scene, width=width, height=round(scene.height * scale), focal=scene.focal * scale)
+    camera = scene.camera.scaled(scale)
+    return dataclasses.replace(scene, width=width, height=round(scene.height * scale), camera=camera)

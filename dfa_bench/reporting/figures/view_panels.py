@@ -16,7 +16,7 @@ OUTLIERS = 1  # per cent of the depths of a scene at either end that do not coun
 
 
 @dataclass(frozen=True)
-class Panel:
+class ViewPanel:
     """One view as a photograph shows it or a model renders it."""
 
     title: str
@@ -24,7 +24,7 @@ class Panel:
     depth: np.ndarray | None  # (height, width), between 0 (near) and 1 (far); None for a photograph
 
 
-def draw_views(scenes: Mapping[str, Sequence[Panel]], heading: str) -> Figure:
+def draw_views(scenes: Mapping[str, Sequence[ViewPanel]], heading: str) -> Figure:
     """Colours, error maps and depths; the first panel of each scene is its photograph, with the scales below it.
 
     Args:
@@ -46,7 +46,7 @@ def draw_views(scenes: Mapping[str, Sequence[Panel]], heading: str) -> Figure:
     return figure
 
 
-def _draw_scene(lines: np.ndarray, name: str, panels: Sequence[Panel]) -> None:
+def _draw_scene(lines: np.ndarray, name: str, panels: Sequence[ViewPanel]) -> None:
     """Three lines of axes: colours, errors, depths."""
     colours, errors, depths = lines
     rendered = [panel.depth for panel in panels if panel.depth is not None]

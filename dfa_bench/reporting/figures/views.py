@@ -12,14 +12,15 @@ import numpy as np
 from torch import Tensor, nn
 
 from dfa_bench.errors import MissingData
-from dfa_bench.experiments.protocol import apart, settings_of
-from dfa_bench.reporting.consistency import consistency_markdown
+from dfa_bench.experiments.plan import apart
+from dfa_bench.experiments.protocol import place
+from dfa_bench.reporting.consistency import consistency_grid
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.figures.trained_views import trained
-from dfa_bench.reporting.figures.view_panels import Panel, draw_views
+from dfa_bench.reporting.figures.view_panels import ViewPanel, draw_views
+from dfa_bench.reporting.grid import markdown
 from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.record import atomic
-from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint
@@ -46,25 +47,23 @@ def draw_figure1(
     Raises:
         ConfigError: there is no such scene.
     """
-    drawn: dict[str, list[Panel]] = {}
+    drawn: dict[str, list[ViewPanel]] = {}
     evidence: list[dict[str, Any]] = []
+    changed = False
     for name in scenes:
-        settings = [
-            settings_of(
-                compose_run(["task=view_synthesis", "model=nerf", f"dataset={name}", *overrides, f"rule={rule}"])
-            )
-            for rule in RULE_NAMES
-        ]
-        panels, measured = _scene(settings, neighbours)
+        own = ["task=view_synthesis", "model=nerf", f"dataset={name}"]
+        placed = [place([*own, f"rule={rule}"], overrides) for rule in RULE_NAMES]
+        changed = changed or any(each.changed for each in placed)
+        panels, measured = _scene([each.settings for each in placed], neighbours)
         drawn[name] = panels
         evidence += measured
     stand_in = any(each["data"] != "real" for each in evidence)
     heading = "Figure 1: held-out views" + (" (STAND-IN DATA)" if stand_in else "")
-    title = f"figure1{apart(stand_in, overrides)}"
+    title = f"figure1{apart(stand_in, changed)}"
     paths = save(draw_views(drawn, heading), folder, title, vector=False)
     texts = {".json": json.dumps(evidence, indent=2) + "\n"}
     if neighbours:
-        texts[".md"] = consistency_markdown(evidence)
+        texts[".md"] = markdown(consistency_grid(evidence))
     for ending, text in texts.items():
         paths.append(folder / f"{title}{ending}")
         with atomic(paths[-1]) as file:
@@ -72,9 +71,9 @@ def draw_figure1(
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
-def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Panel], list[dict[str, Any]]]:
+def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[ViewPanel], list[dict[str, Any]]]:
     """Panels and numbers of one scene: the photograph, each rule, the released model where it is here."""
-    panels: list[Panel] = []
+    panels: list[ViewPanel] = []
     evidence = []
     for each in settings:
         outcome = execute(each)
@@ -82,15 +81,14 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Pane
         result = outcome.result
         view = scene.views("test")[0]
         if not panels:
-            panels.append(Panel(f"{view.name}, photograph", view.load().numpy(), None))
+            panels.append(ViewPanel(f"{view.name}, photograph", view.load().numpy(), None))
         panel, numbers = _render(RULE_NAMES[each.rule.name], model, scene, view, neighbours)
         panels.append(panel)
         evidence.append({"scene": each.dataset.name, **result.origin, **numbers})
     data = settings[0].data
     files = build_dataset(settings[0])
-    assert isinstance(files, SceneFiles)
     try:
-        if not data.stand_in:
+        if isinstance(files, SceneFiles) and not data.stand_in:
             path = released_checkpoint(files, data)
             panel, numbers = _render("DFA, released", load_released(path, scene), scene, view, neighbours)
             panels.append(panel)
@@ -100,19 +98,21 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Pane
     return panels, evidence
 
 
-def _render(title: str, model: nn.Module, scene: Scene, view: View, neighbours: bool) -> tuple[Panel, dict[str, Any]]:
+def _render(
+    title: str, model: nn.Module, scene: Scene, view: View, neighbours: bool
+) -> tuple[ViewPanel, dict[str, Any]]:
     print(f"{scene.name}: {title}", file=sys.stderr, flush=True)
-    seen, truth = render_view(model, scene, view.pose, progress=title), view.load()
+    seen, truth = render_view(model, scene, view.camera, view.pose, progress=title), view.load()
     value = psnr(seen.fine, truth)
     numbers: dict[str, Any] = {"view": view.name, "psnr": round(value, 3)}
     if neighbours:
         other = nearest_view(scene, view)
-        beside = render_view(model, scene, other.pose, progress=title)
+        beside = render_view(model, scene, other.camera, other.pose, progress=title)
         agree, share = consistency(scene, (view, other), (seen, beside))
         agreement = round(agree, 3) if share else None  # an empty scene has nothing that could be warped
         numbers |= {"neighbour": other.name, "warp_psnr": agreement, "warp_share": round(share, 3)}
     depth = ((seen.depth + (1 - seen.opacity) * scene.far - scene.near) / (scene.far - scene.near)).clamp(0, 1)
-    return Panel(f"{title}, {value:.1f} dB", seen.fine.numpy(), np.asarray(depth)), numbers
+    return ViewPanel(f"{title}, {value:.1f} dB", seen.fine.numpy(), np.asarray(depth)), numbers
 
 
 def nearest_view(scene: Scene, view: View) -> View:
@@ -126,6 +126,7 @@ def consistency(scene: Scene, views: tuple[View, View], renders: tuple[Render, R
     first, second = renders
     return warp_psnr(
         scene,
+        (views[0].camera, views[1].camera),
         (views[0].pose, views[1].pose),
         (first.fine, second.fine),
         (_surface_depth(first), _surface_depth(second)),

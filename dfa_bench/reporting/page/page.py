@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dfa_bench.experiments.schema import Cell
+from dfa_bench.reporting import forms
 from dfa_bench.reporting.claims import Checked
-from dfa_bench.reporting.page.behind import CODE, Behind
-from dfa_bench.reporting.page.cost import CostLine, machine
+from dfa_bench.reporting.grid import Grid, cells
+from dfa_bench.reporting.page.cost import machine
+from dfa_bench.reporting.page.details import CellDetails, short
+from dfa_bench.reporting.page.document import QuotedDocument
 from dfa_bench.reporting.page.pictures import Picture
-from dfa_bench.reporting.page.prose import Prose
-from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.reporting.tables import Table
+from dfa_bench.runs.summary import RunSummary
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,10 @@ class Section:
     anchor: str
     table: Table
     checked: Sequence[Checked]
-    behind: Mapping[Cell, Behind]
+    details: Mapping[Cell, CellDetails]
     curves: Picture | None
-    more: Sequence[Prose]  # further tables about the same runs
-    cost: Sequence[CostLine]
+    more: Sequence[Grid]  # further tables about the same runs
+    cost: Grid | None
 
     @property
     def name(self) -> str:
@@ -37,7 +40,18 @@ class Section:
         return self.table.experiment.title.partition(":")[2].strip() or self.table.experiment.title
 
     @property
-    def runs(self) -> dict[str, Run]:
+    def grid(self) -> Grid:
+        """The table itself, whose numbers lead to their runs."""
+        mean = "; a mean is of the cells beside it" if self.table.experiment.means() else ""
+        links = {cell: each.anchor for cell, each in self.details.items()}
+        return replace(
+            forms.readable(self.table, links),
+            title=f"{self.table.caption()} A number leads to its runs{mean}.",
+            notes=self.table.remarks(),
+        )
+
+    @property
+    def runs(self) -> dict[str, RunSummary]:
         """By identity: one run can stand in several cells."""
         return {run.identity: run for found in self.table.runs.values() for run in found}
 
@@ -68,7 +82,7 @@ class Section:
 
     def compared(self) -> tuple[int, int]:
         """How many of the paper's numbers we come near to, and how many our runs of its protocol compare with."""
-        if self.table.experiment.off_by is None:
+        if self.table.experiment.kind != "paper" or self.table.experiment.off_by is None:
             return 0, 0
         entries = [each for each in self.table.entries.values() if each.paper is not None and each.protocol == "paper"]
         return sum(not self.table.is_off(each) for each in entries), len(entries)
@@ -92,7 +106,7 @@ class Page:
     stand_ins: Sequence[Section]
     readings: Sequence[Checked]
     figures: Sequence[Picture]
-    deviations: Prose | None
+    deviations: QuotedDocument | None
 
     @property
     def named_over_tables(self) -> list[tuple[str, Checked]]:
@@ -121,7 +135,7 @@ class Page:
         return [(text, Counter(each.verdict for each in checked)) for text, checked in found.items()]
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunSummary]:
         """All on real data, each once."""
         found = {key: run for section in (*self.tables, *self.studies) for key, run in section.runs.items()}
         return list(found.values())
@@ -138,22 +152,18 @@ class Page:
             return ""
         return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 
-    def machines(self) -> list[tuple[str, int]]:
-        return _counted(machine(run) for run in self.runs if run.device)
-
-    def software(self) -> list[tuple[str, int]]:
-        return _counted(run.versions for run in self.runs if run.versions)
-
-    def commits(self) -> list[tuple[str, int]]:
-        return _counted(short(run.commit) for run in self.runs)
-
-
-def short(commit: str | None) -> str:
-    """A commit in few digits, marked if files differed from it."""
-    if not commit:
-        return "not from a checkout"
-    return commit[:CODE] + (" (changed)" if commit.endswith("-dirty") else "")
+    def origins(self) -> list[Grid]:
+        """Where the numbers come from: machines, numerics, software, code."""
+        found = [
+            _counted("Machines", "device", (machine(run) for run in self.runs if run.device)),
+            _counted("Numerics", "what may move digits", (run.numerics or "not recorded" for run in self.runs)),
+            _counted("Versions", "versions", (run.versions for run in self.runs if run.versions)),
+            _counted("Code", "commit of dfa-bench", (short(run.commit) for run in self.runs)),
+        ]
+        return [grid for grid in found if grid.rows]
 
 
-def _counted(names: Iterable[str]) -> list[tuple[str, int]]:
-    return sorted(Counter(names).items(), key=lambda each: (-each[1], each[0]))
+def _counted(title: str, head: str, names: Iterable[str]) -> Grid:
+    """How many runs have each of these, the most first."""
+    counted = sorted(Counter(names).items(), key=lambda each: (-each[1], each[0]))
+    return Grid([head, "runs"], [cells(name, count) for name, count in counted], title, numbers=(1,))

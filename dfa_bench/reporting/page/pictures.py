@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from dfa_bench.errors import ConfigError
+from dfa_bench.reporting.grid import Grid, cells
+from dfa_bench.reporting.page.details import short
 from dfa_bench.reporting.readings import read_records
 
 SVG_AT_MOST = 400_000  # bytes; larger drawings are embedded as pixels
@@ -29,7 +29,7 @@ class Picture:
         alt: what it shows, for those who do not see it.
         source: data URI.
         checksum: of the file that it was made from; the WebP encoder of another version of Pillow gives other bytes.
-        numbers: those of the figure with their runs, as rows of a table.
+        numbers: those of the figure with their runs; None if it has none.
         command: that draws it again.
     """
 
@@ -38,7 +38,7 @@ class Picture:
     alt: str
     source: str
     checksum: str
-    numbers: Sequence[Mapping[str, Any]]
+    numbers: Grid | None
     command: str
 
 
@@ -61,7 +61,9 @@ def picture(folder: Path, name: str, title: str, alt: str, command: str) -> Pict
     else:
         return None
     checksum = hashlib.sha256(content).hexdigest()
-    return Picture(name.replace("/", "-"), title, alt, source, checksum, _numbers(folder / f"{name}.json"), command)
+    return Picture(
+        name.replace("/", "-"), title, alt, source, checksum, _number_grid(folder / f"{name}.json", title), command
+    )
 
 
 def _webp(content: bytes) -> bytes:
@@ -77,9 +79,16 @@ def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _numbers(path: Path) -> list[Mapping[str, Any]]:
+def _number_grid(path: Path, title: str) -> Grid | None:
     """A row for each record of a figure's json file, without what is nested in it."""
-    return [
+    records = [
         {name: value for name, value in record.items() if not isinstance(value, (dict, list))}
         for record in read_records(path)
     ]
+    if not records:
+        return None
+    rows = [
+        cells(*(short(record.get(key)) if key == "commit" else record.get(key, "") for key in records[0]))
+        for record in records
+    ]
+    return Grid([key.replace("_", " ") for key in records[0]], rows, f"{title}: the numbers behind it")

@@ -14,21 +14,17 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from dfa_bench.data.cached import made_once
 from dfa_bench.errors import CorruptData
-from dfa_bench.tasks.click_through.interactions import Interactions, split_rows
+from dfa_bench.tasks.click_through.interactions import Interactions, Vocabulary, split_rows
 
 FORMAT = 1  # of the files below; raised when it or the numbering of ids changes
 MISSING = np.iinfo(np.int64).min  # key of an empty value
 TILE = 4096  # rows
 RARE_ID, MISSING_ID, FIRST_ID = 0, 1, 2  # within the range of a field
-
-Vocabulary = Literal["all", "training"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +122,8 @@ def _make(folder: Path, name: str, chunks: Iterable[Chunk], min_count: int, voca
 
 def _write_codes(folder: Path, chunks: Iterable[Chunk]) -> tuple[list[int], list[list[np.ndarray]]]:
     """Write labels, and each chunk's codes; returns the chunks' lengths, and their distinct keys by field."""
+    import pandas as pd  # not before: a form that is in the cache needs none
+
     lengths, distinct = [], []
     with (
         (folder / "ids.bin").open("wb") as ids,

@@ -1,88 +1,26 @@
-"""The Criteo Display Advertising Challenge (Kaggle, 2014), and its stand-in."""
+"""Reads the file of the Criteo Display Advertising Challenge (Kaggle, 2014)."""
 
 from __future__ import annotations
 
 import gzip
 import re
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO
 
 import polars as pl
-from pydantic import Field, validate_call
-from tqdm import tqdm
 
-from dfa_bench.data.resolve import DataCard, cache_folder, file_sha256, find_first
+from dfa_bench.data.progress import Bar
 from dfa_bench.errors import CorruptData
-from dfa_bench.settings.schema import DataSettings
-from dfa_bench.tasks.click_through.compact import FORMAT, MISSING, Chunk, Vocabulary, compact
-from dfa_bench.tasks.click_through.interactions import Interactions
-from dfa_bench.tasks.click_through.planted import planted_card, planted_interactions
+from dfa_bench.tasks.click_through.compact import MISSING, Chunk
 
-FILES = ("train.txt", "train.txt.gz", "train.parquet")  # looked for in this order
-ROWS = 45_840_617  # of the official file; another number of them is a sample
 INTEGERS, CATEGORIES = 13, 26
 COLUMNS = ["label", *(f"i{k}" for k in range(1, INTEGERS + 1)), *(f"c{k}" for k in range(1, CATEGORIES + 1))]
 LAYOUT = "40 (a label, 13 counts, 26 categories)"
 SCHEMA = {name: pl.String if name.startswith("c") else pl.Int64 for name in COLUMNS}
 CHUNK_BYTES = 2**25  # of text that is parsed at a time, some 140,000 rows
 CHUNK_ROWS = 2**17  # of Parquet
-
-
-class Criteo:
-    """Clicks on display advertisements: 13 counts and 26 hashed categories a row.
-
-    Features as in the released code: a count x > 2 becomes ⌊ln²x⌋, another x − 2, and each value is a category;
-    categories seen fewer than `min_count` times share one "rare" id per field; an empty value has an id of its own.
-
-    The file (original layout: tab-separated, no header; plain, gzip or Parquet with the same columns in this order) is
-    read a chunk at a time into a compact form in the cache, once for each checksum and choice of options.
-
-    Args:
-        name: of the data set.
-        min_count: see above.
-        vocabulary: "all", categories are counted over all rows, as in the released code; "training": over those of the
-            training split, so that the others can hold unseen ones, which are rare.
-        url: where to get it.
-    """
-
-    @validate_call
-    def __init__(
-        self, name: str, min_count: Annotated[int, Field(ge=1)] = 10, vocabulary: Vocabulary = "all", url: str = ""
-    ) -> None:
-        self.name, self.min_count, self.vocabulary, self.url = name, min_count, vocabulary, url
-
-    def card(self, data: DataSettings) -> DataCard:
-        if data.stand_in:
-            return planted_card()
-        file = self._find(data)
-        rows, sha256 = len(self.load(data).labels), file_sha256(file, cache_folder(data))
-        return DataCard(self.name, "real", rows, sha256, whole=rows == ROWS)
-
-    def fetch(self, data: DataSettings) -> Path:
-        return self._find(data).parent
-
-    def load(self, data: DataSettings) -> Interactions:
-        """The compact form, made if it is not in the cache.
-
-        Raises:
-            MissingData: the file is not here.
-            CorruptData: it is not of the original layout; the message has the line and the reason.
-        """
-        if data.stand_in:
-            return planted_interactions()
-        file = self._find(data)
-        options = f"{self.min_count}-{self.vocabulary}-v{FORMAT}"
-        folder = cache_folder(data) / "criteo" / f"{file_sha256(file, cache_folder(data))[:16]}-{options}"
-        return compact(folder, self.name, lambda: read_chunks(file), self.min_count, self.vocabulary)
-
-    def _find(self, data: DataSettings) -> Path:
-        how_to_get = (
-            f"It is too large to be fetched unasked: get it from {self.url} (train.txt: 45,840,617 rows, 11 GB), put it"
-        )
-        return find_first(self.name, "criteo", FILES, data, how_to_get)
 
 
 def read_chunks(path: Path) -> Iterator[Chunk]:
@@ -96,7 +34,7 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
 
 def _read_text(path: Path) -> Iterator[Chunk]:
     line = 1  # first of the next chunk
-    with path.open("rb") as raw, _progress(path) as bar:
+    with path.open("rb") as raw, Bar(f"Reading {path.name}", "B", path.stat().st_size) as bar:
         stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
         rest = b""
         while True:
@@ -114,13 +52,7 @@ def _read_text(path: Path) -> Iterator[Chunk]:
                 line += text.count(b"\n")
             if not block:
                 return
-            bar.update(raw.tell() - bar.n)
-
-
-def _progress(path: Path) -> tqdm:
-    hidden = not sys.stderr.isatty()
-    size = path.stat().st_size
-    return tqdm(total=size, desc=f"Reading {path.name}", unit="B", unit_scale=True, disable=hidden, leave=False)
+            bar.to(raw.tell())
 
 
 def _parse(text: bytes, path: Path, first_line: int) -> Chunk:

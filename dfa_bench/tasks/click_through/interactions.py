@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from dfa_bench.errors import CorruptData
+
+Vocabulary = Literal["all", "training"]  # rows over which categories are counted
 
 SPLIT_SEED = 42  # of the released code
 SHARES = {"train": 0.8, "val": 0.1}  # the rest is the test split

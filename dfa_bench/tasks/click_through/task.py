@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Component, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
-from dfa_bench.tasks.click_through.criteo import Criteo
+from dfa_bench.tasks.click_through.datasets import ClickDataset
 from dfa_bench.tasks.click_through.interactions import Interactions
-from dfa_bench.tasks.click_through.movielens import MovieLens
 
 EVALUATION_ROWS = 8192  # at a time
 
@@ -60,11 +59,12 @@ class ClickPrediction:
 
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("auc", "higher")
+    table: ClassVar[str] = "Table 2"
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
         self,
-        dataset: Criteo | MovieLens,
+        dataset: ClickDataset,
         model: Component,
         data: DataSettings,
         seed: int,

@@ -1,4 +1,4 @@
-"""Cora, CiteSeer and PubMed with the public split of Planetoid (Yang et al. 2016), and their stand-in."""
+"""Cora, CiteSeer and PubMed with the public split of Planetoid (Yang et al. 2016), their stand-in, and own graphs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+from pydantic import validate_call
 
-from dfa_bench.data.resolve import DataCard, Files, find
-from dfa_bench.data.standins import block_model_graph
+from dfa_bench.data.cached import remembered
+from dfa_bench.data.resolve import DataCard, Files, cache_folder, file_sha256, find, given_file
 from dfa_bench.errors import CorruptData
-from dfa_bench.settings.schema import DataSettings
+from dfa_bench.settings.schema import DataSettings, Name
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STAND_IN = {"nodes": 300, "classes": 4, "features": 120, "seed": 0}
 
@@ -27,8 +30,8 @@ class CitationGraph:
     Args:
         features: word counts or TF-IDF weights, (nodes, features), dense.
         edge_index: (2, edges), both directions.
-        labels: class of each node, (nodes,).
-        train, val, test: nodes of the public split.
+        labels: class of each node, (nodes,); -1: unknown.
+        train, val, test: nodes of the split that comes with the data set.
         isolated: number of nodes without an edge (48 in CiteSeer); they learn from their own features only.
     """
 
@@ -45,7 +48,16 @@ class CitationGraph:
 
     @property
     def isolated(self) -> int:
-        return int((torch.bincount(self.edge_index.flatten(), minlength=len(self.labels)) == 0).sum())
+        import torch
+
+        return int((torch.bincount(self.edge_index.flatten(), minlength=len(self.features)) == 0).sum())
+
+
+@runtime_checkable
+class GraphDataset(Protocol):
+    """What the tasks ask of a data set."""
+
+    def load(self, data: DataSettings) -> CitationGraph: ...
 
 
 class Planetoid:
@@ -66,8 +78,7 @@ class Planetoid:
 
     def card(self, data: DataSettings) -> DataCard:
         if data.stand_in:
-            made_of = hashlib.sha256(repr(sorted(STAND_IN.items())).encode()).hexdigest()
-            return DataCard("block model", "stand-in", STAND_IN["nodes"], made_of)
+            return _stand_in_card()
         return DataCard(self.name, "real", self.nodes, self.files.digest)
 
     def fetch(self, data: DataSettings) -> Path:
@@ -87,6 +98,37 @@ class Planetoid:
         return graph
 
 
+class GraphFile:
+    """A user's own graph, in an .npz file; see `graph_file.read_graph` for its form.
+
+    Args:
+        name: of the data set.
+        file: path, from here or below `data.root`.
+    """
+
+    @validate_call
+    def __init__(self, name: Name, file: str) -> None:
+        self.name, self.file = name, file
+
+    def card(self, data: DataSettings) -> DataCard:
+        if data.stand_in:
+            return _stand_in_card()
+        file, cache = self.fetch(data), cache_folder(data)
+        rows = remembered(cache, "graph-nodes", [file], lambda: len(self.load(data).features))
+        return DataCard(self.name, "real", rows, file_sha256(file, cache), whole=False)
+
+    def fetch(self, data: DataSettings) -> Path:
+        return given_file(self.file, data)
+
+    def load(self, data: DataSettings) -> CitationGraph:
+        """Read the file; raises MissingData or CorruptData."""
+        if data.stand_in:
+            return _stand_in()
+        from dfa_bench.tasks.graphs.graph_file import read_graph
+
+        return read_graph(self.fetch(data), self.name)
+
+
 @functools.lru_cache(maxsize=3)  # a sweep in one process reads each graph once
 def _read(folder: str, prefix: str) -> CitationGraph:
     from torch_geometric.io import read_planetoid_data
@@ -98,7 +140,16 @@ def _read(folder: str, prefix: str) -> CitationGraph:
     return CitationGraph(graph.x, graph.edge_index, graph.y, train, val, test)
 
 
+def _stand_in_card() -> DataCard:
+    made_of = hashlib.sha256(repr(sorted(STAND_IN.items())).encode()).hexdigest()
+    return DataCard("block model", "stand-in", STAND_IN["nodes"], made_of)
+
+
 def _stand_in() -> CitationGraph:
+    import torch
+
+    from dfa_bench.data.standins import block_model_graph
+
     features, edge_index, labels = block_model_graph(**STAND_IN)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(STAND_IN["seed"]))
     return CitationGraph(features, edge_index, labels, order[:80], order[80:150], order[150:])

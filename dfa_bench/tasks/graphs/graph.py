@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import degree, get_laplacian
 
+from dfa_bench.errors import ConfigError
 from dfa_bench.tasks.graphs.sparse import SparseMatrix
 
 T = TypeVar("T")
@@ -56,6 +57,22 @@ class Graph:
     def target_indegree(self) -> Tensor:
         """In-degree of each edge's target over the largest one: the pseudo-coordinate of SplineConv, (edges, 1)."""
         return self.derive("target_indegree", _target_indegree)
+
+
+def node_features(features: Tensor, scaling: Literal["row_normalized", "raw"]) -> SparseMatrix:
+    """Features as the models take them: each row divided by its sum, or as they are.
+
+    Raises:
+        ConfigError: features that are to be normalised have negative values, so that a sum says nothing.
+    """
+    if scaling == "raw":
+        return SparseMatrix.from_dense(features)
+    if (features < 0).any():
+        raise ConfigError(
+            "task.features=row_normalized divides each node's features by their sum, and these have negative values. "
+            "Set task.features=raw."
+        )
+    return SparseMatrix.from_dense(features).row_normalized()
 
 
 def _gcn_operator(graph: Graph) -> SparseMatrix:

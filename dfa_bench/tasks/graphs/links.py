@@ -19,9 +19,8 @@ from torch_geometric.utils import negative_sampling
 
 from dfa_bench.settings.schema import Component, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
-from dfa_bench.tasks.graphs.datasets import Planetoid
-from dfa_bench.tasks.graphs.graph import Graph
-from dfa_bench.tasks.graphs.sparse import SparseMatrix
+from dfa_bench.tasks.graphs.datasets import GraphDataset
+from dfa_bench.tasks.graphs.graph import Graph, node_features
 
 
 class LinkBatch(NamedTuple):
@@ -43,23 +42,23 @@ class LinkPrediction:
 
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("auc", "higher")
+    table: ClassVar[str] = "Table 4"
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
         self,
-        dataset: Planetoid,
+        dataset: GraphDataset,
         model: Component,
         data: DataSettings,
         seed: int,
         features: Literal["row_normalized", "raw"],
     ) -> None:
         loaded = dataset.load(data)
-        sparse = SparseMatrix.from_dense(loaded.features)
-        whole = Data(edge_index=loaded.edge_index, num_nodes=len(loaded.labels))
+        whole = Data(edge_index=loaded.edge_index, num_nodes=len(loaded.features))
         split = RandomLinkSplit(0.05, 0.1, is_undirected=True, split_labels=True, add_negative_train_samples=False)
         with _seeded(seed):
             train, val, test = split(whole)
-        self.graph = Graph(sparse.row_normalized() if features == "row_normalized" else sparse, train.edge_index)
+        self.graph = Graph(node_features(loaded.features, features), train.edge_index)
         self.held_out = {
             name: (part.pos_edge_label_index, part.neg_edge_label_index)
             for name, part in (("val", val), ("test", test))

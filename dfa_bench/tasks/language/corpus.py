@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-import polars as pl
-
 from dfa_bench.data.cached import remembered
 from dfa_bench.errors import CorruptData
 
@@ -139,6 +137,8 @@ def _members(archive: zipfile.ZipFile) -> dict[CorpusSplit, str]:
 
 
 def _read_parquet(path: Path) -> Iterator[str]:
+    import polars as pl  # not before: text needs none
+
     try:
         source = pl.scan_parquet(path).select("text")
         rows = source.select(pl.len()).collect().item()

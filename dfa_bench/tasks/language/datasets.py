@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from pydantic import validate_call
 
@@ -24,6 +25,17 @@ class Source(Strict):
     url: str  # of a folder with the files below
     parquet: list[str]
     fetch_unasked: bool  # small enough to be downloaded without being asked for
+
+
+@runtime_checkable
+class CorpusDataset(Protocol):
+    """What the task asks of a data set."""
+
+    name: str
+
+    def card(self, data: DataSettings) -> DataCard: ...
+
+    def load(self, data: DataSettings) -> Corpus: ...
 
 
 class WikiText:
@@ -50,9 +62,14 @@ class WikiText:
 
     def card(self, data: DataSettings) -> DataCard:
         corpus = self.load(data)
-        kind = "stand-in" if data.stand_in else "real"
         words = {split: corpus.count[split].words for split in SPLITS}
-        return DataCard(corpus.name, kind, sum(words.values()), corpus.sha256, whole=words == dict(self.words))
+        return DataCard(
+            corpus.name,
+            "stand-in" if data.stand_in else "real",
+            sum(words.values()),
+            corpus.sha256,
+            whole=words == dict(self.words),
+        )
 
     def fetch(self, data: DataSettings) -> Path:
         """The folder with its files, downloaded if they are not here; a large set only with `data.large`.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from typing import ClassVar
 
 import numpy as np
@@ -12,11 +10,10 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, ValidationError, validate_call
 from torch import Tensor, nn
 
-from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import ConfigError, CorruptData
-from dfa_bench.settings.schema import Component, Count, DatasetSettings, DataSettings, RunSettings
+from dfa_bench.settings.schema import Component, Count, DatasetSettings, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
-from dfa_bench.tasks.language.datasets import WikiText
+from dfa_bench.tasks.language.datasets import CorpusDataset
 from dfa_bench.tasks.language.perplexity import perplexities
 from dfa_bench.tasks.language.tokenizer import TokenisedCorpus, tokenised
 from dfa_bench.tasks.language.windows import Chunks, TokenBatch, Windows, window_count
@@ -42,11 +39,12 @@ class LanguageModelling:
 
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("perplexity", "lower")
+    table: ClassVar[str] = "Table 5"
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
         self,
-        dataset: WikiText,
+        dataset: CorpusDataset,
         model: Component,
         data: DataSettings,
         seed: int,
@@ -85,18 +83,6 @@ class LanguageModelling:
                     f"{epochs} epochs. Raise it, or lower trainer.max_epochs, task.streams or task.context."
                 )
 
-    @classmethod
-    def data_card(cls, settings: RunSettings, card: DataCard) -> DataCard:
-        """The corpus, and the one that the tokenizer is trained on where that is another."""
-        chosen = settings.task.arguments.get("tokenizer_from")
-        if chosen is None or settings.data.stand_in:
-            return card
-        other = _dataset(chosen).card(settings.data)
-        if other.sha256 == card.sha256:
-            return card
-        both = hashlib.sha256(f"{card.sha256} {other.sha256}".encode()).hexdigest()
-        return dataclasses.replace(card, sha256=both, whole=card.whole and other.whole)
-
     def build_model(self) -> nn.Module:
         model: nn.Module = build(self.model, "model", vocabulary=self.corpus.vocabulary)
         return model
@@ -131,7 +117,7 @@ class LanguageModelling:
 
 
 def tokenised_corpus(
-    dataset: WikiText, tokenizer_from: DatasetSettings | None, vocabulary: int, data: DataSettings
+    dataset: CorpusDataset, tokenizer_from: DatasetSettings | None, vocabulary: int, data: DataSettings
 ) -> TokenisedCorpus:
     """The tokens of a data set; see `tokenised`."""
     corpus = dataset.load(data)
@@ -141,7 +127,7 @@ def tokenised_corpus(
     return tokenised(corpus, source, vocabulary, data)
 
 
-def _dataset(chosen: object) -> WikiText:
+def _dataset(chosen: object) -> CorpusDataset:
     try:
         settings = DatasetSettings.model_validate(chosen)
     except ValidationError:
@@ -149,5 +135,5 @@ def _dataset(chosen: object) -> WikiText:
             f"task.tokenizer_from={chosen} is no data set. Choose one by dataset@task.tokenizer_from=wikitext-2, or "
             f"null for the training split."
         ) from None
-    found: WikiText = build(settings, "task.tokenizer_from", name=settings.name)
+    found: CorpusDataset = build(settings, "task.tokenizer_from", name=settings.name)
     return found

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from tqdm import tqdm
 
 from dfa_bench.data.cached import made_once
+from dfa_bench.data.progress import tracked
 from dfa_bench.data.resolve import cache_folder
 from dfa_bench.errors import ConfigError, CorruptData
 from dfa_bench.settings.schema import DataSettings
@@ -122,8 +122,7 @@ def _make(folder: Path, corpus: Corpus, source: Corpus, vocabulary: int) -> None
     tokenizer.save(str(folder / "tokenizer.json"))
     sizes = {}
     for split in SPLITS:
-        hidden = not sys.stderr.isatty()
-        lines = tqdm(corpus.lines(split), f"{corpus.name}, {split}", corpus.count[split].lines, False, disable=hidden)
+        lines = tracked(corpus.lines(split), f"Encoding {corpus.name}, {split}", "line", corpus.count[split].lines)
         with (folder / f"{split}.bin").open("wb") as file:
             for block in encode(tokenizer, lines):
                 file.write(block.astype(_dtype(tokenizer)).data)

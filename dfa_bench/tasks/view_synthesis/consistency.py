@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dfa_bench.tasks.view_synthesis.cameras import Camera
 from dfa_bench.tasks.view_synthesis.rays import NDC_NEAR, view_rays
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 
@@ -16,13 +17,13 @@ SURFACE = 0.5  # opacity from which a pixel is taken to show a surface
 SAME_DEPTH = 0.05  # relative difference up to which two views see the same surface, and not one behind another
 
 
-def surface_points(scene: Scene, pose: Tensor, depth: Tensor) -> Tensor:
+def surface_points(scene: Scene, camera: Camera, pose: Tensor, depth: Tensor) -> Tensor:
     """Where the pixels of a view see something, in world coordinates, (height, width, 3).
 
     Args:
         depth: (height, width), along the rays that the scene renders: for NDC scenes between 0 and 1.
     """
-    world = view_rays(dataclasses.replace(scene, ndc=False), pose)
+    world = view_rays(dataclasses.replace(scene, ndc=False), camera, pose)
     along = depth.flatten()
     if scene.ndc:  # NDC depth t is at z = near / (t - 1): see `normalised_device_rays`
         z = NDC_NEAR / (along.clamp(max=1 - 1e-4) - 1)
@@ -31,17 +32,18 @@ def surface_points(scene: Scene, pose: Tensor, depth: Tensor) -> Tensor:
     return points.view(scene.height, scene.width, 3)
 
 
-def project(scene: Scene, pose: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def project(camera: Camera, pose: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, columns and depths at which a view sees points (..., 3); the inverse of `rays_through`."""
     in_camera = (points - pose[:, 3]) @ pose[:, :3]
     depth = -in_camera[..., 2]
-    columns = scene.width * 0.5 + scene.focal * in_camera[..., 0] / depth
-    rows = scene.height * 0.5 - scene.focal * in_camera[..., 1] / depth
+    columns = camera.cx + camera.fx * in_camera[..., 0] / depth
+    rows = camera.cy - camera.fy * in_camera[..., 1] / depth
     return rows, columns, depth
 
 
 def warp_psnr(
     scene: Scene,
+    cameras: tuple[Camera, Camera],
     poses: tuple[Tensor, Tensor],
     images: tuple[Tensor, Tensor],
     depths: tuple[Tensor, Tensor],
@@ -56,10 +58,10 @@ def warp_psnr(
     Returns:
         PSNR in dB over the pixels of the second view whose surface the first one sees, and their share of the image.
     """
-    points = surface_points(scene, poses[1], depths[1])
-    rows, columns, depth = project(scene, poses[0], points)
-    first_points = surface_points(scene, poses[0], depths[0])
-    first_depth = project(scene, poses[0], first_points)[2]
+    points = surface_points(scene, cameras[1], poses[1], depths[1])
+    rows, columns, depth = project(cameras[0], poses[0], points)
+    first_points = surface_points(scene, cameras[0], poses[0], depths[0])
+    first_depth = project(cameras[0], poses[0], first_points)[2]
     stacked = torch.cat([images[0], first_depth.unsqueeze(-1), opacities[0].unsqueeze(-1)], dim=-1)
     found = _bilinear(stacked, rows, columns)
     inside = (rows >= 0) & (rows <= scene.height - 1) & (columns >= 0) & (columns <= scene.width - 1) & (depth > 0)

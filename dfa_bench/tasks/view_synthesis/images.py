@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ def read_image(path: Path) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            mode = "RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB"
+            mode = "RGBA" if _has_alpha(image) else "RGB"
             values = np.asarray(image.convert(mode))
     except FileNotFoundError:
         raise CorruptData(f"{path} is missing, although its scene names it. Copy the scene anew.") from None
@@ -29,19 +31,52 @@ def read_image(path: Path) -> Tensor:
     return over_white(torch.from_numpy(values.copy()).float() / 255)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from a file's header.
+class Header(NamedTuple):
+    """What an image file says of itself."""
+
+    size: tuple[int, int]  # height, width
+    alpha: bool
+
+
+def read_header(path: Path) -> Header:
+    """Size of an image, and whether it has transparency, without reading its pixels.
 
     Raises:
-        CorruptData: the file is missing or no image.
+        CorruptData: the file is missing or not an image.
     """
     try:
         with Image.open(path) as image:
-            return image.height, image.width
+            return Header((image.height, image.width), _has_alpha(image))
     except FileNotFoundError:
         raise CorruptData(f"{path} is missing, although its scene names it. Copy the scene anew.") from None
     except (OSError, SyntaxError) as error:
         raise CorruptData(f"{path} is truncated or no image ({error}). Copy the file anew.") from None
+
+
+def common_size(headers: Mapping[Path, Header]) -> tuple[int, int]:
+    """(height, width) of the views of a scene.
+
+    Raises:
+        CorruptData: they are not of one size.
+    """
+    first = next(iter(headers.values())).size
+    for path, header in headers.items():
+        if (found := header.size) != first:
+            raise CorruptData(
+                f"{path} is {found[1]} × {found[0]} pixels, the first view {first[1]} × {first[0]}. All views of a "
+                f"scene need one size: crop or resize them, or leave it out."
+            )
+    return first
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
+
+
+def read_view(path: Path, size: tuple[int, int]) -> Tensor:
+    """Colours of an image, shrunk to (height, width) if it is larger."""
+    image = read_image(path)
+    return image if tuple(image.shape[:2]) == size else shrink(image, *size)
 
 
 def over_white(image: Tensor) -> Tensor:

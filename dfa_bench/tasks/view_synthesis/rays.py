@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dfa_bench.tasks.view_synthesis.cameras import Camera
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 
 NDC_NEAR = 1.0  # the plane that rays are moved to before NDC; LLFF depths are scaled so that the scene lies behind it
@@ -26,47 +27,53 @@ class Rays(NamedTuple):
         return Rays(self.origins.to(device), self.directions.to(device), self.view_directions.to(device))
 
 
-def pixel_directions(rows: Tensor, columns: Tensor, height: int, width: int, focal: float) -> Tensor:
+def pixel_directions(rows: Tensor, columns: Tensor, cameras: Tensor) -> Tensor:
     """Directions in camera coordinates, right, up, backward; pixels count from the top left corner.
-
-    As in the released code there is no half-pixel offset: column W/2 and row H/2 look straight ahead.
 
     Args:
         rows, columns: (rays,).
+        cameras: fx, fy, cx, cy: (rays, 4) or, one for all, (4,).
 
     Returns:
         (rays, 3); the last coordinate is -1, so that distances along a ray are depths.
     """
-    right = (columns - width * 0.5) / focal
-    up = -(rows - height * 0.5) / focal
+    fx, fy, cx, cy = cameras.to(columns).unbind(-1)
+    right = (columns - cx) / fx
+    up = -(rows - cy) / fy
     return torch.stack([right, up, -torch.ones_like(right)], dim=-1)
 
 
-def rays_through(scene: Scene, poses: Tensor, rows: Tensor, columns: Tensor) -> Rays:
-    """Rays of a scene's camera through given pixels.
+def rays_through(scene: Scene, cameras: Tensor, poses: Tensor, rows: Tensor, columns: Tensor) -> Rays:
+    """Rays of a scene's views through given pixels.
 
     Args:
+        cameras: (rays, 4) or, one for all, (4,).
         poses: (rays, 3, 4) or, one for all, (3, 4).
         rows, columns: (rays,).
     """
-    in_camera = pixel_directions(rows.to(poses), columns.to(poses), scene.height, scene.width, scene.focal)
+    in_camera = pixel_directions(rows.to(poses), columns.to(poses), cameras)
     directions = (poses[..., :3] @ in_camera.unsqueeze(-1)).squeeze(-1)
     origins = poses[..., 3].expand_as(directions)
     view_directions = directions / directions.norm(dim=-1, keepdim=True)
-    if scene.ndc:
-        origins, directions = normalised_device_rays(origins, directions, scene.height, scene.width, scene.focal)
+    if scene.ndc:  # one mapping of space for all views
+        origins, directions = normalised_device_rays(origins, directions, scene.height, scene.width, scene.camera)
     return Rays(origins, directions, view_directions)
 
 
-def view_rays(scene: Scene, pose: Tensor, stride: int = 1) -> Rays:
+def view_rays(scene: Scene, camera: Camera, pose: Tensor, stride: int = 1) -> Rays:
     """Rays through pixels 0, stride, 2·stride, … of rows and columns, row by row."""
     rows, columns = torch.arange(0, scene.height, stride), torch.arange(0, scene.width, stride)
     grid = torch.meshgrid(rows, columns, indexing="ij")
-    return rays_through(scene, pose, grid[0].flatten(), grid[1].flatten())
+    return rays_through(scene, camera_tensor(camera), pose, grid[0].flatten(), grid[1].flatten())
+
+
+def camera_tensor(*cameras: Camera) -> Tensor:
+    """fx, fy, cx, cy in double precision: (4,), or (cameras, 4) of several."""
+    return torch.tensor(cameras[0] if len(cameras) == 1 else cameras, dtype=torch.float64)
 
 
 def normalised_device_rays(
-    origins: Tensor, directions: Tensor, height: int, width: int, focal: float, near: float = NDC_NEAR
+    origins: Tensor, directions: Tensor, height: int, width: int, camera: Camera, near: float = NDC_NEAR
 ) -> tuple[Tensor, Tensor]:
     """Rays in normalised device coordinates: t from 0 to 1 goes from the near plane to infinity.
 
@@ -74,12 +81,13 @@ def normalised_device_rays(
 
     Args:
         origins, directions: (rays, 3).
+        camera: gives the focal lengths; wherever its middle is, the mapping keeps lines straight.
         near: distance of the near plane, to which the origins are moved first.
     """
     origins = origins - ((near + origins[..., 2:]) / directions[..., 2:]) * directions
     ox, oy, oz = origins.unbind(-1)
     dx, dy, dz = directions.unbind(-1)
-    ax, ay = -2 * focal / width, -2 * focal / height
+    ax, ay = -2 * camera.fx / width, -2 * camera.fy / height
     moved = torch.stack([ax * ox / oz, ay * oy / oz, 1 + 2 * near / oz], dim=-1)
     turned = torch.stack([ax * (dx / dz - ox / oz), ay * (dy / dz - oy / oz), -2 * near / oz], dim=-1)
     return moved, turned

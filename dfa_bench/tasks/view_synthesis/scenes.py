@@ -1,4 +1,4 @@
-"""What a scene is: views with poses, one pinhole camera, and the depths between which it lies.
+"""What a scene is: views with poses and pinhole cameras, and the depths between which it lies.
 
 A pose is camera-to-world, (3, 4): columns are the camera's right, up and backward axes and its position.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dfa_bench.errors import CorruptData
+from dfa_bench.tasks.view_synthesis.cameras import Camera
 
 ORTHONORMAL_WITHIN = 1e-3  # of poses that were written with few digits, or estimated in single precision
 
@@ -24,24 +25,26 @@ class View:
         name: of its file, without ending.
         number: in the official file: 56 of r_56; for LLFF the place among the sorted images.
         pose: (3, 4), camera to world.
+        camera: of this view.
         load: reads its colours, (height, width, 3).
     """
 
     name: str
     number: int
     pose: Tensor
+    camera: Camera
     load: Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Views of one scene by one camera.
+    """Views of one scene, all of one size.
 
     Args:
         name: of the scene.
         splits: "train", and where there are any "val" and "test".
         height, width: of every view, in pixels.
-        focal: length in pixels.
+        camera: of new views, and by whose focal lengths device coordinates are normalised.
         near, far: depths along a ray, in units of the ray's direction; with ndc of the normalised rays.
         ndc: rays are put into normalised device coordinates (forward-facing scenes).
         white_background: what a ray sees that hits nothing; else black.
@@ -51,7 +54,7 @@ class Scene:
     splits: Mapping[str, Sequence[View]]
     height: int
     width: int
-    focal: float
+    camera: Camera
     near: float
     far: float
     ndc: bool

@@ -14,20 +14,23 @@ import torch
 from torch import Tensor
 
 from dfa_bench.tasks.view_synthesis.camera_paths import look
+from dfa_bench.tasks.view_synthesis.cameras import centred
 from dfa_bench.tasks.view_synthesis.rays import view_rays
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
-
-SPHERES = (  # x, y, z, radius, red, green, blue
-    (0.0, 0.0, 0.1, 0.6, 0.9, 0.2, 0.2),
-    (0.9, 0.3, -0.15, 0.35, 0.2, 0.7, 0.3),
-    (-0.5, 0.9, -0.2, 0.3, 0.2, 0.3, 0.9),
+from dfa_bench.tasks.view_synthesis.spheres import (
+    BACKGROUND,
+    FAR,
+    FIELD_OF_VIEW,
+    FLOOR_DEPTH,
+    FLOOR_HALF,
+    FLOOR_Z,
+    LIGHT,
+    NEAR,
+    RADIUS,
+    SIZE,
+    SPHERES,
+    VIEWS,
 )
-FLOOR_Z, FLOOR_HALF, FLOOR_DEPTH = -0.5, 1.4, 0.1  # a square plate with its upper face at FLOOR_Z
-LIGHT = (0.4, -0.3, 0.866)
-BACKGROUND = 1.0
-VIEWS = {"train": 12, "val": 2, "test": 3}
-SIZE, RADIUS, FIELD_OF_VIEW = 32, 4.0, 0.69  # pixels a side, distance of the cameras, radians
-NEAR, FAR = 2.0, 6.0
 
 
 class Traced(NamedTuple):
@@ -79,23 +82,18 @@ def density_and_colour(points: Tensor, density: float) -> Tensor:
 
 def stand_in_scene(size: int = SIZE) -> Scene:
     """Cameras on the upper half of a sphere, looking at its centre; `size` pixels a side."""
-    focal = 0.5 * size / math.tan(0.5 * FIELD_OF_VIEW)
-    scene = Scene("stand-in", {}, size, size, focal, NEAR, FAR, ndc=False, white_background=True)
+    camera = centred(0.5 * size / math.tan(0.5 * FIELD_OF_VIEW), size, size)
+    scene = Scene("stand-in", {}, size, size, camera, NEAR, FAR, ndc=False, white_background=True)
     poses = spiral_poses(sum(VIEWS.values()), RADIUS)
     order = torch.randperm(len(poses), generator=torch.Generator().manual_seed(0)).tolist()
     splits, start = {}, 0
     for split, count in VIEWS.items():
         splits[split] = [
-            View(f"r_{number}", number, poses[place], functools.partial(_photograph, scene, poses[place]))
+            View(f"r_{number}", number, poses[place], camera, functools.partial(_photograph, scene, poses[place]))
             for number, place in enumerate(order[start : start + count])
         ]
         start += count
     return dataclasses.replace(scene, splits=splits)
-
-
-def made_of() -> str:
-    """Everything that the stand-in depends on, for its checksum."""
-    return repr((SPHERES, FLOOR_Z, FLOOR_HALF, FLOOR_DEPTH, LIGHT, VIEWS, SIZE, RADIUS, FIELD_OF_VIEW, NEAR, FAR))
 
 
 def spiral_poses(count: int, radius: float) -> list[Tensor]:
@@ -115,7 +113,7 @@ def look_at(position: Tensor) -> Tensor:
 
 
 def _photograph(scene: Scene, pose: Tensor) -> Tensor:
-    rays = view_rays(scene, pose)
+    rays = view_rays(scene, scene.camera, pose)
     return trace(rays.origins, rays.directions).colours.view(scene.height, scene.width, 3)
 
 

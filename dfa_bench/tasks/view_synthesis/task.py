@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Component, Count, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
-from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
-from dfa_bench.tasks.view_synthesis.rays import Rays, rays_through
+from dfa_bench.tasks.view_synthesis.datasets import SceneDataset
+from dfa_bench.tasks.view_synthesis.rays import Rays, camera_tensor, rays_through
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
 from dfa_bench.tasks.view_synthesis.views import psnr, render_view, ssim
 
@@ -42,11 +42,12 @@ class ViewSynthesis:
 
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("psnr", "higher")
+    table: ClassVar[str] = "Table 1"
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
         self,
-        dataset: SceneFiles,
+        dataset: SceneDataset,
         model: Component,
         data: DataSettings,
         seed: int,
@@ -60,14 +61,16 @@ class ViewSynthesis:
         self.rays, self.steps = rays, steps_per_epoch
         self.val_rays, self.test_rays = val_rays, test_rays
         train = self.scene.views("train")
+        self.scene.views("test")  # asked for now, not when training is over
         self.poses = torch.stack([view.pose for view in train])  # (views, 3, 4)
+        self.cameras = camera_tensor(*(view.camera for view in train))  # (views, 4)
         self.pixels = torch.stack([view.load() for view in train])  # (views, height, width, 3)
 
     def build_model(self) -> nn.Module:
         return build_nerf(self.model, self.scene)
 
     def example(self) -> object:
-        return {"rays": random_batch(self.scene, self.poses, self.pixels, 2, torch.Generator().manual_seed(0)).rays}
+        return {"rays": self.random_batch(2, torch.Generator().manual_seed(0)).rays}
 
     def batches(self, epoch: int, shard: Shard) -> RayBatches:
         return RayBatches(self, f"{self.seed}/{epoch}/{shard.rank}", max(1, self.rays // shard.of))
@@ -84,12 +87,19 @@ class ViewSynthesis:
         measured = [self._measure(model, view, grid_stride(self.scene, len(views), limit)) for view in views]
         return {name: sum(each[name] for each in measured) / len(measured) for name in measured[0]}
 
+    def random_batch(self, rays: int, generator: torch.Generator) -> RayBatch:
+        """Rays through random pixels of random training views, with their colours."""
+        views, height, width, _ = self.pixels.shape
+        view, row, column = (torch.randint(bound, (rays,), generator=generator) for bound in (views, height, width))
+        seen = rays_through(self.scene, self.cameras[view], self.poses[view], row, column)
+        return RayBatch(seen, self.pixels[view, row, column])
+
     def _watched(self) -> View:
         return (self.scene.splits.get("val") or self.scene.views("train")[-1:])[0]
 
     def _measure(self, model: nn.Module, view: View, stride: int) -> dict[str, float]:
         truth = view.load()[::stride, ::stride]
-        seen = render_view(model, self.scene, view.pose, stride)
+        seen = render_view(model, self.scene, view.camera, view.pose, stride)
         mean_colour = self.pixels.mean(dim=(0, 1, 2)).expand_as(truth)
         found = {
             "psnr": psnr(seen.fine, truth),
@@ -118,19 +128,7 @@ class RayBatches:
     def __iter__(self) -> Iterator[RayBatch]:
         generator = torch.Generator().manual_seed(self.seed)
         for _ in range(self.task.steps):
-            yield random_batch(self.task.scene, self.task.poses, self.task.pixels, self.rays, generator)
-
-
-def random_batch(scene: Scene, poses: Tensor, pixels: Tensor, rays: int, generator: torch.Generator) -> RayBatch:
-    """Rays through random pixels of random views, with their colours.
-
-    Args:
-        poses: (views, 3, 4).
-        pixels: (views, height, width, 3).
-    """
-    views, height, width, _ = pixels.shape
-    view, row, column = (torch.randint(bound, (rays,), generator=generator) for bound in (views, height, width))
-    return RayBatch(rays_through(scene, poses[view], row, column), pixels[view, row, column])
+            yield self.task.random_batch(self.rays, generator)
 
 
 def grid_stride(scene: Scene, views: int, limit: int | None) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from dfa_bench.data.progress import tracked
+from dfa_bench.tasks.view_synthesis.cameras import Camera
 from dfa_bench.tasks.view_synthesis.rays import Rays, view_rays
 from dfa_bench.tasks.view_synthesis.scenes import Scene
 
@@ -28,17 +28,23 @@ class Render(NamedTuple):
 
 @torch.no_grad()
 def render_view(
-    model: nn.Module, scene: Scene, pose: Tensor, stride: int = 1, progress: str | None = None, chunk: int | None = None
+    model: nn.Module,
+    scene: Scene,
+    camera: Camera,
+    pose: Tensor,
+    stride: int = 1,
+    progress: str | None = None,
+    chunk: int | None = None,
 ) -> Render:
     """Render pixels 0, stride, 2·stride, … of rows and columns of one view.
 
     Args:
         model: `NeRF`, in evaluation mode.
-        pose: (3, 4).
+        camera, pose: of the view; pose (3, 4).
         progress: what the progress bar on stderr says; None: no bar.
         chunk: rays at a time; None: what suits the model's device.
     """
-    rays = view_rays(scene, pose, stride)
+    rays = view_rays(scene, camera, pose, stride)
     shape = (math.ceil(scene.height / stride), math.ceil(scene.width / stride))
     parts = []
     device = next(model.parameters()).device
@@ -67,6 +73,5 @@ def ssim(image: Tensor, truth: Tensor) -> float:
 
 def _chunks(rays: Rays, chunk: int, progress: str | None) -> Iterator[Rays]:
     starts = range(0, rays.origins.shape[0], chunk)
-    hidden = progress is None or not sys.stderr.isatty()
-    for start in tqdm(starts, desc=progress, disable=hidden, leave=False, unit="chunk"):
+    for start in tracked(starts, progress or "", "chunk", len(starts), shown=progress is not None):
         yield rays.take(slice(start, start + chunk))

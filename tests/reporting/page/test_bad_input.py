@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dfa_bench.commands.report import build_page
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.protocol import settings_of
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting import claims, forms
-from dfa_bench.reporting.existing import Existing, run_of
+from dfa_bench.reporting.existing import Existing
+from dfa_bench.reporting.page.build import build_page
 from dfa_bench.reporting.page.page import Page
-from dfa_bench.reporting.page.prose import read_table
 from dfa_bench.reporting.page.render import render
-from dfa_bench.reporting.tables import Run, Table
-from dfa_bench.runs.ledger import COLUMNS
+from dfa_bench.reporting.tables import Table
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.compose import compose_run
 from tests.browser import CHROMIUM, browser
+from tests.runs.summaries import summary
 
 ODD = "<script>alert('1')</script> & \"x\" | $(rm -rf) `y` \\ ~ ^ % # _ {z} ${w} 'q'"
 
@@ -33,6 +33,7 @@ def experiment(name: str = ODD, title: str = "Table 9: odd") -> Experiment:
     return Experiment.model_validate(
         {
             "name": "odd",
+            "kind": "paper",
             "title": title,
             "metrics": {"accuracy": {"key": "test/accuracy", "factor": 100, "digits": 1}},
             "rules": ["bp", "dfa"],
@@ -46,12 +47,14 @@ def experiment(name: str = ODD, title: str = "Table 9: odd") -> Experiment:
     )
 
 
-def run(seed: int, value: float | None, protocol: str = "paper", scale: str = "cpu", **more) -> Run:
+def run(seed: int, value: float | None, **more) -> RunSummary:
     metrics = {} if value is None else {"test/accuracy": value}
-    return Run(f"id{seed}", seed, metrics, scale, protocol, "real", ODD, finished="2026-01-02T03:04:05", **more)
+    return summary(f"id{seed}", seed, metrics, commit=ODD, device=ODD, data_name=ODD, numerics=ODD, **more)
 
 
-def table(bp: Sequence[Run], dfa: Sequence[Run], stand_in: bool = False, problems: Sequence[str] = ()) -> Table:
+def table(
+    bp: Sequence[RunSummary], dfa: Sequence[RunSummary], stand_in: bool = False, problems: Sequence[str] = ()
+) -> Table:
     made = experiment()
     values = {"bp": bp, "dfa": dfa}
     return Table(made, {cell: values[cell.rule] for cell in made.cells()}, stand_in, problems)
@@ -86,7 +89,7 @@ def test_odd_names_are_text_in_a_browser(tmp_path):
 
 def test_odd_names_are_text_in_a_shell(tmp_path):
     (section,) = page_of(tmp_path, table(GOOD, GOOD)).tables
-    line = next(iter(section.behind.values())).command
+    line = next(iter(section.details.values())).command
     said = subprocess.run(["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == shlex.split(line)
     assert f"note={ODD}" in said.splitlines()
@@ -94,40 +97,31 @@ def test_odd_names_are_text_in_a_shell(tmp_path):
 
 def test_odd_names_are_text_in_markdown_and_latex():
     made = table(GOOD, GOOD)
-    text = forms.markdown(made)
+    text = forms.files(made)[".md"]
     line = next(line for line in text.splitlines() if "BP" in line)
     assert len(re.findall(r"(?<!\\)\|", line)) == 4
     assert "<script>" not in line
-    tex = forms.tex(made).split("\\midrule")[1]
+    tex = forms.files(made)[".tex"].split("\\midrule")[1]
     bare = re.sub(r"\\(textbackslash|textasciitilde|textasciicircum)\{\}|\\[&%$#_{}]", "", tex.splitlines()[1])
     assert not set("~^%#_") & set(bare.replace("\\pm", "").partition("& BP &")[0])
-
-
-def test_a_bar_in_a_quoted_table_stays_in_its_cell():
-    found = read_table("| a | b |\n| --- | --- |\n| x \\| y | <b> `c` [d](e) **f** |\n\nbelow\n", "t")
-    assert found is not None
-    assert [[str(cell) for cell in row] for row in found.rows] == [
-        ["x | y", "&lt;b&gt; <code>c</code> d <strong>f</strong>"]
-    ]
-    assert [str(remark) for remark in found.remarks] == ["below"]
-    assert read_table("no table\n", "t") is None
 
 
 def test_mixed_protocols_and_scales_are_shown_and_get_no_difference_from_the_paper(tmp_path):
     mixed = [run(0, 0.8), run(1, 0.9, protocol="reduced")]
     scales = [run(0, 0.8), run(1, 0.9, scale="paper")]
-    text = forms.markdown(table(mixed, scales))
+    text = forms.files(table(mixed, scales))[".md"]
     assert "85.0 ± 7.1 (n=2)<br>paper 80.0, reference" in text
     assert "(paper protocol at scale cpu and reduced protocol at scale cpu)" in text
     assert "(paper protocol at scale cpu and paper protocol at scale paper)" in text
     assert "more than one commit" not in text
     other = dataclasses.replace(run(1, 0.9), commit="another")
-    assert "Seeds of 1 of 2 cells were run by more than one commit" in forms.markdown(
-        table([run(0, 0.8), other], scales)
+    assert (
+        "Seeds of 1 of 2 cells were run by more than one commit"
+        in forms.files(table([run(0, 0.8), other], scales))[".md"]
     )
     html = render(page_of(tmp_path, table(mixed, scales)))
     assert "(paper protocol at scale cpu and reduced protocol at scale cpu)" in html
-    assert "(ref.)" in html
+    assert "paper 80.0, reference" in html
 
 
 def test_damaged_figures_are_told_with_the_command_that_draws_them(tmp_path):
@@ -144,13 +138,11 @@ def test_damaged_figures_are_told_with_the_command_that_draws_them(tmp_path):
 
 
 def test_nan_and_divergence_are_counted_apart(tmp_path):
-    row = dict.fromkeys(COLUMNS, "1") | {"status": "finished", "test/accuracy": "nan", "val/accuracy": "inf"}
-    assert run_of(row).metrics == {}
-    bp = [run(0, 0.8), run(1, None), run(2, None, diverged=True)]
-    text = forms.markdown(table(bp, [run(0, None)]))
+    bp = [run(0, 0.8), run(1, math.nan), run(2, None, status="diverged")]
+    text = forms.files(table(bp, [run(0, None)]))[".md"]
     assert "80.0 (n=1), 1 diverged, 1 NaN" in text
     assert "Without a number, as all runs diverged or are NaN" in text
-    assert "nan" not in forms.csv(table(bp, [run(0, None)]))
+    assert "nan" not in forms.files(table(bp, [run(0, None)]))[".csv"]
     html = render(page_of(tmp_path, table(bp, [run(0, None)])))
     assert "1 diverged, 1 NaN" in html
     assert not math.isnan(table(bp, []).entries[next(iter(table(bp, []).entries))].mean)
@@ -161,9 +153,10 @@ def test_a_table_without_runs_says_what_to_do_and_tests_nothing(tmp_path):
     html = render(page_of(tmp_path, empty))
     assert "dfa-bench reproduce odd" in html
     assert [each.verdict for each in claims.check(empty)] == ["not tested"]
-    assert forms.markdown(empty).count("|") > 2
-    assert forms.tex(empty)
-    assert forms.csv(empty).count("\n") == 1
+    written = forms.files(empty)
+    assert written[".md"].count("|") > 2
+    assert written[".tex"]
+    assert written[".csv"].count("\n") == 1
 
 
 def test_nothing_at_all_is_still_a_page(tmp_path):
@@ -187,5 +180,5 @@ def test_records_that_cannot_be_read_are_named(tmp_path):
 
 
 def test_code_that_was_changed_is_marked(tmp_path):
-    dirty = [Run("a", 0, {"test/accuracy": 0.8}, "cpu", "paper", "real", "0123456789abcdef-dirty")]
+    dirty = [summary("a", 0, {"test/accuracy": 0.8}, commit="0123456789abcdef-dirty")]
     assert "0123456 (changed)" in render(page_of(tmp_path, table(dirty, [])))

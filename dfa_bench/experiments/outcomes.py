@@ -1,0 +1,137 @@
+"""What the cells of a table come to: settings and outcome digests, composed once and kept in the cache.
+
+Composing takes Hydra some 70 ms a cell and the digest imports a model's class, so PyTorch: seconds for a table, in
+which nothing changes until a configuration, an experiment or the code does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfa_bench.experiments.schema import Cell, Experiment
+from dfa_bench.runs.record import atomic
+from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.schema import RunSettings
+
+FOLDER = "plans"  # of the cache
+KEPT = 100  # plans; the oldest go
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell with a user's overrides, before it is known where records and data lie.
+
+    Args:
+        cell: of the table.
+        changed: the overrides make another experiment of it.
+        task_version: of its task's numerics.
+        outcomes: digest of the outcome settings, by seed from 0 on.
+        values: settings of seed 0, as plain values.
+        follow: places in them that follow the seed.
+    """
+
+    cell: Cell
+    changed: bool
+    task_version: int
+    outcomes: Sequence[str]
+    values: Mapping[str, Any]
+    follow: Sequence[Sequence[str]]
+
+    def settings(self, seed: int, places: Mapping[str, Any]) -> RunSettings:
+        """Those of one seed, with `store` and `data` as given; whether data are generated stays as composed."""
+        values = copy.deepcopy(dict(self.values))
+        for path in self.follow:
+            *parents, last = path
+            inner = values
+            for name in parents:
+                inner = inner[name]
+            inner[last] = seed
+        for name, given in places.items():
+            values[name] = {**values[name], **{key: each for key, each in given.items() if key != "stand_in"}}
+        return RunSettings.model_validate(values)
+
+
+def planned_cells(experiment: Experiment, overrides: Sequence[str], seeds: int, cache: Path) -> list[PlannedCell]:
+    """The cells of an experiment that have runs at the scale of the overrides.
+
+    Args:
+        experiment: the table.
+        overrides: of all its runs, without those that say where things lie.
+        seeds: how many there may be.
+        cache: its folder.
+
+    Raises:
+        ConfigError: see `protocol.place`.
+    """
+    path = cache / FOLDER / f"{_key(experiment, overrides)}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):  # none, or damaged: made anew
+        kept = json.loads(path.read_text())
+        if kept["seeds"] >= seeds:
+            cells = experiment.cells()
+            return [PlannedCell(cells[each.pop("number")], **each) for each in kept["cells"]]
+    found = list(_compose(experiment, overrides, seeds))
+    with contextlib.suppress(Exception):  # a cache that cannot be written costs time only
+        _keep(path, seeds, found)
+    return [cell for _, cell in found]
+
+
+def _keep(path: Path, seeds: int, found: Sequence[tuple[int, PlannedCell]]) -> None:
+    cells = [{"number": number} | {k: v for k, v in vars(cell).items() if k != "cell"} for number, cell in found]
+    with atomic(path) as file:
+        file.write(json.dumps({"seeds": seeds, "cells": cells}))
+    for old in sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def _key(experiment: Experiment, overrides: Sequence[str]) -> str:
+    """Changes with the overrides, the configurations, the experiments, and the code that reads them."""
+    package = Path(__file__).parents[1]
+    folders = [resource_folder("configs"), resource_folder("experiments"), package]
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".yaml", ".py")]
+    stats = [(str(path), path.stat()) for path in files]
+    parts = [experiment.name, *overrides, *(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _compose(experiment: Experiment, overrides: Sequence[str], seeds: int) -> Iterator[tuple[int, PlannedCell]]:
+    from dfa_bench.experiments.protocol import place  # Hydra and PyTorch, which a plan in the cache does without
+    from dfa_bench.settings.compose import typed
+    from dfa_bench.settings.outcome import digest, outcome_settings
+    from dfa_bench.tasks.base import task_class
+
+    for number, cell in enumerate(experiment.cells()):
+        placed = place(cell.overrides, overrides, is_paper=experiment.kind == "paper")
+        if (scales := experiment.columns[cell.column].scales) and placed.config.scale not in scales:
+            continue
+        by_seed = []
+        for seed in range(max(seeds, 2)):
+            placed.config.seed = seed
+            by_seed.append(typed(placed.config).model_copy(update={"protocol": placed.settings.protocol}))
+        first, second = (each.model_dump(mode="json", by_alias=True) for each in by_seed[:2])
+        yield (
+            number,
+            PlannedCell(
+                cell,
+                placed.changed,
+                task_class(by_seed[0]).version,
+                [digest(outcome_settings(each)) for each in by_seed[:seeds]],
+                first,
+                [*_differ(first, second)],
+            ),
+        )
+
+
+def _differ(first: Any, second: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Places in which nested values differ."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        for name in first:
+            yield from _differ(first[name], second.get(name), (*path, name))
+    elif first != second:
+        yield path

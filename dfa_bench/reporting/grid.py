@@ -1,0 +1,147 @@
+"""A table as it is shown, whatever it is about, and its forms for terminals and files; page/grid.html.jinja has HTML.
+
+What makes a table returns a Grid; its forms alone know how a bar, a bracket or a backslash is written in them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+# How the terminal shows a look.
+COLOURS = {
+    "verdict supported": "green",
+    "verdict not-supported": "red",
+    "verdict undecided": "yellow",
+    "verdict not-tested": "dim",
+}
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One place of a grid."""
+
+    text: str
+    aside: str = ""  # behind the text, as bold as it; on the page below it and small
+    quiet: str = ""  # a further line
+    label: str = ""  # a name before the text, as code
+    bold: bool = False
+    look: str = ""  # CSS classes on the page, "verdict supported" or "rule dfa"; the terminal has colours for some
+    flag: str = ""  # before the quiet line, to make it stand out; on the page only
+    link: str = ""  # an anchor of the page
+
+    @property
+    def whole(self) -> str:
+        return " ".join(part for part in (self.text, self.aside) if part)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table.
+
+    Args:
+        heads: of the columns.
+        rows: with a cell for each column.
+        title: above it.
+        notes: paragraphs below it.
+        numbers: which columns are of numbers, and stand to the right.
+        grouped: rows that begin with the same text belong together.
+    """
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[GridCell]]
+    title: str = ""
+    notes: Sequence[str] = ()
+    numbers: Collection[int] = ()
+    grouped: bool = False
+
+
+def cells(*values: object) -> list[GridCell]:
+    """A row: cells as they are, other values as text, None as an empty cell."""
+    return [value if isinstance(value, GridCell) else GridCell("" if value is None else str(value)) for value in values]
+
+
+def terminal(grid: Grid, show_lines: bool = False) -> RichTable:
+    shown = RichTable(
+        title=escape(grid.title) or None, caption=escape("\n".join(grid.notes)) or None, show_lines=show_lines
+    )
+    for number, head in enumerate(grid.heads):
+        shown.add_column(escape(head), justify="right" if number in grid.numbers else "left", overflow="fold")
+    ends = [grid.grouped and row[0].text != following[0].text for row, following in pairwise(grid.rows)]
+    for row, last in zip(grid.rows, [*ends, grid.grouped], strict=False):
+        shown.add_row(*map(_in_terminal, row), end_section=last)
+    return shown
+
+
+def _in_terminal(cell: GridCell) -> str:
+    text = escape(cell.whole)
+    for style in ("bold" if cell.bold else "", COLOURS.get(cell.look, "")):
+        text = f"[{style}]{text}[/{style}]" if style and text else text
+    label = f"[bold]{escape(cell.label)}[/bold]\n" if cell.label else ""
+    return label + text + (f"\n[dim]{escape(cell.quiet)}[/dim]" if cell.quiet else "")
+
+
+def markdown(grid: Grid) -> str:
+    out = [f"## {_in_markdown(grid.title)}", ""] if grid.title else []
+    out.append("|" + "".join(f" {_in_markdown(head)} |" if head else " |" for head in grid.heads))
+    out.append("|" + " --- |" * len(grid.heads))
+    out += [f"| {' | '.join(map(_cell_in_markdown, row))} |" for row in grid.rows]
+    for note in grid.notes:
+        out += ["", note.replace("<", "&lt;")]
+    return "\n".join(out) + "\n"
+
+
+def _cell_in_markdown(cell: GridCell) -> str:
+    text = _in_markdown(cell.whole)
+    text = f"**{text}**" if cell.bold and text else text
+    label = f"`{_in_markdown(cell.label)}`: " if cell.label else ""
+    return label + text + (f"<br>{_in_markdown(cell.quiet)}" if cell.quiet else "")
+
+
+def _in_markdown(text: str) -> str:
+    """Text of one line, whose bars and brackets are only characters."""
+    return text.replace("\n", " ").replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def latex(grid: Grid) -> str:
+    """A tabular for booktabs; title and notes are its comment."""
+    about = " ".join([*([f"{grid.title}."] if grid.title else []), *grid.notes]).replace("\n", " ")
+    columns = "".join("r" if number in grid.numbers else "l" for number in range(len(grid.heads)))
+    heads = " &".join(f" {in_latex(head)}" if head else "" for head in grid.heads)
+    out = [f"% {about}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rf"{heads} \\", r"\midrule"]
+    for row in grid.rows:
+        texts = [_cell_in_latex(cell, number in grid.numbers) for number, cell in enumerate(row)]
+        out.append(rf"{' & '.join(texts)} \\")
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _cell_in_latex(cell: GridCell, is_number: bool) -> str:
+    text = in_latex(cell.text)
+    if is_number and text:
+        text = text.replace("±", r"\pm")
+        text = rf"$\mathbf{{{text}}}$" if cell.bold else f"${text}$"
+    elif cell.bold and text:
+        text = rf"\textbf{{{text}}}"
+    around = in_latex(cell.label), text, in_latex(cell.aside), in_latex(cell.quiet)
+    return " ".join(part for part in around if part)
+
+
+def in_latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text.replace("\n", " "))
+
+
+def as_csv(grid: Grid) -> str:
+    """Heads and texts only."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(grid.heads)
+    writer.writerows([cell.text for cell in row] for row in grid.rows)
+    return out.getvalue()

@@ -1,0 +1,56 @@
+"""What is written to the folder of results: tables, verdicts, and what documents quote of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dfa_bench.experiments.request import Request
+from dfa_bench.reporting import forms
+from dfa_bench.reporting.claims import check, claims_grid
+from dfa_bench.reporting.embed import embed_all
+from dfa_bench.reporting.existing import existing
+from dfa_bench.reporting.grid import as_csv, markdown
+from dfa_bench.reporting.readings import readings_of
+from dfa_bench.reporting.released import evaluated, released_grid, released_values
+from dfa_bench.reporting.seeds import among_seeds, among_seeds_grid
+from dfa_bench.reporting.tables import Table
+from dfa_bench.runs.record import atomic
+
+
+def write_results(request: Request) -> None:
+    """Write the tables from the runs that exist, and renew what README.md and docs/ beside the results quote."""
+    for table in (each.table for each in existing(request)):
+        if table.changed:
+            print(f"Your settings make another experiment than {table.experiment.name}: nothing was written.")
+        elif table.entries and not table.stand_in:
+            write_table(table, request.results)
+    if read := readings_of(request):
+        _write(request.results / "figures-claims", {".md": markdown(claims_grid(read))})
+    if evaluations := evaluated(request.results):
+        block = {".md": markdown(released_grid(evaluations)), ".csv": as_csv(released_values(evaluations))}
+        _write(request.results / "released", block)
+    for path in embed_all(request.results.absolute().parent):
+        print(f"Renewed: {path}")
+
+
+def write_table(table: Table, folder: Path) -> None:
+    """Write a table, the verdicts on its claims and where the paper lies among its seeds, below the results."""
+    path, written = folder / table.experiment.name, files_of(table)
+    _write(path, written)
+    print(f"Written: {path}{', '.join(written)}")
+
+
+def files_of(table: Table) -> dict[str, str]:
+    """All that is published of a table, by how the name of the file ends."""
+    found = forms.files(table)
+    if checked := check(table):
+        found["-claims.md"] = markdown(claims_grid(checked))
+    if among := among_seeds(table):
+        found["-seeds.md"] = markdown(among_seeds_grid(among))
+    return found
+
+
+def _write(path: Path, texts: dict[str, str]) -> None:
+    for ending, text in texts.items():
+        with atomic(path.with_name(path.name + ending)) as file:
+            file.write(text)

@@ -1,0 +1,36 @@
+"""What may move the digits of a run, but not what is run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from dfa_bench.settings.schema import TrainerSettings
+
+PRECISIONS = {"32-true": "fp32"}  # the other ones are called what Fabric calls them
+
+
+def numerics(settings: TrainerSettings, device: torch.device) -> str:
+    """Precision, TF32, compilation and kind of device, as this process has them: "bf16-mixed, TF32, compiled, cuda"."""
+    parts = [PRECISIONS.get(settings.precision, settings.precision)]
+    if device.type == "cuda":
+        parts += _tf32()
+    if settings.compile:
+        parts.append("compiled")
+    return ", ".join([*parts, device.type])
+
+
+def _tf32() -> list[str]:
+    """Whether CUDA may round factors of float32 products to 10 bits; by PyTorch's default convolutions only."""
+    products = _allows_tf32(torch.backends.cuda.matmul)
+    convolutions = _allows_tf32(torch.backends.cudnn, getattr(torch.backends.cudnn, "conv", None))
+    if products and convolutions:
+        return ["TF32"]
+    return ["TF32 matmul"] * products + ["TF32 convolutions"] * convolutions
+
+
+def _allows_tf32(backend: Any, newer: Any = None) -> bool:
+    """PyTorch 2.9 has `fp32_precision`, and then refuses to read `allow_tf32` where the newer name was set."""
+    setting = getattr(newer or backend, "fp32_precision", None)
+    return bool(backend.allow_tf32) if setting is None else setting == "tf32"

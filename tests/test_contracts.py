@@ -1,0 +1,78 @@
+"""What each task keeps with each of its models and each rule. A new one is tested by being there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from dfa_bench.runs.record import Record
+from dfa_bench.settings.resources import resource_folder
+from dfa_bench.tasks.base import build_task
+from dfa_bench.training.execute import execute
+from dfa_bench.training.trainer import build_learner
+
+CONFIGS = resource_folder("configs")
+RULES = sorted(path.stem for path in (CONFIGS / "rule").glob("*.yaml"))
+TASKS = sorted(path.stem for path in (CONFIGS / "task").glob("*.yaml"))
+
+
+def models() -> Iterator[tuple[str, str]]:
+    """Each task with each model that is for it."""
+    for path in sorted((CONFIGS / "model").glob("*.yaml")):
+        for task in OmegaConf.load(path).model.tasks:
+            yield task, path.stem
+
+
+@pytest.fixture(params=[f"{task} {model} {rule}" for task, model in models() for rule in RULES])
+def chosen(request: pytest.FixtureRequest) -> list[str]:
+    task, model, rule = request.param.split()
+    return [f"task={task}", f"model={model}", f"rule={rule}"]  # on the task's own data set
+
+
+def test_every_task_has_a_model():
+    assert {task for task, _ in models()} == set(TASKS)
+
+
+def test_a_configuration_trains_is_described_and_goes_on_after_an_interruption(chosen, smoke, tmp_path, monkeypatch):
+    few = ["trainer.max_epochs=2", "trainer.checkpoint_seconds=0"]
+    settings = smoke(*chosen, *few)
+    whole = execute(
+        settings.model_copy(update={"store": settings.store.model_copy(update={"root": str(tmp_path / "a")})})
+    )
+    assert whole.result.status == "finished"
+    assert whole.result.epochs == 2
+    assert any(name.startswith("test/") for name in whole.result.metrics)
+
+    append = Record.append_metrics
+
+    def interrupted(record: Record, line: dict[str, float]) -> None:
+        if line["epoch"] == 2:
+            raise KeyboardInterrupt
+        append(record, line)
+
+    monkeypatch.setattr(Record, "append_metrics", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        execute(settings)
+    monkeypatch.undo()
+    resumed = execute(settings)
+    assert resumed.result.metrics == whole.result.metrics
+    assert [line["epoch"] for line in Record(resumed.folder).read_metrics()] == [1, 2]
+    assert _same_weights(whole.folder, resumed.folder)
+
+
+def test_a_rule_leaves_initial_weights_alone_and_describes_every_parameter(chosen, smoke):
+    settings = smoke(*chosen)
+    task = build_task(settings)
+    model, attached = build_learner(settings, task)
+    torch.manual_seed(settings.seed)
+    plain = task.build_model()
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True))
+    assert set(attached.describe().learns_from) == {name for name, _ in model.named_parameters()}
+    attached.remove()
+
+
+def _same_weights(one: Path, other: Path) -> bool:
+    first, second = (torch.load(folder / "model.pt", weights_only=True)["model"] for folder in (one, other))
+    return all(torch.equal(first[name], second[name]) for name in first)

@@ -7,8 +7,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from dfa_bench.errors import ConfigError
 from dfa_bench.runs.record import Record
 from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.training.execute import execute
 from dfa_bench.training.trainer import build_learner
@@ -65,12 +67,22 @@ def test_a_configuration_trains_is_described_and_goes_on_after_an_interruption(c
 def test_a_rule_leaves_initial_weights_alone_and_describes_every_parameter(chosen, smoke):
     settings = smoke(*chosen)
     task = build_task(settings)
-    model, attached = build_learner(settings, task)
+    try:
+        model, attached = build_learner(settings, task)
+    except ConfigError as error:
+        if _has_nowhere_to_send_feedback(settings, error):
+            return
+        raise
     torch.manual_seed(settings.seed)
     plain = task.build_model()
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True))
     assert set(attached.describe().learns_from) == {name for name, _ in model.named_parameters()}
     attached.remove()
+
+
+def _has_nowhere_to_send_feedback(settings: RunSettings, error: ConfigError) -> bool:
+    """A model without hidden layers (FM) has no points for a rule that needs some, and the error says so."""
+    return not settings.feedback and "at least one point" in str(error)
 
 
 def _same_weights(one: Path, other: Path) -> bool:

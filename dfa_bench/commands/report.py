@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfa_bench.commands.reproduce import EVERYTHING
+from dfa_bench.commands.grammar import table_command
 from dfa_bench.experiments.plan import apart
-from dfa_bench.experiments.request import Request, parse_request
+from dfa_bench.experiments.request import EVERYTHING, Request
 from dfa_bench.reporting import claims
 from dfa_bench.reporting.existing import Existing, existing
 from dfa_bench.reporting.page.behind import behind
@@ -53,9 +53,26 @@ MORE = {
 }
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write the report from the runs that exist; with logger=wandb publish what lies in the results. Runs nothing."""
-    request = parse_request(arguments, seeds=0, default=EVERYTHING)
+@table_command(
+    default=EVERYTHING,
+    examples="""
+    dfa-bench report
+    dfa-bench report all scale=smoke
+    dfa-bench report logger=wandb
+    """,
+)
+def command(request: Request) -> int:
+    """Write DIR/report.html from the recorded runs: one file that needs no network. Runs nothing.
+
+    It shows the paper's claims with verdicts, each table beside the paper's numbers, the curves and figures in DIR, the
+    cost, and for every number its runs, seeds, configuration and the command that repeats it. With logger=wandb all
+    results are logged as an artifact of Weights & Biases too.
+
+    \b
+    TABLE     3 or table3, ..., all; studies/dna_feedback, ...; or a folder of them (default: all, studies, search)
+    OVERRIDE  a Hydra override for all runs: scale=smoke (synthetic data, in a section of their own), store.root=DIR,
+              data.root=DIR, logger=wandb, ...
+    """
     found = existing(request)
     changed = any(each.table.changed for each in found)
     text = render(build_page(found, request))

@@ -1,20 +1,24 @@
-"""`dfa-bench reproduce`, `table`, `claims`, `results`: run what tables lack, on all cores, and write what there is."""
+"""`dfa-bench reproduce`: do the missing runs of tables, on all cores, then write the tables."""
 
 from __future__ import annotations
 
 import contextlib
 import fnmatch
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 from rich.console import Console
 
+from dfa_bench.commands.grammar import COUNT, listed, table_command
 from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.experiments.expected_cost import expected_seconds, time_text
 from dfa_bench.experiments.local import Failure, run_all
 from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
-from dfa_bench.experiments.request import Request, parse_request
+from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.embed import embed_all
@@ -28,23 +32,37 @@ from dfa_bench.runs.record import atomic
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
 
-EVERYTHING = ("all", "studies", "search")
 
+@table_command(
+    seeds=1,
+    examples="""
+    dfa-bench reproduce table3 table4 --seeds 10
+    dfa-bench reproduce table3 --skip '*/DNAConv' --dry-run
+    dfa-bench reproduce all scale=smoke
+    """,
+)
+@click.option("--jobs", type=COUNT, default=os.cpu_count() or 1, help="Runs at a time (default: one per core).")
+@click.option(
+    "--skip",
+    metavar="PATTERN,...",
+    default="",
+    callback=listed,
+    help="Cells that get no new runs, as ROW/COLUMN: 'PubMed/*', PubMed/DNAConv.",
+)
+@click.option("--dry-run", is_flag=True, help="List the missing runs and their expected cost, and run nothing.")
+def command(request: Request) -> int:
+    """Do the missing runs of tables, the longest first, on all cores; then write DIR/TABLE.{md,csv,tex}.
 
-def reproduce_command(arguments: Sequence[str]) -> int:
-    return reproduce(parse_request(arguments, seeds=1))
+    Runs that stand in the run store or in DIR/runs.csv count as done: repeat the command to continue after an
+    interruption, or with more seeds to add those. Rows whose data are neither here nor downloadable use synthetic data
+    and are shown separately; with scale=smoke all do, which takes seconds and proves that everything runs.
 
-
-def table_command(arguments: Sequence[str]) -> int:
-    return show(parse_request(arguments, seeds=0))
-
-
-def claims_command(arguments: Sequence[str]) -> int:
-    return show_claims(parse_request(arguments, seeds=0, default=EVERYTHING))
-
-
-def results_command(arguments: Sequence[str]) -> int:
-    return write_results(parse_request(arguments, seeds=0, default=EVERYTHING))
+    \b
+    TABLE     3 or table3, ..., all; studies/dna_feedback, ...; or a folder of them: studies, search (of
+              hyperparameters), first (short first looks)
+    OVERRIDE  a Hydra override for all runs: scale=cpu|paper|smoke, store.root=DIR, data.root=DIR, ...
+    """
+    return list_missing(request) if request.dry_run else reproduce(request)
 
 
 @dataclass(frozen=True)
@@ -72,7 +90,7 @@ def reproduce(request: Request) -> int:
     try:
         failures = run_all(todo, request.jobs, console)
     except KeyboardInterrupt:
-        print("\nInterrupted. What is finished is kept; the same command goes on from here.", file=sys.stderr)
+        print("\nInterrupted. Finished runs are kept; run the same command to continue.", file=sys.stderr)
         failures = [Failure("(interrupted)", "the sweep is not complete")]
     finished = [readable_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
     ledger.add(result for result in finished if result and result.identity not in ledger)
@@ -81,6 +99,31 @@ def reproduce(request: Request) -> int:
     for failure in failures:
         print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def list_missing(request: Request) -> int:
+    """Print the runs that are missing, the command of each, and what they are expected to cost."""
+    ledger = Ledger(request.results / "runs.csv")
+    seeds, cards = range(max(request.seeds, seeds_done(request, ledger))), ledger.cards()
+    told: set[str] = set()  # runs that several tables need are listed once
+    total = 0.0
+    for experiment in request.experiments:
+        runs = plan(experiment, seeds, request.overrides, cards)
+        wanted = [run for run in runs if run.settings.seed < request.seeds and run.identity not in told]
+        todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
+        told |= {run.identity for run in todo}
+        costs = expected_seconds(runs, todo, ledger)
+        seconds = sum(each.seconds or 0 for each in costs)
+        total += seconds
+        unknown = sum(each.seconds is None for each in costs)
+        about = f"about {time_text(seconds)} one at a time" if seconds else ""
+        about += f"{'; ' if about else ''}{unknown} of unknown cost" if unknown else ""
+        print(f"{experiment.name}: {len(todo)} runs are missing{f' ({about})' if about else ''}.")
+        for run, cost in zip(todo, costs, strict=True):
+            cell = run.cell
+            print(f"  {cell.row}, {cell.column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
+    print(f"Total: {len(told)} runs, about {time_text(total / request.jobs)} with {request.jobs} at a time.")
+    return 0
 
 
 def show(request: Request) -> int:
@@ -147,7 +190,7 @@ def _fetch(settings: RunSettings, reasons: dict[str, str | None]) -> None:
             build_dataset(settings).fetch(settings.data)
     except (MissingData, CorruptData) as error:
         reasons[name] = str(error)
-        print(f"{error} Its rows run on a stand-in now, and are shown apart.\n", file=sys.stderr)
+        print(f"{error} Using synthetic data for its rows; they are shown separately.\n", file=sys.stderr)
 
 
 def _is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:

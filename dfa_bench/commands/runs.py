@@ -1,4 +1,4 @@
-"""`dfa-bench runs`: the runs that there are, filtered, seeds together."""
+"""`dfa-bench runs`: list recorded runs, those that differ in their seed in one line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dfa_bench.commands.arguments import take
-from dfa_bench.errors import ConfigError
+from dfa_bench.commands.grammar import COUNT, RESULTS, Command, words_argument
+from dfa_bench.errors import ConfigError, did_you_mean
 from dfa_bench.runs.ledger import COLUMNS, Ledger
 from dfa_bench.runs.listing import ALIKE, Group, Row, all_rows, finished, groups, read_store
 from dfa_bench.settings.overrides import is_whereabouts, whereabouts
@@ -43,63 +44,83 @@ class Wanted:
     each: bool  # a line for every run
 
 
-def main(arguments: Sequence[str]) -> int:
-    """List runs. What is wrong with the store is told below the list.
+@click.command(
+    cls=Command,
+    epilog="""
+    dfa-bench runs task=nodes model=gcn
+    dfa-bench runs rule=dfa 'test/accuracy>0.8' --age 1d --metric val/accuracy --each
+    """,
+)
+@words_argument("[FILTER]... [store.root=DIR]", lambda: [f"{name}=" for name in FILTERS])
+@click.option("--seeds", type=COUNT, default=1, metavar="N", help="Only settings with at least N seeds.")
+@click.option("--age", metavar="AGE", help="Only runs finished within this time: 30m, 12h, 2d, 1w.")
+@click.option("--metric", metavar="NAME", help="The metric to show (default: the first of the test set).")
+@click.option("--each", is_flag=True, help="One line for every run, with its identity.")
+@RESULTS
+def command(words: Sequence[str], seeds: int, age: str | None, metric: str | None, each: bool, results: Path) -> int:
+    """List the recorded runs, those of DIR/runs.csv and of the run store.
 
-    Raises:
-        ConfigError: a filter is none.
-        RecordError: runs.csv is damaged.
+    Runs that differ only in their seed share a line: mean ± standard deviation over seeds. Where runs of one seed
+    differ in settings that runs.csv does not name, their range is shown instead.
+
+    \b
+    FILTER  KEY=PATTERN,...: model=gcn,gat device='*EPYC*'. Keys: task, dataset, model, rule, variant, scale,
+            protocol, data_kind, seed, status, identity, commit, device
+            METRIC>NUMBER, also <, >= and <=: 'test/accuracy>0.8'
     """
-    results, arguments = take(arguments, "results", "results")
-    given = [argument for argument in arguments if is_whereabouts(argument)]
+    given = [word for word in words if is_whereabouts(word)]
     store = read_store(Path(whereabouts(given)[0].root))
-    wanted = parse([argument for argument in arguments if argument not in given], datetime.now(timezone.utc))
-    rows = all_rows(Ledger(Path(results) / "runs.csv"), store)
+    filters = [word for word in words if word not in given]
+    now = datetime.now(timezone.utc)
+    passes = parse([word for word in filters if word != "each"])
+    wanted = Wanted([*passes, *([_younger(age, now)] if age else [])], metric, seeds, each or "each" in filters)
+    rows = all_rows(Ledger(results / "runs.csv"), store)
     kept = [row for row in rows.values() if all(check(row) for check in wanted.passes)]
     found = [group for group in groups(kept) if len(group.seeds) >= wanted.seeds]
     if wanted.metric and rows and not any(group.metric(wanted.metric) for group in groups(rows.values())):
         known = sorted({key for row in rows.values() for key in row} - set(COLUMNS))
-        raise ConfigError(f"No run has the metric '{wanted.metric}'. There are: {', '.join(known)}.")
+        raise ConfigError(
+            f"unknown metric '{wanted.metric}'.{did_you_mean(wanted.metric, known)} Metrics: {', '.join(known)}."
+        )
     if found:
         Console(width=None if sys.stdout.isatty() else 180).print(_table(found, wanted))
     shown = sum(len(group.rows) for group in found)
-    print(f"{shown} of {len(rows)} runs" + (f", {len(store.unfinished)} more not done." if store.unfinished else "."))
+    print(f"{shown} of {len(rows)} runs" + (f", {len(store.unfinished)} more unfinished." if store.unfinished else "."))
     for problem in store.problems:
         print(problem, file=sys.stderr)
     return 0
 
 
-def parse(arguments: Sequence[str], now: datetime) -> Wanted:
-    """`model=gcn,gat rule=dfa seeds=3 age=2d test/accuracy>0.8 metric=val/accuracy each`.
+def parse(filters: Sequence[str]) -> list[Callable[[Row], bool]]:
+    """`model=gcn,gat`, `test/accuracy>0.8`.
 
     Raises:
-        ConfigError: one of them is none of these.
+        ConfigError: one of them is not a filter.
     """
     passes: list[Callable[[Row], bool]] = []
-    metric, seeds = None, 1
-    for argument in (each for each in arguments if each != "each"):
-        if compared := COMPARISON.fullmatch(argument):
-            passes.append(_compares(compared["metric"], SIGNS[compared["sign"]], _number(compared["number"], argument)))
-            continue
-        key, _, value = argument.partition("=")
-        if key == "metric" and value:
-            metric = value
-        elif key == "seeds" and value.isdigit():
-            seeds = int(value)
-        elif key == "age" and (found := re.fullmatch(r"(\d+)([mhdw])", value)):
-            try:
-                since = now - int(found[1]) * UNITS[found[2]]
-            except OverflowError:
-                raise ConfigError(f"'{argument}': no run is so old.") from None
-            passes.append(lambda row, since=since: finished(row) >= since)  # type: ignore[misc]
+    for text in filters:
+        key, _, value = text.partition("=")
+        if compared := COMPARISON.fullmatch(text):
+            passes.append(_compares(compared["metric"], SIGNS[compared["sign"]], _number(compared["number"], text)))
         elif key in FILTERS and value:
             passes.append(_matches(key, value.split(",")))
         else:
             raise ConfigError(
-                f"'{argument}' is no filter. There are {'=, '.join(FILTERS)}= with patterns, seeds=3 (at least), "
-                f"age=2d (m, h, d or w), 'test/accuracy>0.8', metric=NAME and each."
+                f"unknown filter '{text}'.{did_you_mean(key, FILTERS)} Filters: {'=, '.join(FILTERS)}= with patterns, "
+                f"and comparisons of metrics such as 'test/accuracy>0.8'."
             )
-    return Wanted(passes, metric, seeds, "each" in arguments)
+    return passes
+
+
+def _younger(age: str, now: datetime) -> Callable[[Row], bool]:
+    found = re.fullmatch(r"(\d+)([mhdw])", age)
+    if not found:
+        raise ConfigError(f"--age {age}: give a number and a unit, m, h, d or w, for example --age 2d.")
+    try:
+        since = now - int(found[1]) * UNITS[found[2]]
+    except OverflowError:
+        raise ConfigError(f"--age {age} is too long ago.") from None
+    return lambda row: finished(row) >= since
 
 
 def _matches(key: str, patterns: Sequence[str]) -> Callable[[Row], bool]:
@@ -115,7 +136,7 @@ def _number(text: str, argument: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(f"'{argument}': {text} is no number.") from None
+        raise ConfigError(f"'{argument}': {text} is not a number.") from None
 
 
 def _table(found: Sequence[Group], wanted: Wanted) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,10 @@ from dfa_bench.experiments.schema import Experiment
 from dfa_bench.runs.record import atomic
 from dfa_bench.runs.store import record_of
 from dfa_bench.tasks.base import build_task
-from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
-from dfa_bench.tasks.click_through.task import ClickPrediction, predict
-from dfa_bench.training.finished import with_trained_weights
+
+if TYPE_CHECKING:
+    from dfa_bench.tasks.click_through.bootstrap import Difference
+    from dfa_bench.tasks.click_through.task import ClickPrediction
 
 DRAWS = 500
 MARGIN = 0.001  # of AUC, the paper's bold
@@ -50,6 +52,8 @@ def compare_rules(experiment: Experiment, request: Request) -> dict[str, Differe
     Raises:
         ConfigError: there are none.
     """
+    from dfa_bench.tasks.click_through.bootstrap import paired_bootstrap
+
     found = {}
     for place, by_rule in _models(experiment, request).items():
         seeds = sorted(set(by_rule.get("bp", {})) & set(by_rule.get("dfa", {})))
@@ -80,6 +84,8 @@ def _models(experiment: Experiment, request: Request) -> dict[str, dict[str, dic
 
 
 def _task(run: PlannedRun) -> ClickPrediction:
+    from dfa_bench.tasks.click_through.task import ClickPrediction
+
     task = build_task(run.settings)
     if not isinstance(task, ClickPrediction):
         raise ConfigError(f"{run.cell.column} is not a click model. Try `dfa-bench bootstrap table2`.")
@@ -87,6 +93,9 @@ def _task(run: PlannedRun) -> ClickPrediction:
 
 
 def _scores(run: PlannedRun, task: ClickPrediction, rows: np.ndarray) -> np.ndarray:
+    from dfa_bench.tasks.click_through.task import predict
+    from dfa_bench.training.finished import with_trained_weights
+
     folder = record_of(run.settings, run.identity).folder
     return predict(with_trained_weights(_task(run).build_model(), folder), task.data, rows)
 

@@ -122,7 +122,8 @@ def list_missing(request: Request) -> int:
         for run, cost in zip(todo, costs, strict=True):
             cell = run.cell
             print(f"  {cell.row}, {cell.column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
-    print(f"Total: {len(told)} runs, about {time_text(total / request.jobs)} with {request.jobs} at a time.")
+    about = f", about {time_text(total / request.jobs)} with --jobs {request.jobs}" if total else ""
+    print(f"Total: {len(told)} runs{about}.")
     return 0
 
 

@@ -86,6 +86,8 @@ class HydraCommand(click.Command):
         return ctx.args
 
     def invoke(self, ctx: click.Context) -> int:
+        if line := os.environ.get("COMP_LINE"):  # of Hydra's own completion script, which knows no word `run`
+            os.environ["COMP_LINE"] = re.sub(r"^(\s*\S+)\s+run\b", r"\1", line)
         return run_hydra(ctx.args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -111,7 +113,6 @@ def run_hydra(arguments: Sequence[str]) -> int:
     """Run Hydra with these command-line arguments; 0 if every run is done."""
     sweep_first = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))  # argparse wants it so
     sys.argv = [sys.argv[0], *sweep_first]
-    os.environ["COMP_LINE"] = re.sub(r"^(\s*\S+)\s+run\b", r"\1", os.environ.get("COMP_LINE", ""))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its own way
     _failures.clear()
     keep_freed_memory()

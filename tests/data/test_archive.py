@@ -119,7 +119,7 @@ def test_an_archive_that_only_a_browser_gets_is_named(cache, monkeypatch):
 def test_a_download_that_broke_off_goes_on_where_it_stopped(source, example, cache):
     source.content, source.breaks_after = zipped(example, more="." * 300_000), 200_000
     wanted = DataSettings(cache=str(cache), large=True)
-    with pytest.raises(MissingData, match="The download failed .* the same command goes on"):
+    with pytest.raises(MissingData, match="The download failed .* the same command continues it"):
         scene(source.url).fetch(wanted)
     assert not (cache / "nerf_synthetic").exists()
     assert files(scene(source.url).fetch(wanted)) == files(example / "nerf_synthetic" / "lego")

@@ -122,6 +122,8 @@ def run_hydra(arguments: Sequence[str]) -> int:
         print(f"Error: {explain_hydra(error)}", file=sys.stderr)
         return 2
     except OSError as error:  # of the folder of a sweep; those of its runs are told in `run`
+        if error.filename is None:  # no file: a closed pipe
+            raise
         print(f"Error: cannot write {error.filename}: {error.strerror}. Set store.root=DIR.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

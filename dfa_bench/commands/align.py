@@ -93,7 +93,7 @@ def measure(settings: RunSettings, folder: Path) -> tuple[Alignment, Sequence[st
         model.load_state_dict(parts["model"])
         attachment.load_state_dict(parts["attachment"])
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise RecordError(f"{folder}/model.pt does not fit the current code's model: {error}") from error
+        raise RecordError(f"{folder}/model.pt does not fit the model of the current code: {error}") from error
     model.train()
     seed_epoch(settings.seed, 1, 0)
     batch = next(iter(task.batches(1, Shard())))

@@ -1,6 +1,16 @@
-"""Mistakes that a user can mend: each is shown as one message, without a stack trace."""
+"""Mistakes that a user can fix: each is shown as one message, without a stack trace."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 from importlib.util import find_spec
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A sentence to add to an error, with a space before it; empty if no known name is close."""
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 class UserError(Exception):

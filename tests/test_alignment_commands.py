@@ -64,7 +64,10 @@ def test_a_run_of_another_rule_is_refused(say, smoke, rule, told):
 
 def test_what_is_no_finished_run_or_damaged_is_refused(say, finished, tmp_path):
     folder = finished.folder
-    for wrong, told in ((tmp_path, "no record of a finished run"), (folder / "nothing", "no record of a finished run")):
+    for wrong, told in (
+        (tmp_path, "not the record of a finished run"),
+        (folder / "nothing", "not the record of a finished run"),
+    ):
         code, _, err = say("align", wrong)
         assert (code, told in err) == (2, True)
     result = (folder / "result.json").read_text()

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import dfa_bench
-from dfa_bench.commands.reproduce import EVERYTHING
-from dfa_bench.experiments.request import parse_request
+from dfa_bench.experiments.request import EVERYTHING, build_request
 from dfa_bench.reporting.existing import existing
 from dfa_bench.reporting.page.build import build_page
 from dfa_bench.reporting.page.page import Page
@@ -27,7 +26,7 @@ in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian: 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     nothing = tmp_path_factory.mktemp("store")
-    request = parse_request([f"results={ROOT / 'results'}", f"store.root={nothing}"], seeds=0, default=EVERYTHING)
+    request = build_request(EVERYTHING, [f"store.root={nothing}"], results=ROOT / "results")
     return build_page(existing(request), request)
 
 

@@ -1,4 +1,4 @@
-"""`dfa-bench align`: how well the gradients of DFA agree with BP's at the weights of a finished run."""
+"""`dfa-bench align`: compare a trained model's DFA gradients with backpropagation's."""
 
 from __future__ import annotations
 
@@ -7,45 +7,54 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+import click
 
-from dfa_bench.commands.arguments import Arguments
+from dfa_bench.commands.grammar import FILE, RUN, Command
 from dfa_bench.errors import ConfigError, RecordError
-from dfa_bench.feedback import Alignment, alignment
-from dfa_bench.reporting.alignment_table import output_grid, weight_grid
-from dfa_bench.reporting.grid import terminal
-from dfa_bench.runs.record import Record, atomic
-from dfa_bench.runs.store import run_name
-from dfa_bench.runs.summary import RunSummary
-from dfa_bench.settings.schema import RunSettings
-from dfa_bench.tasks.base import Shard, build_task
-from dfa_bench.training.checkpoint import seed_epoch
-from dfa_bench.training.finished import settings_of_record, trained_parts
-from dfa_bench.training.trainer import build_learner
+
+if TYPE_CHECKING:
+    from dfa_bench.feedback import Alignment
+    from dfa_bench.runs.summary import RunSummary
+    from dfa_bench.settings.schema import RunSettings
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Measure, print, and write on request.
+@click.command(
+    cls=Command,
+    no_args_is_help=True,
+    epilog="""
+    dfa-bench align runs/nodes-cora-gcn-dfa-s0-0123456789abcdef
+    dfa-bench align RUN --json alignment.json
+    """,
+)
+@RUN
+@click.option("--json", "out", type=FILE, help="Write the numbers to this file too.")
+def command(run: Path, out: Path | None) -> int:
+    """Compare the gradients of DFA with backpropagation's at the weights of a finished run of rule=dfa.
 
-    Raises:
-        ConfigError: the folder is no finished run of rule=dfa.
-        RecordError: the record is damaged.
-        MissingData: the data set of the run is not here.
+    RUN is the folder of its record, the last line that `dfa-bench run` prints. Both gradients are taken on its first
+    training batch, with the same dropout masks. Two tables: cosines at the outputs of modules, row by row (per sample,
+    node, token or point of a ray); cosine and ratio of norms of each parameter's gradient. A cosine of 1 is the
+    direction of backpropagation, 0 has nothing in common with it.
+
+    To measure along training, into metrics.jsonl: dfa-bench run rule=dfa trainer.alignment_every=10
     """
-    parser = Arguments("align")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args(list(arguments))
-    settings, result = finished_dfa_run(chosen.run)
-    measured, points = measure(settings, chosen.run)
+    from rich.console import Console
+
+    from dfa_bench.reporting.alignment_table import output_grid, weight_grid
+    from dfa_bench.reporting.grid import terminal
+    from dfa_bench.runs.record import atomic
+    from dfa_bench.runs.store import run_name
+
+    settings, result = finished_dfa_run(run)
+    measured, points = measure(settings, run)
     console = Console(width=None if sys.stdout.isatty() else 120)
     title = f"{run_name(settings)}: gradients at outputs, DFA against BP"
     console.print(terminal(output_grid(measured.paper, points, title)))
     console.print(terminal(weight_grid(measured.weights, "Gradients of parameters, DFA against BP")))
-    if chosen.json:
-        with atomic(chosen.json) as file:
+    if out:
+        with atomic(out) as file:
             file.write(json.dumps(_evidence(result, measured), indent=2) + "\n")
     return 0
 
@@ -54,8 +63,12 @@ def finished_dfa_run(folder: Path) -> tuple[RunSettings, RunSummary]:
     """Settings and result of a run whose alignment is defined.
 
     Raises:
-        ConfigError, RecordError: see `main`.
+        ConfigError: the folder is not a finished run of rule=dfa.
+        RecordError: the record is damaged.
     """
+    from dfa_bench.runs.record import Record
+    from dfa_bench.training.finished import settings_of_record
+
     settings = settings_of_record(folder)
     result = Record(folder).read_result()
     if result is None or result.status != "finished":
@@ -69,6 +82,12 @@ def finished_dfa_run(folder: Path) -> tuple[RunSettings, RunSummary]:
 
 def measure(settings: RunSettings, folder: Path) -> tuple[Alignment, Sequence[str]]:
     """Alignment at the tested weights, on the first training batch, in training mode; and the names of the points."""
+    from dfa_bench.feedback import alignment
+    from dfa_bench.tasks.base import Shard, build_task
+    from dfa_bench.training.checkpoint import seed_epoch
+    from dfa_bench.training.finished import trained_parts
+    from dfa_bench.training.trainer import build_learner
+
     task = build_task(settings)
     model, attachment = build_learner(settings, task)
     parts = trained_parts(folder)
@@ -76,7 +95,7 @@ def measure(settings: RunSettings, folder: Path) -> tuple[Alignment, Sequence[st
         model.load_state_dict(parts["model"])
         attachment.load_state_dict(parts["attachment"])
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise RecordError(f"{folder}/model.pt does not fit the model of today's code: {error}") from error
+        raise RecordError(f"{folder}/model.pt does not fit the model of the current code: {error}") from error
     model.train()
     seed_epoch(settings.seed, 1, 0)
     batch = next(iter(task.batches(1, Shard())))

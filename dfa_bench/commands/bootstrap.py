@@ -1,33 +1,44 @@
-"""`dfa-bench bootstrap table2`: how sure Table 2's differences are, given so many test rows."""
+"""`dfa-bench bootstrap`: bootstrap intervals for the AUC differences of click models."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dfa_bench.commands.grammar import table_command
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import PlannedRun, apart, plan, stored
-from dfa_bench.experiments.request import Request, parse_request
+from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting.bootstrap import DRAWS, bootstrap_grid, bootstrap_values
 from dfa_bench.reporting.grid import as_csv, markdown
 from dfa_bench.runs.record import atomic
 from dfa_bench.runs.store import record_of
 from dfa_bench.tasks.base import build_task
-from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
-from dfa_bench.tasks.click_through.task import ClickPrediction, predict
-from dfa_bench.training.finished import with_trained_weights
+
+if TYPE_CHECKING:
+    from dfa_bench.tasks.click_through.bootstrap import Difference
+    from dfa_bench.tasks.click_through.task import ClickPrediction
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Resample the test rows of each column's models; write results/TABLE-bootstrap.{md,csv}.
+@table_command(
+    examples="""
+    dfa-bench bootstrap table2
+    dfa-bench bootstrap table2 --seeds 3 store.root=runs
+    """,
+)
+def command(request: Request) -> int:
+    """Bootstrap intervals for the AUC differences between DFA and BP, written to DIR/TABLE-bootstrap.{md,csv}.
 
-    Raises:
-        ConfigError: the table is not of click models, or none of its models is in the run store.
+    Resamples the test rows of the click models in the run store, the same rows for both rules, and tells how many test
+    rows would decide about a difference of 0.001.
+
+    \b
+    TABLE     table2, table2_movielens, first/table2, search/table2
+    OVERRIDE  a Hydra override for all runs: scale=paper, store.root=DIR, data.root=DIR, ...
     """
-    request = parse_request(arguments, seeds=0)
     for experiment in request.experiments:
         write(experiment, compare_rules(experiment, request), request)
     return 0
@@ -39,6 +50,8 @@ def compare_rules(experiment: Experiment, request: Request) -> dict[str, Differe
     Raises:
         ConfigError: there are none.
     """
+    from dfa_bench.tasks.click_through.bootstrap import paired_bootstrap
+
     found = {}
     for place, by_rule in _models(experiment, request).items():
         seeds = sorted(set(by_rule.get("bp", {})) & set(by_rule.get("dfa", {})))
@@ -51,8 +64,8 @@ def compare_rules(experiment: Experiment, request: Request) -> dict[str, Differe
         found[place] = paired_bootstrap(np.asarray(task.data.labels[rows]), dfa, bp, DRAWS, seed=0)
     if not found:
         raise ConfigError(
-            f"No pair of BP and DFA of {experiment.name} is in the run store. `dfa-bench reproduce {experiment.name}` "
-            f"does the runs."
+            f"No pair of BP and DFA runs of {experiment.name} is in the run store. Do the runs with `dfa-bench "
+            f"reproduce {experiment.name}`."
         )
     return found
 
@@ -69,13 +82,18 @@ def _models(experiment: Experiment, request: Request) -> dict[str, dict[str, dic
 
 
 def _task(run: PlannedRun) -> ClickPrediction:
+    from dfa_bench.tasks.click_through.task import ClickPrediction
+
     task = build_task(run.settings)
     if not isinstance(task, ClickPrediction):
-        raise ConfigError(f"{run.cell.column} is no click model: `dfa-bench bootstrap table2`.")
+        raise ConfigError(f"{run.cell.column} is not a click model. Try `dfa-bench bootstrap table2`.")
     return task
 
 
 def _scores(run: PlannedRun, task: ClickPrediction, rows: np.ndarray) -> np.ndarray:
+    from dfa_bench.tasks.click_through.task import predict
+    from dfa_bench.training.finished import with_trained_weights
+
     folder = record_of(run.settings, run.identity).folder
     return predict(with_trained_weights(_task(run).build_model(), folder), task.data, rows)
 

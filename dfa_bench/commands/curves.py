@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
+from dfa_bench.commands.grammar import table_command
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import apart, stored
-from dfa_bench.experiments.request import Request, parse_request
+from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.reporting.figures.curves import Curve, draw_curves
 from dfa_bench.reporting.figures.drawing import save
@@ -18,20 +18,29 @@ from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.schema import RunSettings
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Draw the curves of tables from the runs in the store, as results/TABLE-curves.{png,svg}.
+@table_command(
+    examples="""
+    dfa-bench curves table2
+    dfa-bench curves table3 --seeds 1 --results /tmp/curves
+    """,
+)
+def command(request: Request) -> int:
+    """Plot the validation metric of a table's runs over training, as DIR/TABLE-curves.{png,svg}.
 
-    Raises:
-        ConfigError: no run of a table is in the store, or `curves.per_step` names what is no number of the runs.
+    There is a panel for each cell, over epochs, or what `curves` in the table's file says (Table 5: over training
+    tokens, the columns of a row in one panel). Only runs in the run store have curves; runs.csv keeps final numbers.
+
+    \b
+    TABLE     3 or table3, ..., all; studies/dna_feedback, ...; or a folder of them: studies, search, first
+    OVERRIDE  a Hydra override for all runs: scale=paper, store.root=DIR, data.root=DIR, ...
     """
-    request = parse_request(arguments, seeds=0)
     for experiment in request.experiments:
         metric = validation_metric(experiment)
         curves = _curves(experiment, metric, request)
         if not curves:
             raise ConfigError(
-                f"No run of {experiment.name} with a curve is in the run store, and runs.csv has no curves. "
-                f"`dfa-bench reproduce {experiment.name}` does the runs."
+                f"No run of {experiment.name} in the run store has a curve, and runs.csv has no curves. Do the runs "
+                f"with `dfa-bench reproduce {experiment.name}`."
             )
         stand_in, changed = (any(getattr(curve, name) for curve in curves) for name in ("stand_in", "changed"))
         over = experiment.curves.over
@@ -74,7 +83,7 @@ def span_of_epoch(experiment: Experiment, settings: RunSettings, steps: float) -
     """How much of what the horizontal axis counts is in an epoch of so many steps.
 
     Raises:
-        ConfigError: `curves.per_step` names what is no number of the run.
+        ConfigError: `curves.per_step` names something that is not a number.
     """
     names = experiment.curves.per_step
     if not names:
@@ -83,5 +92,7 @@ def span_of_epoch(experiment: Experiment, settings: RunSettings, steps: float) -
     factors = [OmegaConf.select(config, name) for name in names]
     for name, factor in zip(names, factors, strict=True):
         if not isinstance(factor, (int, float)):
-            raise ConfigError(f"experiments/{experiment.name}.yaml: curves.per_step: {name} is no number of the runs.")
+            raise ConfigError(
+                f"experiments/{experiment.name}.yaml: curves.per_step: {name} is not a number in the runs' settings."
+            )
     return math.prod(factors) * steps

@@ -1,4 +1,4 @@
-"""`dfa-bench evaluate-checkpoint`: held-out views by a model that the paper's authors released, and their PSNR."""
+"""`dfa-bench evaluate-checkpoint`: measure the PSNR of a NeRF released by the paper's authors."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import click
 
-from dfa_bench.commands.arguments import Arguments, positive
+from dfa_bench.commands.grammar import COUNT, FILE, Command, split, words_argument
 from dfa_bench.errors import ConfigError, MissingData
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.experiments.schema import load_experiments
-from dfa_bench.runs.provenance import commit
-from dfa_bench.runs.record import atomic
-from dfa_bench.settings.compose import compose_run
-from dfa_bench.settings.resources import resource_folder
-from dfa_bench.settings.schema import DataSettings
-from dfa_bench.tasks.base import build_dataset
-from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint
-from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
-from dfa_bench.tasks.view_synthesis.scenes import Scene, View
-from dfa_bench.tasks.view_synthesis.views import psnr, render_view, ssim
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dfa_bench.settings.schema import DataSettings
+    from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
+    from dfa_bench.tasks.view_synthesis.scenes import Scene, View
 
 ROWS = {"blender": "NeRF-Synthetic", "llff": "LLFF-Real"}  # of Table 1
 REDUCED_SIDE = 200  # of the copies that are looked for where the originals are missing
@@ -46,39 +41,68 @@ class Measured:
     seconds: float
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Evaluate, print and write. What is finished stays written when it is interrupted.
+@click.command(
+    cls=Command,
+    no_args_is_help=True,
+    epilog="""
+    dfa-bench evaluate-checkpoint lego --stride 8 --views 0,56,120 --json lego.json
+    dfa-bench evaluate-checkpoint fern --views nearest --stride 1
+    """,
+)
+@words_argument("SCENE [OVERRIDE]...")
+@click.option(
+    "--views",
+    default="all",
+    show_default=True,
+    metavar="WHICH",
+    help="Numbers of the official files, 0,56,120; all of the test split; or nearest, the one view nearest to the mean "
+    "position, on which the authors test real scenes.",
+)
+@click.option(
+    "--stride",
+    type=COUNT,
+    default=8,
+    show_default=True,
+    help="Render pixels 0, N, 2N, ... of rows and columns; 1: all pixels, and SSIM.",
+)
+@click.option(
+    "--checkpoint", type=FILE, help="Another file of this form (default: that of SCENE in data.root/nerf_checkpoints)."
+)
+@click.option("--json", "out", type=FILE, help="Write the numbers, view by view, to this file too.")
+def command(words: Sequence[str], views: str, stride: int, checkpoint: Path | None, out: Path | None) -> int:
+    """Measure the PSNR of a NeRF that the paper's authors trained with DFA and released, on held-out views.
 
-    Raises:
-        ConfigError: there is no such scene or view, or an option is impossible.
-        MissingData, CorruptData: of the scene or the checkpoint.
+    PSNR is that of the fine and the coarse network against the photographs. Synthetic scenes are rendered at 800 x 800
+    (200 x 200 where only such a copy is here), real ones as in images_8. Checkpoints are read as data; code in them is
+    never run. When interrupted, the numbers of finished views are kept.
+
+    \b
+    SCENE     lego, chair, drums, ship, ..., fern, flower, ...
+    OVERRIDE  data.root=DIR, dataset.longest_side=200, dataset.images=images_4, ...
     """
-    parser = Arguments("evaluate-checkpoint")
-    parser.add_argument("scene")
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--stride", type=positive, default=8)
-    parser.add_argument("--views", default="all")
-    parser.add_argument("--json", type=Path)
-    chosen = parser.parse_intermixed_args(list(arguments))
-    files, scene, data = open_scene(chosen.scene, chosen.overrides)
-    path = chosen.checkpoint or released_checkpoint(files, data)
+    from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint
+
+    names, overrides = split(words)
+    if len(names) != 1:
+        raise ConfigError(f"Name one scene, for example `dfa-bench evaluate-checkpoint lego`; given: {names}.")
+    files, scene, data = open_scene(names[0], overrides)
+    path = checkpoint or released_checkpoint(files, data)
     model = load_released(path, scene)
-    views = choose_views(scene, chosen.views)
-    protocol = "reduced" if chosen.checkpoint else "paper"  # the authors' training is the paper's, another need not be
-    setting = {"protocol": protocol, **_setting(files, scene, data, path, chosen.stride)}
-    size = f"{scene.width} × {scene.height}, stride {chosen.stride}"
-    print(f"{path.name}: {len(views)} view(s) of {scene.name}, {size}")
+    chosen = choose_views(scene, views)
+    protocol = "reduced" if checkpoint else "paper"  # the authors' training is the paper's, another need not be
+    setting = {"protocol": protocol, **_setting(files, scene, data, path, stride)}
+    size = f"{scene.width} × {scene.height}, stride {stride}"
+    print(f"{path.name}: {len(chosen)} view(s) of {scene.name}, {size}")
     measured: list[Measured] = []
     try:
-        for view in views:
-            measured.append(measure(model, scene, view, chosen.stride))
+        for view in chosen:
+            measured.append(measure(model, scene, view, stride))
             last = measured[-1]
             print(_text(last.view, last.psnr, last.psnr_coarse, last.ssim, last.rays / last.seconds), flush=True)
-            if chosen.json:
-                _write(chosen.json, setting | summary(measured))
+            if out:
+                _write(out, setting | summary(measured))
     except KeyboardInterrupt:
-        print(f"\nInterrupted after {len(measured)} of {len(views)} views; these are kept.", file=sys.stderr)
+        print(f"\nInterrupted after {len(measured)} of {len(chosen)} views; these are kept.", file=sys.stderr)
         return 130
     whole = summary(measured)
     print(_text("mean", **whole["mean"], speed=whole["rays_per_second"]))
@@ -88,11 +112,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def open_scene(name: str, overrides: Sequence[str]) -> tuple[SceneFiles, Scene, DataSettings]:
-    """A scene at the resolution of its files; where the originals are not here, their 200-pixel copies.
+    """A scene at the resolution of its files; where the originals are missing, their 200-pixel copies.
 
     Raises:
-        ConfigError, MissingData, CorruptData: see `main`.
+        ConfigError: the scene is unknown.
+        MissingData, CorruptData: of its files.
     """
+    from dfa_bench.experiments.protocol import settings_of
+    from dfa_bench.settings.compose import compose_run
+    from dfa_bench.tasks.base import build_dataset
+    from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
+
     fixed = ["task=view_synthesis", "model=nerf", f"dataset={name}", "++dataset.images=images_8"]
     settings = settings_of(compose_run([*fixed, "scale=paper", *overrides]))
     files = build_dataset(settings)
@@ -112,8 +142,10 @@ def choose_views(scene: Scene, wanted: str) -> list[View]:
     The nearest is the one view, of any split, nearest to the mean position: the released code tests real scenes on it.
 
     Raises:
-        ConfigError: there is no such test view.
+        ConfigError: a view is not one of the test split.
     """
+    import torch
+
     test = scene.views("test")
     if wanted == "all":
         return list(test)
@@ -125,14 +157,16 @@ def choose_views(scene: Scene, wanted: str) -> list[View]:
     unknown = [each for each in wanted.split(",") if each.strip() not in by_number]
     if unknown:
         raise ConfigError(
-            f"--views: {scene.name} has no test view '{unknown[0]}' here. It has {', '.join(by_number)}; "
-            f"'all' and 'nearest' choose too."
+            f"--views: {scene.name} has no test view '{unknown[0]}' here. Choose from {', '.join(by_number)}, all and "
+            f"nearest."
         )
     return [by_number[each.strip()] for each in wanted.split(",")]
 
 
-def measure(model: torch.nn.Module, scene: Scene, view: View, stride: int) -> Measured:
+def measure(model: nn.Module, scene: Scene, view: View, stride: int) -> Measured:
     """Render one view and compare it with its photograph."""
+    from dfa_bench.tasks.view_synthesis.views import psnr, render_view, ssim
+
     truth = view.load()[::stride, ::stride]
     started = time.perf_counter()
     seen = render_view(model, scene, view.camera, view.pose, stride, progress=view.name)
@@ -144,8 +178,12 @@ def measure(model: torch.nn.Module, scene: Scene, view: View, stride: int) -> Me
 
 def _setting(files: SceneFiles, scene: Scene, data: DataSettings, checkpoint: Path, stride: int) -> dict[str, Any]:
     """What was evaluated, and the paper's number with its source."""
+    from dfa_bench.experiments.schema import load_experiment
+    from dfa_bench.runs.provenance import commit
+    from dfa_bench.settings.resources import resource_folder
+
     row = ROWS[files.layout]
-    table = load_experiments(resource_folder("experiments"))["table1"]
+    table = load_experiment(resource_folder("experiments"), "table1")
     return {
         "scene": scene.name,
         "checkpoint": checkpoint.name,
@@ -183,5 +221,7 @@ def _text(name: str, psnr: float, psnr_coarse: float, ssim: float | None, speed:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
+    from dfa_bench.runs.record import atomic
+
     with atomic(path) as file:
         file.write(json.dumps(values, indent=2) + "\n")

@@ -1,40 +1,73 @@
-"""`dfa-bench figure`: draw a figure of the paper."""
+"""`dfa-bench figure`: draw a figure of the paper, training what it needs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfa_bench.commands.arguments import take
-from dfa_bench.errors import ConfigError
-from dfa_bench.reporting.figures.alignment import draw_alignment_figure
-from dfa_bench.reporting.figures.embeddings import draw_figure2
-from dfa_bench.reporting.figures.views import SCENES, draw_figure1
+import click
+
+from dfa_bench.commands.grammar import RESULTS, Command, listed, split, words_argument
+from dfa_bench.errors import ConfigError, did_you_mean
 
 NAMES = ("1", "2", "alignment")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Draw a figure of the paper; train the runs that it needs if they are not in the store.
+@click.command(
+    cls=Command,
+    no_args_is_help=True,
+    epilog="""
+    dfa-bench figure 2
+    dfa-bench figure 1 --scenes lego,fern --neighbours no
+    dfa-bench figure alignment --models cheb,gcn,spline,gat,gae
+    """,
+)
+@words_argument("1|2|alignment [OVERRIDE]...", lambda: NAMES)
+@click.option(
+    "--scenes", default="", callback=listed, metavar="NAME,...", help="Of figure 1 (default: lego,chair,fern,flower)."
+)
+@click.option(
+    "--neighbours",
+    type=bool,
+    metavar="yes|no",
+    default=True,
+    help="Whether figure 1 measures multi-view consistency (default: yes).",
+)
+@click.option(
+    "--models",
+    default="",
+    callback=listed,
+    metavar="NAME,...",
+    help="Panels of figure alignment to draw again; the others are kept (default: all).",
+)
+@RESULTS
+def command(words: Sequence[str], scenes: Sequence[str], neighbours: bool, models: Sequence[str], results: Path) -> int:
+    """Draw a figure of the paper, as png (all but figure 1 as svg too) and its numbers and runs as json.
 
-    Raises:
-        ConfigError: there is no such figure, or an override is impossible.
+    Runs that are not in the run store are trained first.
+
+    \b
+    1          held-out views by NeRF with BP, DFA, shallow training and the authors' released models; error maps, depth
+    2          t-SNE of the hidden layer of GraphConv on Cora, with BP, DFA and shallow training
+    alignment  cosine between DFA's and BP's gradients over training, by layer (appendix A), a panel for each model
+    OVERRIDE   a Hydra override for all runs: scale=paper, store.root=DIR, data.root=DIR, ...
+
+    Figures of synthetic data are written as NAME-stand-in, those whose overrides change the outcome as NAME-changed.
     """
-    folder, arguments = take(arguments, "results", "results")
-    names = [argument for argument in arguments if "=" not in argument]
-    name = " ".join(names).removeprefix("figure")
+    names, overrides = split(words)
+    name = " ".join(names).removeprefix("figure").strip()
     if name not in NAMES:
-        raise ConfigError(f"There is no figure '{' '.join(names)}'. There are: {', '.join(NAMES)}.")
-    overrides = [argument for argument in arguments if "=" in argument]
+        raise ConfigError(f"unknown figure '{name}'.{did_you_mean(name, NAMES)} Figures: {', '.join(NAMES)}.")
     if name == "1":
-        scenes, overrides = take(overrides, "scenes", ",".join(SCENES))
-        neighbours, overrides = take(overrides, "neighbours", "yes")
-        if neighbours not in ("yes", "no"):
-            raise ConfigError(f"neighbours={neighbours}: give yes or no.")
-        draw_figure1(Path(folder), overrides, scenes.split(","), neighbours == "yes")
-    elif name == "alignment":
-        models, overrides = take(overrides, "models", "")
-        draw_alignment_figure(Path(folder), overrides, models.split(",") if models else ())
+        from dfa_bench.reporting.figures.views import SCENES, draw_figure1
+
+        draw_figure1(results, overrides, scenes or SCENES, neighbours)
+    elif name == "2":
+        from dfa_bench.reporting.figures.embeddings import draw_figure2
+
+        draw_figure2(results, overrides)
     else:
-        draw_figure2(Path(folder), overrides)
+        from dfa_bench.reporting.figures.alignment import draw_alignment_figure
+
+        draw_alignment_figure(results, overrides, models)
     return 0

@@ -1,57 +1,83 @@
-"""`dfa-bench render`: an animation of what a finished run of view synthesis has learnt."""
+"""`dfa-bench render`: render an animation from a trained NeRF."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
+import click
 
-from dfa_bench.commands.arguments import Arguments, positive
+from dfa_bench.commands.grammar import COUNT, FILE, RUN, Command
 from dfa_bench.errors import ConfigError
-from dfa_bench.reporting.figures.trained_views import resized, settings_of_views, trained
-from dfa_bench.runs.record import atomic
-from dfa_bench.tasks.view_synthesis.camera_paths import orbit
-from dfa_bench.tasks.view_synthesis.views import render_view
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 MILLISECONDS = 80  # of a frame
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Render a path and write it as an animation; when it is interrupted, of the frames that are finished.
+@click.command(
+    cls=Command,
+    no_args_is_help=True,
+    epilog="""
+    dfa-bench render runs/view_synthesis-lego-nerf-dfa-s0-0123456789abcdef
+    dfa-bench render RUN --width 100 --frames 60 --out orbit.webp
+    """,
+)
+@RUN
+@click.option(
+    "--path",
+    type=click.Choice(["orbit"]),
+    default="orbit",
+    show_default=True,
+    help="Of the camera: around synthetic scenes, an ellipse in front of real ones.",
+)
+@click.option("--frames", type=COUNT, default=30, show_default=True, help="How many to render.")
+@click.option("--width", type=COUNT, metavar="PIXELS", help="Of the images (default: that of the run's views).")
+@click.option("--out", type=FILE, help="FILE.gif or FILE.webp (default: RUN/orbit.gif).")
+def command(run: Path, path: str, frames: int, width: int | None, out: Path | None) -> int:
+    """Render an animation along a camera path with the NeRF of a finished run of task=view_synthesis.
 
-    Raises:
-        ConfigError: the folder is no run of view synthesis, or an option is impossible.
-        MissingData: the scene, whose cameras the path follows, is not here.
+    RUN is the folder of its record, the last line that `dfa-bench run` prints. The scene must be here: the path follows
+    its cameras. When interrupted, the finished frames are written.
     """
-    parser = Arguments("render")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--path", choices=["orbit"], default="orbit")
-    parser.add_argument("--frames", type=positive, default=30)
-    parser.add_argument("--width", type=positive, default=None)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args(list(arguments))
-    out = chosen.out or chosen.run / f"{chosen.path}.gif"
+    out = out or run / f"{path}.gif"
     if out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"--out {out}: an animation ends in {' or '.join(FORMATS)}.")
-    scene, model = trained(settings_of_views(chosen.run), chosen.run)
-    scene = resized(scene, chosen.width or scene.width)
-    frames: list[Image.Image] = []
+        raise ConfigError(f"--out {out}: the name must end in {' or '.join(FORMATS)}.")
+    rendered: list[Image.Image] = []
     code = 0
     try:
-        for number, pose in enumerate(orbit(scene, chosen.frames), start=1):
-            seen = render_view(model, scene, scene.camera, pose, progress=f"frame {number} of {chosen.frames}")
-            frames.append(Image.fromarray((seen.fine.clamp(0, 1) * 255).round().numpy().astype(np.uint8)))
+        _render(run, frames, width, rendered)
     except KeyboardInterrupt:
-        print(f"\nInterrupted after {len(frames)} of {chosen.frames} frames; these are kept.", file=sys.stderr)
+        print(f"\nInterrupted after {len(rendered)} of {frames} frames; these are kept.", file=sys.stderr)
         code = 130
-    if not frames:
-        return code
+    if rendered:
+        _write(out, rendered)
+        print(out)
+    return code
+
+
+def _render(run: Path, frames: int, width: int | None, rendered: list[Image.Image]) -> None:
+    """Add frames to a list, so that those before an interruption are there."""
+    import numpy as np
+    from PIL import Image
+
+    from dfa_bench.reporting.figures.trained_views import resized, settings_of_views, trained
+    from dfa_bench.tasks.view_synthesis.camera_paths import orbit
+    from dfa_bench.tasks.view_synthesis.views import render_view
+
+    scene, model = trained(settings_of_views(run), run)
+    scene = resized(scene, width or scene.width)
+    for number, pose in enumerate(orbit(scene, frames), start=1):
+        seen = render_view(model, scene, scene.camera, pose, progress=f"frame {number} of {frames}")
+        rendered.append(Image.fromarray((seen.fine.clamp(0, 1) * 255).round().numpy().astype(np.uint8)))
+
+
+def _write(out: Path, frames: list[Image.Image]) -> None:
+    from dfa_bench.runs.record import atomic
+
     with atomic(out, "wb") as file:
         timing = {"duration": MILLISECONDS, "loop": 0}
         frames[0].save(file, FORMATS[out.suffix.lower()], save_all=True, append_images=frames[1:], **timing)
-    print(out)
-    return code

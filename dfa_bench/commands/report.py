@@ -4,22 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dfa_bench.commands.reproduce import EVERYTHING
-from dfa_bench.experiments.plan import apart
-from dfa_bench.experiments.request import parse_request
-from dfa_bench.reporting.existing import existing
-from dfa_bench.reporting.page.build import build_page
-from dfa_bench.reporting.page.render import render
-from dfa_bench.runs.record import atomic
-from dfa_bench.settings.compose import compose_run, typed
-from dfa_bench.settings.overrides import key_of
-from dfa_bench.training.loggers import publish_results
+from dfa_bench.commands.grammar import table_command
+from dfa_bench.experiments.request import EVERYTHING
+
+if TYPE_CHECKING:
+    from dfa_bench.experiments.request import Request
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write the report from the runs that exist; with logger=wandb publish what lies in the results. Runs nothing."""
-    request = parse_request(arguments, seeds=0, default=EVERYTHING)
+@table_command(
+    default=EVERYTHING,
+    examples="""
+    dfa-bench report
+    dfa-bench report all scale=smoke
+    dfa-bench report logger=wandb
+    """,
+)
+def command(request: Request) -> int:
+    """Write DIR/report.html from the recorded runs: one file that needs no network. Runs nothing.
+
+    It shows the paper's claims with verdicts, each table beside the paper's numbers, the curves and figures in DIR, the
+    cost, and for every number its runs, seeds, configuration and the command that repeats it. With logger=wandb all
+    results are logged as an artifact of Weights & Biases too.
+
+    \b
+    TABLE     3 or table3, ..., all; studies/dna_feedback, ...; or a folder of them (default: all, studies, search)
+    OVERRIDE  a Hydra override for all runs: scale=smoke (synthetic data, in a section of their own), store.root=DIR,
+              data.root=DIR, logger=wandb, ...
+    """
+    from dfa_bench.experiments.plan import apart
+    from dfa_bench.reporting.existing import existing
+    from dfa_bench.reporting.page.build import build_page
+    from dfa_bench.reporting.page.render import render
+    from dfa_bench.runs.record import atomic
+
     found = existing(request)
     changed = any(each.table.changed for each in found)
     text = render(build_page(found, request))
@@ -29,9 +48,19 @@ def main(arguments: Sequence[str]) -> int:
     print(f"Written: {path} ({len(text.encode()) / 2**20:.1f} MiB)")
     if changed:
         print("Your settings make another experiment than the paper's; its own report is left as it was.")
-    settings = typed(compose_run([each for each in request.overrides if key_of(each).startswith(("store.", "logger"))]))
-    if settings.logger.name == "wandb":
-        folder = Path(settings.store.root)
-        folder.mkdir(parents=True, exist_ok=True)
-        publish_results(settings.logger, request.results, folder)
+    if logger := [each for each in request.overrides if each.startswith("logger")]:
+        _publish(request, logger)
     return 0
+
+
+def _publish(request: Request, logger: Sequence[str]) -> None:
+    """Log all results as an artifact, where the overrides of the logger ask for it."""
+    from dfa_bench.settings.compose import compose_run, typed
+    from dfa_bench.settings.overrides import whereabouts
+    from dfa_bench.training.loggers import publish_results
+
+    settings = typed(compose_run(logger)).logger
+    if settings.name == "wandb":
+        folder = Path(whereabouts(request.overrides)[0].root)
+        folder.mkdir(parents=True, exist_ok=True)
+        publish_results(settings, request.results, folder)

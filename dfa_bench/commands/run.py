@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import re
 import shlex
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import hydra
+from click.shell_completion import CompletionItem
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from dfa_bench.errors import Diverged, UserError
-from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.protocol import refuse_protocol, settings_of
 from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.training.allocator import keep_freed_memory
@@ -37,9 +43,10 @@ def run(config: DictConfig) -> None:
     command = shlex.join(["dfa-bench", "run", *hydra_config.overrides.task])
     message = None
     try:
+        refuse_protocol(hydra_config.overrides.task)
         outcome = execute(settings_of(config))
         if outcome.result.status == "diverged":
-            raise Diverged(f"{outcome.result.message}\nThe record says so: {outcome.folder}\nforce=true runs it again.")
+            raise Diverged(f"{outcome.result.message}\nRecorded in {outcome.folder}; force=true repeats the run.")
         _print_outcome(outcome)
     except UserError as error:
         message = str(error)
@@ -71,7 +78,38 @@ class SweepSummary(Callback):
             _failures.append(report["command"])
 
 
-def main(arguments: list[str]) -> int:
+class HydraCommand(click.Command):
+    """A command whose arguments, --help included, are all Hydra's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.args = [*args]
+        return ctx.args
+
+    def invoke(self, ctx: click.Context) -> int:
+        if line := os.environ.get("COMP_LINE"):  # of Hydra's own completion script, which knows no word `run`
+            os.environ["COMP_LINE"] = re.sub(r"^(\s*\S+)\s+run\b", r"\1", line)
+        return run_hydra(ctx.args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Hydra's own completion. bash splits words at "=", and wants only what follows it."""
+        before = re.sub(" ?= ?", "=", " ".join(ctx.args))
+        started = before.rpartition(" ")[2]
+        if started and "=" not in started and not started.startswith("-"):
+            before, started = f"{before}=", f"{started}="  # Click has dropped the "=" before an empty word
+        elif not started.endswith("="):
+            before, started = f"{before} ", ""
+        return [CompletionItem(each.removeprefix(started)) for each in complete(before + incomplete)]
+
+
+def complete(typed: str) -> list[str]:
+    """What Hydra offers for the last of the words typed after `dfa-bench run`."""
+    os.environ["COMP_LINE"] = f"dfa-bench {typed}"
+    with contextlib.redirect_stdout(io.StringIO()) as offered:
+        run_hydra(["-sc", "query=bash"])
+    return offered.getvalue().split()
+
+
+def run_hydra(arguments: Sequence[str]) -> int:
     """Run Hydra with these command-line arguments; 0 if every run is done."""
     sweep_first = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))  # argparse wants it so
     sys.argv = [sys.argv[0], *sweep_first]
@@ -84,18 +122,23 @@ def main(arguments: list[str]) -> int:
         print(f"Error: {explain_hydra(error)}", file=sys.stderr)
         return 2
     except OSError as error:  # of the folder of a sweep; those of its runs are told in `run`
-        print(f"Error: {error.filename} cannot be written: {error.strerror}. Choose store.root=DIR.", file=sys.stderr)
+        if error.filename is None:  # no file: a closed pipe
+            raise
+        print(f"Error: cannot write {error.filename}: {error.strerror}. Set store.root=DIR.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. What is finished is kept; the same command goes on from here.", file=sys.stderr)
+        print("\nInterrupted. Finished runs are kept; run the same command to continue.", file=sys.stderr)
         return 130
     return 1 if _failures else 0
+
+
+command = HydraCommand("run")
 
 
 def _print_outcome(outcome: Outcome) -> None:
     result = outcome.result
     if outcome.reused:
-        print(f"Done before, on {result.finished} (force=true runs it again).")
+        print(f"Done before, on {result.finished} (force=true repeats it).")
     for name, value in sorted(result.metrics.items()):
         print(f"{name:<16} {value:.4f}")
     print(

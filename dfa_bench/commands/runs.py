@@ -1,4 +1,4 @@
-"""`dfa-bench runs`: the runs that there are, filtered, seeds together."""
+"""`dfa-bench runs`: list recorded runs, those that differ in their seed in one line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import click
 from rich.console import Console
 
-from dfa_bench.commands.arguments import take
-from dfa_bench.errors import ConfigError
+from dfa_bench.commands.grammar import COUNT, RESULTS, Command, words_argument
+from dfa_bench.errors import ConfigError, did_you_mean
 from dfa_bench.reporting.grid import Grid, cells, terminal
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.listing import ALIKE, Group, all_runs, groups, metrics, read_store
@@ -43,62 +44,82 @@ class Wanted:
     each: bool  # a line for every run
 
 
-def main(arguments: Sequence[str]) -> int:
-    """List runs. What is wrong with the store is told below the list.
+@click.command(
+    cls=Command,
+    epilog="""
+    dfa-bench runs task=nodes model=gcn
+    dfa-bench runs rule=dfa 'test/accuracy>0.8' --age 1d --metric val/accuracy --each
+    """,
+)
+@words_argument("[FILTER]... [store.root=DIR]", lambda: [f"{name}=" for name in FILTERS])
+@click.option("--seeds", type=COUNT, default=1, metavar="N", help="Only settings with at least N seeds.")
+@click.option("--age", metavar="AGE", help="Only runs finished within this time: 30m, 12h, 2d, 1w.")
+@click.option("--metric", metavar="NAME", help="The metric to show (default: the first of the test set).")
+@click.option("--each", is_flag=True, help="One line for every run, with its identity.")
+@RESULTS
+def command(words: Sequence[str], seeds: int, age: str | None, metric: str | None, each: bool, results: Path) -> int:
+    """List the recorded runs, those of DIR/runs.csv and of the run store.
 
-    Raises:
-        ConfigError: a filter is none.
-        RecordError: runs.csv is damaged.
+    Runs that differ only in their seed share a line: mean ± standard deviation over seeds. Where runs of one seed
+    differ in settings that runs.csv does not name, their range is shown instead.
+
+    \b
+    FILTER  KEY=PATTERN,...: model=gcn,gat device='*EPYC*'. Keys: task, dataset, model, rule, variant, scale,
+            protocol, data_kind, seed, status, identity, commit, device
+            METRIC>NUMBER, also <, >= and <=: 'test/accuracy>0.8'
     """
-    results, arguments = take(arguments, "results", "results")
-    given = [argument for argument in arguments if is_whereabouts(argument)]
+    given = [word for word in words if is_whereabouts(word)]
     store = read_store(Path(whereabouts(given)[0].root))
-    wanted = parse([argument for argument in arguments if argument not in given], datetime.now(timezone.utc))
-    runs = list(all_runs(Ledger(Path(results) / "runs.csv"), store).values())
+    filters = [word for word in words if word not in given]
+    now = datetime.now(timezone.utc)
+    passes = parse([word for word in filters if word != "each"])
+    wanted = Wanted([*passes, *([_younger(age, now)] if age else [])], metric, seeds, each or "each" in filters)
+    runs = list(all_runs(Ledger(results / "runs.csv"), store).values())
     kept = [run for run in runs if all(check(run) for check in wanted.passes)]
     found = [group for group in groups(kept) if len(group.seeds) >= wanted.seeds]
     if wanted.metric and runs and wanted.metric not in (known := metrics(runs)):
-        raise ConfigError(f"No run has the metric '{wanted.metric}'. There are: {', '.join(known)}.")
+        raise ConfigError(
+            f"unknown metric '{wanted.metric}'.{did_you_mean(wanted.metric, known)} Metrics: {', '.join(known)}."
+        )
     if found:
         Console(width=None if sys.stdout.isatty() else 180).print(terminal(_grid(found, wanted)))
     shown = sum(len(group.runs) for group in found)
-    print(f"{shown} of {len(runs)} runs" + (f", {len(store.unfinished)} more not done." if store.unfinished else "."))
+    print(f"{shown} of {len(runs)} runs" + (f", {len(store.unfinished)} more unfinished." if store.unfinished else "."))
     for problem in store.problems:
         print(problem, file=sys.stderr)
     return 0
 
 
-def parse(arguments: Sequence[str], now: datetime) -> Wanted:
-    """`model=gcn,gat rule=dfa seeds=3 age=2d test/accuracy>0.8 metric=val/accuracy each`.
+def parse(filters: Sequence[str]) -> list[Callable[[RunSummary], bool]]:
+    """`model=gcn,gat`, `test/accuracy>0.8`.
 
     Raises:
-        ConfigError: one of them is none of these.
+        ConfigError: one of them is not a filter.
     """
     passes: list[Callable[[RunSummary], bool]] = []
-    metric, seeds = None, 1
-    for argument in (each for each in arguments if each != "each"):
-        if compared := COMPARISON.fullmatch(argument):
-            passes.append(_compares(compared["metric"], SIGNS[compared["sign"]], _number(compared["number"], argument)))
-            continue
-        key, _, value = argument.partition("=")
-        if key == "metric" and value:
-            metric = value
-        elif key == "seeds" and value.isdigit():
-            seeds = int(value)
-        elif key == "age" and (found := re.fullmatch(r"(\d+)([mhdw])", value)):
-            try:
-                since = now - int(found[1]) * UNITS[found[2]]
-            except OverflowError:
-                raise ConfigError(f"'{argument}': no run is so old.") from None
-            passes.append(lambda run, since=since: datetime.fromisoformat(run.finished) >= since)  # type: ignore[misc]
+    for text in filters:
+        key, _, value = text.partition("=")
+        if compared := COMPARISON.fullmatch(text):
+            passes.append(_compares(compared["metric"], SIGNS[compared["sign"]], _number(compared["number"], text)))
         elif key in FILTERS and value:
             passes.append(_matches(key, value.split(",")))
         else:
             raise ConfigError(
-                f"'{argument}' is no filter. There are {'=, '.join(FILTERS)}= with patterns, seeds=3 (at least), "
-                f"age=2d (m, h, d or w), 'test/accuracy>0.8', metric=NAME and each."
+                f"unknown filter '{text}'.{did_you_mean(key, FILTERS)} Filters: {'=, '.join(FILTERS)}= with patterns, "
+                f"and comparisons of metrics such as 'test/accuracy>0.8'."
             )
-    return Wanted(passes, metric, seeds, "each" in arguments)
+    return passes
+
+
+def _younger(age: str, now: datetime) -> Callable[[RunSummary], bool]:
+    found = re.fullmatch(r"(\d+)([mhdw])", age)
+    if not found:
+        raise ConfigError(f"--age {age}: give a number and a unit, m, h, d or w, for example --age 2d.")
+    try:
+        since = now - int(found[1]) * UNITS[found[2]]
+    except OverflowError:
+        raise ConfigError(f"--age {age} is too long ago.") from None
+    return lambda run: datetime.fromisoformat(run.finished) >= since
 
 
 def _matches(key: str, patterns: Sequence[str]) -> Callable[[RunSummary], bool]:
@@ -114,7 +135,7 @@ def _number(text: str, argument: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(f"'{argument}': {text} is no number.") from None
+        raise ConfigError(f"'{argument}': {text} is not a number.") from None
 
 
 def _grid(found: Sequence[Group], wanted: Wanted) -> Grid:

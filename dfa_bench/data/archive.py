@@ -51,7 +51,7 @@ def fetch_folder(url: str, inside: str, cache: Path, check: Callable[[Path], obj
     except OSError as error:  # of the file system; those of requests are of this kind too
         reason = getattr(error.args[0], "reason", error) if error.args else type(error).__name__
         raise MissingData(
-            f"The download failed ({str(reason).splitlines()[0][:200]}); the same command goes on from what has come."
+            f"The download failed ({str(reason).splitlines()[0][:200]}); the same command continues it."
         ) from error
     return target
 
@@ -62,7 +62,7 @@ def _download(url: str, archive: Path) -> None:
     _receive(url, part)
     if not zipfile.is_zipfile(part):
         part.unlink()
-        raise MissingData(f"{url} serves something else than a zip; a page that wants to be seen in a browser?")
+        raise MissingData(f"{url} did not send a zip file; it may have to be downloaded with a browser.")
     part.replace(archive)
 
 
@@ -88,7 +88,7 @@ def _receive(url: str, part: Path) -> None:
                 file.write(block)
                 bar.update(len(block))
     if total not in (None, part.stat().st_size):
-        raise OSError(f"{part.stat().st_size} of {total} bytes have come")
+        raise OSError(f"{part.stat().st_size} of {total} bytes arrived")
 
 
 def _unpack(archive: Path, inside: str, target: Path, check: Callable[[Path], object]) -> None:
@@ -107,7 +107,7 @@ def _unpack(archive: Path, inside: str, target: Path, check: Callable[[Path], ob
             folder.replace(target)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         archive.unlink()
-        raise CorruptData(f"{archive} was damaged ({error}) and is deleted. Ask for it again.") from None
+        raise CorruptData(f"{archive} was damaged ({error}) and has been deleted. Download it again.") from None
 
 
 def _members(file: zipfile.ZipFile, inside: str) -> Iterator[tuple[PurePosixPath, zipfile.ZipInfo]]:
@@ -116,7 +116,7 @@ def _members(file: zipfile.ZipFile, inside: str) -> Iterator[tuple[PurePosixPath
     for member in file.infolist():
         path = PurePosixPath(member.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in member.filename:
-            raise CorruptData(f"{file.filename} would write to {member.filename}, outside of its folder: refused.")
+            raise CorruptData(f"{file.filename} would write to {member.filename}, outside its folder: refused.")
         starts = [start for start in range(len(path.parts)) if path.parts[start : start + len(wanted)] == wanted]
         if starts and not member.is_dir() and path.parts[0] != "__MACOSX":  # its twins, made by the Finder
             yield PurePosixPath(*path.parts[starts[0] + len(wanted) :]), member

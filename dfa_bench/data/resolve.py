@@ -90,9 +90,9 @@ def find(files: Files, data: DataSettings) -> Path:
             _check(files, cached)
             return cached
     raise MissingData(
-        f"{files.name} is not here. Looked in {' and in '.join(str(folder) for folder in looked_in)}. {reason} "
+        f"{files.name} was not found. Looked in {' and in '.join(str(folder) for folder in looked_in)}. {reason} "
         f"Get its {len(files.sha256)} files from {files.url}, put them into DIR/{files.folder}, and set data.root=DIR "
-        f"or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke a run needs no data: it uses a stand-in."
+        f"or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke no data are needed: runs use synthetic data."
     )
 
 
@@ -101,7 +101,7 @@ def _check(files: Files, folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise CorruptData(
-                f"{files.name}: {path} is missing, although other files of the set are there. {_advice()}"
+                f"{files.name}: {path} is missing, although other files of the data set are present. {_advice()}"
             )
         stat = path.stat()
         actual = _sha256(path, stat.st_size, stat.st_mtime_ns)
@@ -113,7 +113,7 @@ def _check(files: Files, folder: Path) -> None:
 
 
 def _advice() -> str:
-    return "Copy the file anew from the official source, or delete the folder from the cache to download it again."
+    return "Copy the file again from the official source, or delete the folder from the cache to download it again."
 
 
 @functools.lru_cache(maxsize=1024)
@@ -143,9 +143,9 @@ def find_first(name: str, folder: str, files: Sequence[str], data: DataSettings,
         if path.is_file():
             return path
     raise MissingData(
-        f"{name} is not here. Looked for {', '.join(files)} in {' and in '.join(map(str, folders))}. {how_to_get} into "
-        f"DIR/{folder}, and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke a run "
-        f"needs no data: it uses a stand-in."
+        f"{name} was not found. Looked for {', '.join(files)} in {' and in '.join(map(str, folders))}. {how_to_get} "
+        f"into DIR/{folder}, and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke no "
+        f"data are needed: runs use synthetic data."
     )
 
 

@@ -127,7 +127,7 @@ class _Board:
     def tick(self) -> None:
         elapsed = time.monotonic() - self._begin
         left = elapsed * (self._total / self._done_cost - 1) if self._done_cost else None
-        text = f"{_minutes(elapsed)} gone, {'about ' + _minutes(left) if left is not None else '?'} left"
+        text = f"{_minutes(elapsed)} elapsed, {'about ' + _minutes(left) if left is not None else '?'} left"
         if self._live and self._task is not None:
             self._live.update(
                 self._task, completed=self._done, description=f"{text}: {', '.join(self._running.values())}"

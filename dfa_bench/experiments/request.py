@@ -1,18 +1,18 @@
-"""What the user asks `dfa-bench reproduce`, `table` and `claims` for."""
+"""What a user asks of the commands that work on tables, checked."""
 
 from __future__ import annotations
 
 import fnmatch
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.schema import Experiment, load_experiments
+from dfa_bench.errors import ConfigError, did_you_mean
+from dfa_bench.experiments.schema import Experiment, experiment_files, load_experiment
 from dfa_bench.settings.resources import resource_folder
 
-FOLDERS = ("first", "search", "studies")  # below experiments/: short first looks, searches, experiments of our own
+EVERYTHING = ("all", "studies", "search")  # what reports are about unless tables are named
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Request:
         skip: patterns of cells, "PubMed/DNAConv" or "*/DNAConv", that get no new runs.
         overrides: of every run.
         whole: all tables of the paper are asked for, so its figures count too.
+        dry_run: list what would run, and run nothing.
     """
 
     experiments: Sequence[Experiment]
@@ -36,39 +37,53 @@ class Request:
     skip: Sequence[str]
     overrides: Sequence[str]
     whole: bool = False
+    dry_run: bool = False
 
 
-def parse_request(arguments: Sequence[str], seeds: int, default: Sequence[str] = ()) -> Request:
-    """`table3 table4 seeds=10 jobs=2 scale=cpu store.root=runs`; `seeds` and `default` stand for what is not given.
+def build_request(
+    names: Sequence[str],
+    overrides: Sequence[str] = (),
+    *,
+    seeds: int = 0,
+    jobs: int = 1,
+    results: Path = Path("results"),
+    skip: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Request:
+    """Load the tables that are named. Arguments are those of `Request`.
 
     Raises:
-        ConfigError: there is no such table, or a value is impossible.
+        ConfigError: a table is unknown, or a pattern to skip matches no cell.
     """
-    known = load_experiments(resource_folder("experiments"))
-    options = {"seeds": str(seeds), "jobs": str(os.cpu_count() or 1), "results": "results", "skip": ""}
-    names, overrides = [], []
-    for argument in arguments:
-        key, is_option, value = argument.partition("=")
-        if not is_option:
-            names.append(f"table{argument}" if argument.isdigit() else argument)
-        elif key in options:
-            options[key] = value
-        else:
-            overrides.append(argument)
-    several = {"all": [name for name in known if "/" not in name]}
-    several |= {folder: [name for name in known if name.startswith(f"{folder}/")] for folder in FOLDERS}
-    names = names or list(default)
-    unknown = [name for name in names if name not in known and name not in several]
+    folder = resource_folder("experiments")
+    tables = [load_experiment(folder, name) for name in tables_named(names)]
+    cells = [f"{row}/{column}" for table in tables for row in table.rows for column in table.columns]
+    if unmatched := [pattern for pattern in skip if not fnmatch.filter(cells, pattern)]:
+        raise ConfigError(f"--skip '{unmatched[0]}' matches no cell. Give ROW/COLUMN, for example --skip 'PubMed/*'.")
+    return Request(tables, seeds, jobs, results, skip, overrides, "all" in names, dry_run)
+
+
+def table_names() -> dict[str, list[str]]:
+    """Every name that a table can be asked for by, and the experiments that it stands for; reads no file."""
+    known = [*experiment_files(resource_folder("experiments"))]
+    folders = {name.partition("/")[0] for name in known if "/" in name}
+    return {
+        **{name: [name] for name in known},
+        "all": [name for name in known if "/" not in name],
+        **{folder: [name for name in known if name.startswith(f"{folder}/")] for folder in sorted(folders)},
+    }
+
+
+def tables_named(words: Sequence[str]) -> list[str]:
+    """The experiments that are named, each once. "3", "table 3" and "table3" are one name.
+
+    Raises:
+        ConfigError: there are none, or one is unknown.
+    """
+    known = table_names()
+    names = re.sub(r"(?<!\S)(?:table )?(\d+)(?!\S)", r"table\1", " ".join(words)).split()
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
-        what = f"There is no table '{unknown[0]}'." if unknown else "Name the tables."
-        raise ConfigError(f"{what} There are: {', '.join(known)}, all of them as 'all', those of a folder by its name.")
-    for key in ("seeds", "jobs"):
-        if not options[key].isdigit() or (int(options[key]) < 1 and options[key] != str(seeds)):
-            raise ConfigError(f"{key}={options[key]}: give a whole number from 1 on; {key}=10, for instance.")
-    chosen = [known[each] for each in dict.fromkeys(each for name in names for each in several.get(name, [name]))]
-    skip = [pattern for pattern in options["skip"].split(",") if pattern]
-    places = [f"{row}/{column}" for table in chosen for row in table.rows for column in table.columns]
-    if unmatched := [pattern for pattern in skip if not fnmatch.filter(places, pattern)]:
-        raise ConfigError(f"skip={unmatched[0]} matches no cell. Give row and column, as in skip=PubMed/DNAConv.")
-    results = Path(options["results"])
-    return Request(chosen, int(options["seeds"]), int(options["jobs"]), results, skip, overrides, "all" in names)
+        what = f"unknown table '{unknown[0]}'.{did_you_mean(unknown[0], known)}" if unknown else "Name a table."
+        raise ConfigError(f"{what} Tables: {', '.join(known)}.")
+    return list(dict.fromkeys(each for name in names for each in known[name]))

@@ -184,28 +184,28 @@ class Experiment(Strict):
                 if term.row and term.column and (term.row, term.column, term.rule) not in places
             }
             if unknown:
-                raise ValueError(f"claims.{claim.id}: there is no {', '.join(sorted(unknown))} in the table.")
+                raise ValueError(f"claims.{claim.id}: the table has no {', '.join(sorted(unknown))}.")
         return self
 
     @model_validator(mode="after")
     def _curves_are_of_the_table(self) -> Experiment:
         for name, panel in self.curves.panels.items():
             if unknown := {*panel.rows} - {*self.rows} | {*panel.columns} - {*self.columns}:
-                raise ValueError(f"curves.panels.{name}: there is no {', '.join(sorted(unknown))} in the table.")
+                raise ValueError(f"curves.panels.{name}: the table has no {', '.join(sorted(unknown))}.")
         return self
 
     @model_validator(mode="after")
     def _rows_have_columns_of_the_table(self) -> Experiment:
         for name, row in self.rows.items():
             if unknown := {*row.columns} - {*self.columns}:
-                raise ValueError(f"rows.{name}.columns: there is no {', '.join(sorted(unknown))} in the table.")
+                raise ValueError(f"rows.{name}.columns: the table has no {', '.join(sorted(unknown))}.")
         return self
 
     @model_validator(mode="after")
     def _means_are_of_columns_with_runs(self) -> Experiment:
         for name, column in self.columns.items():
             if wrong := [each for each in column.mean_of if each not in self.columns or self.columns[each].mean_of]:
-                raise ValueError(f"columns.{name}.mean_of: {', '.join(wrong)} is no column with runs of its own.")
+                raise ValueError(f"columns.{name}.mean_of: {', '.join(wrong)} is not a column with runs of its own.")
         return self
 
     @model_validator(mode="after")
@@ -214,7 +214,7 @@ class Experiment(Strict):
             for row, columns in rows.items():
                 for column in columns:
                     if metric not in self.metrics or row not in self.rows or column not in self.columns:
-                        raise ValueError(f"paper.{metric}.{row}.{column} is no cell of the table.")
+                        raise ValueError(f"paper.{metric}.{row}.{column} is not a cell of the table.")
         return self
 
     @property
@@ -260,21 +260,35 @@ class Experiment(Strict):
         return self.paper.get(metric, {}).get(cell.row, {}).get(cell.column, {}).get(cell.rule)
 
 
-def load_experiments(folder: Path) -> Mapping[str, Experiment]:
-    """All experiments by name: tables of the paper ("table3"), and studies of our own ("studies/dna_feedback").
+def experiment_files(folder: Path) -> Mapping[str, Path]:
+    """The file of each experiment by its name; reads none of them."""
+    paths = sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path))
+    others = (folder / FIGURE_CLAIMS, folder / ALIGNMENT_PANELS)
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in paths
+        if path not in others and not path.name.endswith(TUNED)
+    }
+
+
+def load_experiment(folder: Path, name: str) -> Experiment:
+    """One experiment: a table of the paper ("table3"), or a study of our own ("studies/dna_feedback").
 
     Raises:
-        ConfigError: a file has an unknown key or an impossible value.
+        ConfigError: the file has an unknown key or an impossible value.
     """
-    found = {}
-    for path in sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path)):
-        if path in (folder / FIGURE_CLAIMS, folder / ALIGNMENT_PANELS) or path.name.endswith(TUNED):
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        values = OmegaConf.to_container(OmegaConf.load(path))
-        assert isinstance(values, dict)
-        try:
-            found[name] = Experiment.model_validate({"name": name, **values})
-        except ValidationError as error:
-            raise ConfigError(f"experiments/{name}.yaml: {explain(error)}") from None
-    return found
+    values = OmegaConf.to_container(OmegaConf.load(experiment_files(folder)[name]))
+    assert isinstance(values, dict)
+    try:
+        return Experiment.model_validate({"name": name, **values})
+    except ValidationError as error:
+        raise ConfigError(f"experiments/{name}.yaml: {explain(error)}") from None
+
+
+def load_experiments(folder: Path) -> Mapping[str, Experiment]:
+    """All experiments by name.
+
+    Raises:
+        ConfigError: see `load_experiment`.
+    """
+    return {name: load_experiment(folder, name) for name in experiment_files(folder)}

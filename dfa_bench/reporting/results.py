@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+from rich.console import Console
 
 from dfa_bench.experiments.request import Request
 from dfa_bench.reporting import forms
 from dfa_bench.reporting.claims import check, claims_grid
 from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.existing import existing
-from dfa_bench.reporting.grid import as_csv, markdown
+from dfa_bench.reporting.grid import as_csv, markdown, terminal
 from dfa_bench.reporting.readings import readings_of
 from dfa_bench.reporting.released import evaluated, released_grid, released_values
 from dfa_bench.reporting.seeds import among_seeds, among_seeds_grid
@@ -31,6 +34,32 @@ def write_results(request: Request) -> None:
         _write(request.results / "released", block)
     for path in embed_all(request.results.absolute().parent):
         print(f"Renewed: {path}")
+
+
+def print_table(table: Table) -> None:
+    """Show a table on the terminal; where there is none, wide enough for whole cells."""
+    width = None if sys.stdout.isatty() else 24 + 26 * max(1, len(table.heads()))
+    Console(width=width).print(terminal(forms.readable(table)))
+
+
+def print_tables(request: Request) -> None:
+    """Show the tables that were asked for, from the runs that exist."""
+    for table in (each.table for each in existing(request)):
+        if table.entries:
+            print_table(table)
+        elif table.runs:
+            print("\n".join([f"{table.experiment.title}:", *table.remarks()]))
+        else:
+            which = " with your settings, which make another experiment" if table.changed else ""
+            command = f"`dfa-bench reproduce {table.experiment.name}` does them."
+            print(f"{table.experiment.title}: no runs recorded{which}. {command}")
+
+
+def print_claims(request: Request) -> None:
+    """Show what the paper concludes, with verdicts over the runs that exist."""
+    checked = [each for found in existing(request) for each in check(found.table)] + readings_of(request)
+    grid = terminal(claims_grid(checked, "What the paper concludes, over our runs"), show_lines=True)
+    Console(width=None if sys.stdout.isatty() else 160).print(grid)
 
 
 def write_table(table: Table, folder: Path) -> None:

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dfa_bench.errors import ConfigError
+from dfa_bench.errors import ConfigError, did_you_mean
 from dfa_bench.settings import resolvers, scenes
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, parse_settings
@@ -43,13 +43,13 @@ def explain_hydra(error: Exception) -> str:
     text = str(error)
     if found := re.match(r"Could not override '(.*?)'\.\n(No match in the defaults list)?", text):
         what = "group" if found[2] else "setting"
-        return f"There is no {what} '{found[1]}'. `dfa-bench run --help` lists the groups, `--cfg job` the settings."
+        return f"unknown {what} '{found[1]}'. `dfa-bench run --help` lists the groups, `--cfg job` the settings."
     if found := re.search(r"Could not find '(.*?)'\n\nAvailable options in '(.*?)':\n((?:\t.*\n)*)", text):
-        return f"There is no '{found[1]}'. {found[2]} can be {', '.join(found[3].split())}."
+        options = found[3].split()
+        close = did_you_mean(found[1].rpartition("/")[2], options)
+        return f"unknown option '{found[1]}'.{close} {found[2]} can be {', '.join(options)}."
     if found := re.match(r"Config group override must be a string or a list\. Got (\w+)", text):
-        return (
-            f"A group takes the name of a choice, not null or a number ({found[1]}). `dfa-bench run --help` lists them."
-        )
+        return f"A group takes the name of an option, not null or a number ({found[1]}). See `dfa-bench run --help`."
     if found := re.search(r"Missing mandatory value: .*\n\s*full_key: (\S+)", text):
         return f"The setting '{found[1]}' is missing. Give it as {found[1]}=VALUE."
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "See https" not in line)

@@ -189,7 +189,7 @@ def _sentence(mistake: Any, prefix: str) -> str:
     if mistake["type"] == "value_error":
         return str(mistake["ctx"]["error"])
     if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"There is no setting '{key}'. `dfa-bench run --cfg job` shows all settings."
+        return f"unknown setting '{key}'. `dfa-bench run --cfg job` lists all settings."
     if mistake["type"] in ("missing", "missing_argument"):
         return f"The setting '{key}' is missing. Give it as {key}=VALUE."
     return f"{key}={mistake['input']}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}."

@@ -20,12 +20,12 @@ def settings_of_record(folder: Path) -> RunSettings:
     """The settings of a finished run.
 
     Raises:
-        ConfigError: the folder is no record, or the run is not finished.
-        RecordError: config.yaml is damaged, or of another version.
+        ConfigError: the folder is not a record, or the run is not finished.
+        RecordError: config.yaml is damaged, or was written by a different version.
     """
     record = Record(folder)
     if not record.config.is_file() or not record.model.is_file():
-        raise ConfigError(f"{folder} is no record of a finished run. `dfa-bench run` prints the folder of its record.")
+        raise ConfigError(f"{folder} is not the record of a finished run. `dfa-bench run` prints its record's folder.")
     try:
         values = OmegaConf.to_container(OmegaConf.load(record.config))
         assert isinstance(values, dict)
@@ -35,8 +35,8 @@ def settings_of_record(folder: Path) -> RunSettings:
         return parse_settings({str(key): value for key, value in values.items()})
     except ConfigError as error:
         raise RecordError(
-            f"{record.config} is damaged, or of another version of dfa-bench ({error}). Run it again, or delete the "
-            f"folder."
+            f"{record.config} is damaged, or was written by a different version of dfa-bench ({error}). Run it again "
+            f"or delete the folder."
         ) from None
 
 

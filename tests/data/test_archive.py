@@ -119,7 +119,7 @@ def test_an_archive_that_only_a_browser_gets_is_named(cache, monkeypatch):
 def test_a_download_that_broke_off_goes_on_where_it_stopped(source, example, cache):
     source.content, source.breaks_after = zipped(example, more="." * 300_000), 200_000
     wanted = DataSettings(cache=str(cache), large=True)
-    with pytest.raises(MissingData, match="The download failed .* the same command goes on"):
+    with pytest.raises(MissingData, match="The download failed .* the same command continues it"):
         scene(source.url).fetch(wanted)
     assert not (cache / "nerf_synthetic").exists()
     assert files(scene(source.url).fetch(wanted)) == files(example / "nerf_synthetic" / "lego")
@@ -144,7 +144,7 @@ def test_a_part_that_is_longer_than_the_archive_is_of_another_one(source, exampl
 
 def test_a_page_instead_of_an_archive_is_told_and_not_kept(source, cache):
     source.content = b"<html>please log in</html>"
-    with pytest.raises(MissingData, match=r"serves something else than a zip.* Or get http://127"):
+    with pytest.raises(MissingData, match=r"did not send a zip file.* Or get http://127"):
         scene(source.url).fetch(DataSettings(cache=str(cache), large=True))
     assert [path.name for path in (cache / "downloads").iterdir()] == [".lock"]
 
@@ -152,7 +152,7 @@ def test_a_page_instead_of_an_archive_is_told_and_not_kept(source, cache):
 @pytest.mark.parametrize("name", ["../nerf_synthetic/lego/x.png", "nerf_synthetic/lego/../../../x", "/nerf/x", "..\\x"])
 def test_an_archive_that_would_write_elsewhere_is_refused_as_a_whole(source, example, cache, name):
     source.content = zipped(example, **{name: "bad"})
-    with pytest.raises(CorruptData, match="outside of its folder: refused"):
+    with pytest.raises(CorruptData, match="outside its folder: refused"):
         scene(source.url).fetch(DataSettings(cache=str(cache), large=True))
     assert [path.name for path in cache.rglob("*") if path.name.startswith(("x", "lego", "r_"))] == []
 
@@ -162,7 +162,7 @@ def test_a_damaged_archive_leaves_no_scene_and_is_fetched_anew(source, example, 
     pixels = whole.rindex(b"IDAT") + 8  # of lego's last image
     source.content = whole[:pixels] + bytes(10) + whole[pixels + 10 :]
     wanted = DataSettings(cache=str(cache), large=True)
-    with pytest.raises(CorruptData, match="was damaged .* is deleted"):
+    with pytest.raises(CorruptData, match="was damaged .* has been deleted"):
         scene(source.url).fetch(wanted)
     assert list((cache / "nerf_synthetic").iterdir()) == []
     source.content = whole

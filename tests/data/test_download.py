@@ -105,13 +105,13 @@ def test_without_network_the_message_says_where_it_looked_and_what_to_do(unreach
     message = str(caught.value)
     for place in ("root", "cache"):
         assert str(tmp_path / place / "planetoid/Toy/raw") in message
-    for fact in ("Toy is not here", unreachable.url, "DIR/planetoid/Toy/raw", "data.root=DIR", "scale=smoke"):
+    for fact in ("Toy was not found", unreachable.url, "DIR/planetoid/Toy/raw", "data.root=DIR", "scale=smoke"):
         assert fact in message
 
 
 def test_an_interrupted_download_without_network_says_so_as_well(unreachable, data, tmp_path):
     put(tmp_path / "cache" / "planetoid/Toy/raw", {"ind.toy.x": CONTENT["ind.toy.x"]})
-    with pytest.raises(MissingData, match="Toy is not here.*The download failed.*data.root=DIR"):
+    with pytest.raises(MissingData, match="Toy was not found.*The download failed.*data.root=DIR"):
         find(unreachable, data)
 
 

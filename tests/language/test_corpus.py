@@ -73,7 +73,7 @@ def test_the_same_number_of_other_words_is_not_the_official_corpus(data):
     write_text(
         Path(data.root) / "toy", LINES | {"train": ["= The Castles =" if "=" in x else x for x in LINES["train"]]}
     )
-    with pytest.raises(CorruptData, match="train split has as many words as the official one, and other words"):
+    with pytest.raises(CorruptData, match="train split has as many words as the official one, but other ones"):
         small(sha256=official).load(data)
 
 
@@ -95,7 +95,7 @@ def test_an_empty_split_is_refused(data, split):
 def test_a_missing_split_is_named(data):
     folder = write_text(Path(data.root) / "toy")
     (folder / "wiki.test.tokens").unlink()
-    with pytest.raises(CorruptData, match="lacks the files of the splits test"):
+    with pytest.raises(CorruptData, match="has no files of the splits test"):
         small().load(data)
 
 
@@ -114,7 +114,7 @@ def test_an_archive_of_something_else_is_refused(data):
     folder.mkdir(parents=True)
     with zipfile.ZipFile(folder / "toy.zip", "w") as archive:
         archive.writestr("cats.txt", "meow")
-    with pytest.raises(CorruptData, match="holds no wiki.train.tokens"):
+    with pytest.raises(CorruptData, match="does not contain wiki.train.tokens"):
         small().load(data)
 
 
@@ -155,14 +155,16 @@ def test_a_download_that_broke_off_goes_on(data, tmp_path, monkeypatch):
     cached = Path(data.cache) / "toy"
     cached.mkdir(parents=True)
     (cached / PARQUET[0]).write_bytes((tmp_path / "official" / PARQUET[0]).read_bytes())
-    with pytest.raises(CorruptData, match="lacks the files of the splits val, test"):
+    with pytest.raises(CorruptData, match="has no files of the splits val, test"):
         small().load(data)
     with served(tmp_path / "official", monkeypatch) as url:
         assert small(url).card(data.model_copy(update={"download": True})).whole
 
 
 def test_a_corpus_that_is_nowhere_says_where_to_get_it(data):
-    with pytest.raises(MissingData, match=r"Toy is not here.*data.download=false.*https://example.invalid.*data.root"):
+    with pytest.raises(
+        MissingData, match=r"Toy was not found.*data.download=false.*https://example.invalid.*data.root"
+    ):
         small().load(data)
 
 

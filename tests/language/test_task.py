@@ -173,7 +173,7 @@ def test_the_released_variant_trains_its_tokenizer_on_wikitext_2():
     [
         ("task.context=17", "task.context=17 is more than the model has: raise model.positions=16"),
         ("task.val_tokens=7", "task.val_tokens=7 is less than two tokens for each of 4 streams"),
-        ("task.vocabulary=20", "task.vocabulary=20: at least 258"),
+        ("task.vocabulary=20", "task.vocabulary=20: must be at least 258"),
         ("model.heads=3", "width=16 must be even and a multiple of heads=3"),
         ("model.norm=none", "model.norm=none"),
     ],

@@ -79,7 +79,7 @@ def test_a_side_can_be_the_mean_of_several_or_of_another_column():
 
 
 def test_a_claim_about_what_is_not_in_the_table_is_refused():
-    with pytest.raises(ValueError, match=r"claims\.c: there is no Nowhere in the table"):
+    with pytest.raises(ValueError, match=r"claims\.c: the table has no Nowhere"):
         table([], [], lower="bp @ Nowhere")
 
 
@@ -222,8 +222,8 @@ def test_a_claim_may_be_about_a_mean_over_columns():
 @pytest.mark.parametrize(
     "claim, message",
     [
-        ({"higher": {"rule": "dfa", "row": "Nano"}, "lower": "dfa"}, "there is no Nano in the table"),
-        ({"higher": {"rule": "dfa", "metric": "bleu"}, "lower": "dfa"}, "there is no bleu"),
+        ({"higher": {"rule": "dfa", "row": "Nano"}, "lower": "dfa"}, "the table has no Nano"),
+        ({"higher": {"rule": "dfa", "metric": "bleu"}, "lower": "dfa"}, "the table has no bleu"),
         ({"higher": {"rule": "dfa", "row": "Micro", "column": "+ Adam"}, "lower": "bp"}, r"no dfa at Micro/\+ Adam"),
         ({"higher": {"rule": "dfa", "line": "Micro"}, "lower": "dfa"}, "line"),
         ({"higher": {"value": 1, "says": "a"}, "lower": {"value": 2, "says": "b"}}, "both sides are quoted"),

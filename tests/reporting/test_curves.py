@@ -63,11 +63,11 @@ def test_an_epoch_has_the_tokens_of_its_steps(table5):
     settings = settings_of(compose_run([*table5.overrides, "scale=cpu", "task.streams=5", "task.context=20"]))
     assert span_of_epoch(table5, settings, steps=122) == 5 * 20 * 122
     wrong = table5.model_copy(update={"curves": table5.curves.model_copy(update={"per_step": ("task.words",)})})
-    with pytest.raises(ConfigError, match=r"per_step: task\.words is no number"):
+    with pytest.raises(ConfigError, match=r"per_step: task\.words is not a number"):
         span_of_epoch(wrong, settings, steps=122)
 
 
 def test_a_panel_of_what_is_not_in_the_table_is_refused(table5):
     values = table5.model_dump() | {"curves": {"panels": {"A": {"rows": ["Nano"]}}}}
-    with pytest.raises(ValueError, match=r"curves\.panels\.A: there is no Nano in the table"):
+    with pytest.raises(ValueError, match=r"curves\.panels\.A: the table has no Nano"):
         Experiment.model_validate(values)

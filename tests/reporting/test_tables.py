@@ -57,7 +57,7 @@ def test_rows_and_columns_may_lack_cells():
 
 
 def test_a_row_of_columns_that_are_not_there_is_refused():
-    with pytest.raises(ValueError, match=r"rows\.A\.columns: there is no z"):
+    with pytest.raises(ValueError, match=r"rows\.A\.columns: the table has no z"):
         Experiment.model_validate(
             {
                 "name": "t",

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from dfa_bench.commands import evaluate_checkpoint as evaluate_command
-from dfa_bench.commands import render as render_command
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.figures.views import consistency
 from dfa_bench.reporting.forms import CSV_COLUMNS
 from dfa_bench.reporting.released import evaluated
+from dfa_bench.tasks.view_synthesis import views as rendering
 from dfa_bench.tasks.view_synthesis.camera_paths import orbit
 from dfa_bench.tasks.view_synthesis.consistency import project
 from dfa_bench.tasks.view_synthesis.rays import view_rays
@@ -82,8 +82,8 @@ def test_the_nearest_view_of_a_real_scene_is_the_one_nearest_to_the_mean_positio
     "arguments, told",
     [
         (["nope"], "'dataset/nope'"),
-        (["lego", "--views", "7"], "no test view '7' here. It has 0, 1, 2"),
-        (["lego", "--stride", "0"], "'0' is no whole number"),
+        (["lego", "--views", "7"], "no test view '7' here. Choose from 0, 1, 2"),
+        (["lego", "--stride", "0"], "'0' is not a whole number"),
         (["lego", "--chunk", "3"], "--chunk"),
         (["lego", "--checkpoint", "none.ckpt"], "no checkpoint none.ckpt"),
         (["chair"], "The scene chair is not here"),
@@ -173,7 +173,7 @@ def test_a_run_is_rendered_as_an_animation(say, smoke, tmp_path, ending):
 def test_an_interrupted_animation_keeps_its_finished_frames(say, smoke, tmp_path, monkeypatch):
     """Ctrl-C in the third frame."""
     run = execute(smoke("task=view_synthesis", "model=nerf", "dataset=lego", "trainer.max_epochs=1")).folder
-    render, begun = render_command.render_view, []
+    render, begun = rendering.render_view, []
 
     def interrupted(*arguments, **named):
         begun.append(named["progress"])
@@ -182,7 +182,7 @@ def test_an_interrupted_animation_keeps_its_finished_frames(say, smoke, tmp_path
         seen = render(*arguments, **named)
         return seen._replace(fine=seen.fine * len(begun) / 4)  # frames alike would be stored as one
 
-    monkeypatch.setattr(render_command, "render_view", interrupted)
+    monkeypatch.setattr(rendering, "render_view", interrupted)
     out = tmp_path / "orbit.webp"
     code, told, err = say("render", str(run), "--frames", "5", "--width", "12", "--out", str(out))
     assert (code, told.strip()) == (130, str(out))
@@ -193,12 +193,12 @@ def test_an_interrupted_animation_keeps_its_finished_frames(say, smoke, tmp_path
 
 def test_what_is_no_run_of_view_synthesis_is_not_rendered(say, smoke, tmp_path):
     code, _, err = say("render", str(tmp_path))
-    assert (code, "is no record of a finished run" in err) == (2, True)
+    assert (code, "is not the record of a finished run" in err) == (2, True)
     other = execute(smoke("task=nodes", "model=gcn", "trainer.max_epochs=1")).folder
     code, _, err = say("render", str(other))
     assert (code, "is a run of task=nodes" in err) == (2, True)
     code, _, err = say("render", str(other), "--out", "film.mp4")
-    assert (code, "ends in .gif or .webp" in err) == (2, True)
+    assert (code, "must end in .gif or .webp" in err) == (2, True)
 
 
 def test_cameras_of_an_orbit_look_at_the_scene():

@@ -61,7 +61,7 @@ def compact(
 
 
 def _open(folder: Path, name: str) -> Interactions:
-    damaged = f"is damaged. Delete {folder}; it is then made anew."
+    damaged = f"is damaged. Delete {folder}; it will be built again."
     try:
         meta = json.loads((folder / "meta.json").read_text())
     except (OSError, ValueError) as error:

@@ -42,7 +42,9 @@ def _read_text(path: Path) -> Iterator[Chunk]:
                 block = stream.read(CHUNK_BYTES)
             except (EOFError, OSError, zlib.error) as error:
                 lines = line + rest.count(b"\n")
-                raise CorruptData(f"{path}: truncated or damaged after line {lines}: {error}. Copy it anew.") from error
+                raise CorruptData(
+                    f"{path}: truncated or damaged after line {lines}: {error}. Copy it again."
+                ) from error
             end = block.rfind(b"\n") + 1
             text, rest = (rest + block[:end], block[end:]) if block else (rest, b"")
             if block and not end:

@@ -31,6 +31,6 @@ def read_ratings(path: Path) -> Iterator[Chunk]:
     except (pl.exceptions.PolarsError, OSError, EOFError) as error:
         raise CorruptData(f"{path}: {str(error).splitlines()[0]}") from error
     if frame.null_count().row(0) != (0, 0, 0) or not frame["rating"].is_between(1, 5).all():
-        raise CorruptData(f"{path}: a row lacks user, film or rating, or a rating is not from 1 to 5.")
+        raise CorruptData(f"{path}: a row has no user, film or rating, or a rating outside 1 to 5.")
     labels = (frame["rating"] > POSITIVE_ABOVE).to_numpy().astype(np.uint8)
     yield Chunk(labels, [frame["user_id"].to_numpy(), frame["movie_id"].to_numpy()])

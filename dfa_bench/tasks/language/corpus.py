@@ -69,7 +69,7 @@ def count_lines(name: str, split: str, lines: Iterable[str]) -> Count:
         words += len(line.split()) + 1
         digest.update(f"{line}\n".encode())
     if words == number:
-        raise CorruptData(f"{name}: the {split} split is empty: {number} lines without a word. Copy it anew.")
+        raise CorruptData(f"{name}: the {split} split is empty: {number} lines without a word. Copy it again.")
     return Count(number, words, digest.hexdigest())
 
 
@@ -115,7 +115,7 @@ def read_lines(path: Path, split: CorpusSplit) -> Iterator[str]:
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 member = _members(archive).get(split)
                 if member is None:
-                    raise CorruptData(f"{path} holds no {TEXT_FILES[split]}: it is not the official archive.")
+                    raise CorruptData(f"{path} does not contain {TEXT_FILES[split]}: it is not the official archive.")
                 source = stack.enter_context(archive.open(member))
             else:
                 source = stack.enter_context(path.open("rb"))
@@ -124,10 +124,10 @@ def read_lines(path: Path, split: CorpusSplit) -> Iterator[str]:
                     yield " ".join(line.decode().split())
                 except UnicodeDecodeError as error:
                     raise CorruptData(
-                        f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start}). Copy it anew."
+                        f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start}). Copy it again."
                     ) from error
     except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: it is encrypted
-        raise CorruptData(f"{path} is truncated or damaged: {error}. Copy it anew.") from error
+        raise CorruptData(f"{path} is truncated or damaged: {error}. Copy it again.") from error
 
 
 def _members(archive: zipfile.ZipFile) -> dict[CorpusSplit, str]:
@@ -184,5 +184,5 @@ def find_files(folder: Path) -> dict[CorpusSplit, list[Path]] | None:
     begun = [files for files in kinds if any(files.values())]
     if begun and not any(all(files.values()) for files in begun):
         lacking = [split for split in SPLITS if not begun[0][split]]
-        raise CorruptData(f"{folder} lacks the files of the splits {', '.join(lacking)}, although others are there.")
+        raise CorruptData(f"{folder} has no files of the splits {', '.join(lacking)}, although others are present.")
     return next((files for files in begun if all(files.values())), None)

@@ -93,8 +93,8 @@ class WikiText:
             found = corpus.count[split]
             if found.words == self.words[split] and found.sha256 != expected:
                 raise CorruptData(
-                    f"{self.name}: the {split} split has as many words as the official one, and other words: checksum "
-                    f"{found.sha256[:16]}…, expected {expected[:16]}…. Copy it anew from {self.source.url}."
+                    f"{self.name}: the {split} split has as many words as the official one, but other ones: checksum "
+                    f"{found.sha256[:16]}…, expected {expected[:16]}…. Copy it again from {self.source.url}."
                 )
         return corpus
 
@@ -125,10 +125,10 @@ class WikiText:
             reason = "Downloads are off (data.download=false)."
         places = ", ".join(map(str, (*looked_in, cached)))
         raise MissingData(
-            f"{self.name} is not here. Looked in {places} for text (wiki.train.tokens, wiki.valid.tokens, "
+            f"{self.name} was not found. Looked in {places} for text (wiki.train.tokens, wiki.valid.tokens, "
             f"wiki.test.tokens), the official zip, or Parquet. {reason} Get {', '.join(self.source.parquet)} from "
             f"{self.source.url}, put them into DIR/{self.source.folders[0]}, and set data.root=DIR or the environment "
-            f"variable DFA_BENCH_DATA=DIR. With scale=smoke a run needs no data: it uses a stand-in."
+            f"variable DFA_BENCH_DATA=DIR. With scale=smoke no data are needed: runs use synthetic data."
         )
 
 

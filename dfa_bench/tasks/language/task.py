@@ -71,7 +71,7 @@ class LanguageModelling:
             if len(text.ids) < needed:
                 raise CorruptData(
                     f"{dataset.name}: the {split} split has {len(text.ids)} tokens, fewer than the {needed} of one "
-                    f"batch. Lower task.streams={streams} or task.context={context}, or take another corpus."
+                    f"batch. Lower task.streams={streams} or task.context={context}, or use another corpus."
                 )
         self.steps = window_count(len(self.ids), streams, context)
         self.budgeted = max_tokens is not None
@@ -132,7 +132,7 @@ def _dataset(chosen: object) -> CorpusDataset:
         settings = DatasetSettings.model_validate(chosen)
     except ValidationError:
         raise ConfigError(
-            f"task.tokenizer_from={chosen} is no data set. Choose one by dataset@task.tokenizer_from=wikitext-2, or "
+            f"task.tokenizer_from={chosen} is not a data set. Choose one by dataset@task.tokenizer_from=wikitext-2, or "
             f"null for the training split."
         ) from None
     found: CorpusDataset = build(settings, "task.tokenizer_from", name=settings.name)

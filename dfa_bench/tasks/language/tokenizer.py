@@ -65,7 +65,9 @@ def train_tokenizer(lines: Iterable[str], vocabulary: int) -> Tokenizer:
         ConfigError: a vocabulary too small for all bytes.
     """
     if vocabulary < SMALLEST:
-        raise ConfigError(f"task.vocabulary={vocabulary}: at least {SMALLEST}, 256 bytes and 2 special tokens.")
+        raise ConfigError(
+            f"task.vocabulary={vocabulary}: must be at least {SMALLEST} (256 bytes and 2 special tokens)."
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -140,9 +142,9 @@ def _open(folder: Path, name: str) -> TokenisedCorpus:
         sizes = json.loads((folder / "meta.json").read_text())
         whole = all((folder / f"{split}.bin").stat().st_size == sizes[split] for split in SPLITS)
     except Exception as error:  # `tokenizers` raises plain Exceptions
-        raise CorruptData(f"{name}: {folder} is damaged ({error}). Delete it; it is then made anew.") from error
+        raise CorruptData(f"{name}: {folder} is damaged ({error}). Delete it; it will be built again.") from error
     if not whole:
-        raise CorruptData(f"{name}: a file in {folder} is truncated. Delete the folder; it is then made anew.")
+        raise CorruptData(f"{name}: a file in {folder} is truncated. Delete the folder; it will be built again.")
     first = begins_word(tokenizer)
     ids = {split: np.memmap(folder / f"{split}.bin", _dtype(tokenizer), "r") for split in SPLITS}
     return TokenisedCorpus(tokenizer, {split: Tokens(ids[split], first) for split in SPLITS})

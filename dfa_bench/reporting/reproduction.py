@@ -1,0 +1,132 @@
+"""From what is missing to written tables: plan, run by an engine, collect, write."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.experiments.expected_cost import expected_seconds, time_text
+from dfa_bench.experiments.local import Failure, run_all
+from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
+from dfa_bench.experiments.request import Request
+from dfa_bench.experiments.schema import Experiment
+from dfa_bench.reporting.existing import build_table, is_stand_in, seeds_done
+from dfa_bench.reporting.results import print_table, write_table
+from dfa_bench.runs.ledger import Ledger
+from dfa_bench.settings.schema import RunSettings
+from dfa_bench.tasks.base import build_dataset
+
+
+@dataclass(frozen=True)
+class Work:
+    """An experiment and its runs: those on real data, and the stand-ins of rows whose data are not here."""
+
+    experiment: Experiment
+    runs: Sequence[PlannedRun]  # of every seed that is asked for or done, also where data lack
+    real: Sequence[PlannedRun]
+    stand_in: Sequence[PlannedRun]
+
+
+def reproduce(request: Request) -> int:
+    """Run what is missing, then write the tables. Returns the exit status: 1 if a run failed."""
+    console = Console()
+    ledger = Ledger(request.results / "runs.csv")
+    with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
+        seeds = max(request.seeds, seeds_done(request, ledger))
+        works = _plan_all(request, seeds, ledger)
+    wanted = [run for work in works for run in (*work.real, *work.stand_in) if run.settings.seed < request.seeds]
+    todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
+    total = len({run.identity for run in wanted})
+    print(f"{total} runs, {len(todo)} of them to do, {request.jobs} at a time.", flush=True)
+    failures: list[Failure] = []
+    try:
+        failures = run_all(todo, request.jobs, console)
+    except KeyboardInterrupt:
+        print("\nInterrupted. Finished runs are kept; run the same command to continue.", file=sys.stderr)
+        failures = [Failure("(interrupted)", "the sweep is not complete")]
+    finished = [readable_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
+    ledger.add(result for result in finished if result and result.identity not in ledger)
+    for work in works:
+        _write_or_print(work, ledger, request)
+    for failure in failures:
+        print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def list_missing(request: Request) -> int:
+    """Print the runs that are missing, the command of each, and what they are expected to cost."""
+    ledger = Ledger(request.results / "runs.csv")
+    seeds, cards = range(max(request.seeds, seeds_done(request, ledger))), ledger.cards()
+    told: set[str] = set()  # runs that several tables need are listed once
+    total = 0.0
+    for experiment in request.experiments:
+        runs = plan(experiment, seeds, request.overrides, cards)
+        wanted = [run for run in runs if run.settings.seed < request.seeds and run.identity not in told]
+        todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
+        told |= {run.identity for run in todo}
+        costs = expected_seconds(runs, todo, ledger)
+        seconds = sum(each.seconds or 0 for each in costs)
+        total += seconds
+        unknown = sum(each.seconds is None for each in costs)
+        about = f"about {time_text(seconds)} one at a time" if seconds else ""
+        about += f"{'; ' if about else ''}{unknown} of unknown cost" if unknown else ""
+        print(f"{experiment.name}: {len(todo)} runs are missing{f' ({about})' if about else ''}.")
+        for run, cost in zip(todo, costs, strict=True):
+            cell = run.cell
+            print(f"  {cell.row}, {cell.column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
+    about = f", about {time_text(total / request.jobs)} with --jobs {request.jobs}" if total else ""
+    print(f"Total: {len(told)} runs{about}.")
+    return 0
+
+
+def _plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
+    reasons: dict[str, str | None] = {}  # why a data set is not here
+    works, cards = [], ledger.cards()
+    for experiment in request.experiments:
+        runs = plan(experiment, range(seeds), request.overrides, cards, lambda settings: _fetch(settings, reasons))
+        real = [run for run in runs if reasons[run.settings.dataset.name] is None]
+        rows = {run.cell.row for run in runs if reasons[run.settings.dataset.name] is not None}
+        smoke = plan(experiment, range(1), [*request.overrides, "scale=smoke"]) if rows else []
+        works.append(Work(experiment, runs, real, [run for run in smoke if run.cell.row in rows]))
+    return works
+
+
+def _fetch(settings: RunSettings, reasons: dict[str, str | None]) -> None:
+    """Get the data of a run, if they are not here; says once per data set what is missing."""
+    name = settings.dataset.name
+    if name in reasons:
+        return
+    reasons[name] = None
+    try:
+        if not settings.data.stand_in:
+            build_dataset(settings).fetch(settings.data)
+    except (MissingData, CorruptData) as error:
+        reasons[name] = str(error)
+        print(f"{error} Using synthetic data for its rows; they are shown separately.\n", file=sys.stderr)
+
+
+def _is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(f"{run.cell.row}/{run.cell.column}", pattern) for pattern in patterns)
+
+
+def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
+    """Write a table to results; print apart what is not the experiment itself: stand-ins and changed settings."""
+    table = build_table(work.experiment, work.runs, ledger)
+    if table.entries:
+        print_table(table)
+        if table.stand_in:
+            print("Stand-in runs stay in the run store; nothing was written to results.")
+        elif table.changed:
+            print("Your settings make another experiment: nothing was written but its rows in runs.csv.")
+        else:
+            write_table(table, request.results)
+    if work.stand_in:
+        apart = build_table(work.experiment, work.stand_in, ledger)
+        if apart.entries:
+            print_table(apart)

@@ -1,0 +1,77 @@
+"""What missing runs are expected to cost, and how `reproduce --dry-run` lists them."""
+
+from pathlib import Path
+
+import pytest
+
+from dfa_bench.experiments.expected_cost import expected_seconds, time_text
+from dfa_bench.experiments.plan import PlannedRun, plan
+from dfa_bench.experiments.schema import load_experiment
+from dfa_bench.runs.ledger import Ledger
+from dfa_bench.settings.resources import resource_folder
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> list[PlannedRun]:
+    """Three seeds of each cell of Table 4."""
+    table = load_experiment(resource_folder("experiments"), "table4")
+    return plan(table, range(3), ["scale=smoke", f"store.root={tmp_path}/runs", f"data.cache={tmp_path}/cache"])
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "runs.csv")
+
+
+def record(ledger: Ledger, run: PlannedRun, seconds: float) -> None:
+    ledger.rows[run.identity] = {"wall_seconds": str(seconds)}
+
+
+def test_a_run_costs_what_the_other_seeds_of_its_cell_did(planned, ledger):
+    of_cell = [run for run in planned if run.cell == planned[0].cell]
+    record(ledger, of_cell[0], 10)
+    record(ledger, of_cell[1], 20)
+    [cost] = expected_seconds(planned, of_cell[2:], ledger)
+    assert (cost.seconds, str(cost)) == (15, "about 15 s, as recorded for 2 other seeds")
+
+
+def test_a_cell_without_recorded_runs_costs_its_part_of_the_others(planned, ledger):
+    by_cell = {run.cell: run for run in planned}
+    first, *_, other = by_cell.values()
+    record(ledger, first, 6 * first.cell.cost)
+    [cost] = expected_seconds(planned, [other], ledger)
+    assert cost.seconds == pytest.approx(6 * other.cell.cost)
+    assert "relative cost" in cost.source
+
+
+def test_nothing_is_made_up_where_nothing_is_recorded(planned, ledger):
+    [cost] = expected_seconds(planned, planned[:1], ledger)
+    assert cost.seconds is None
+    assert str(cost).startswith("no recorded time to go by")
+
+
+def test_times_are_short():
+    assert [time_text(each) for each in (0.4, 89, 90, 5399, 5400, 36000)] == [
+        "0 s",
+        "89 s",
+        "2 min",
+        "90 min",
+        "1.5 h",
+        "10.0 h",
+    ]
+
+
+def test_a_dry_run_lists_the_missing_runs_with_their_commands_and_does_none(say, tmp_path):
+    where = "scale=smoke", f"store.root={tmp_path}/runs", f"results={tmp_path}/results"
+    code, out, _ = say("reproduce", "table4", "--dry-run", "skip=PubMed/*", "seeds=2", *where)
+    assert code == 0
+    commands = [line.strip() for line in out.splitlines() if line.startswith("    dfa-bench run ")]
+    assert len(set(commands)) == 12  # two data sets, three rules, two seeds
+    assert all("pubmed" not in each and "scale=smoke" in each for each in commands)
+    assert "table4: 12 runs are missing (12 of unknown cost)." in out
+    assert "Total: 12 runs." in out
+    assert list(tmp_path.iterdir()) == []
+    assert say(*commands[0].split()[1:])[0] == 0
+    assert (
+        "table4: 11 runs are missing" in say("reproduce", "table4", "--dry-run", "skip=PubMed/*", "seeds=2", *where)[1]
+    )

@@ -36,7 +36,7 @@ def command(request: Request) -> int:
     rows would decide about a difference of 0.001.
 
     \b
-    TABLE     table2, table2_movielens, first/table2, search/table2
+    TABLE     table2, studies/movielens, first/table2, search/table2
     OVERRIDE  a Hydra override for all runs: scale=paper, store.root=DIR, data.root=DIR, ...
     """
     for experiment in request.experiments:

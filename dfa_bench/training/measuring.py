@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dfa_bench.feedback import Attachment
-from dfa_bench.feedback.alignment import Comparison
+from dfa_bench.feedback.alignment import GradientComparison
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD
 from dfa_bench.settings.schema import RunSettings
 
@@ -35,7 +35,7 @@ def measured_step(attachment: Attachment, backward: Callable[[], Tensor]) -> Mea
         attachment: of the rule.
         backward: forward, backward; returns the loss.
     """
-    comparison = Comparison(attachment)
+    comparison = GradientComparison(attachment)
     with comparison.by_rule():
         loss = backward()
     started = time.perf_counter()

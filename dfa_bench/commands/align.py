@@ -1,4 +1,4 @@
-"""`dfa-bench align`: how well the gradients of DFA agree with BP's at the weights of a finished run."""
+"""`dfa-bench align`: how well the gradients of a rule agree with BP's at the weights of a finished run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dfa_bench.feedback import Alignment, alignment
 from dfa_bench.reporting.alignment_table import output_table, weight_table
 from dfa_bench.runs.record import Record, Result, atomic
 from dfa_bench.runs.store import run_name
+from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.training.checkpoint import seed_epoch
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print, and write on request.
 
     Raises:
-        ConfigError: the folder is no finished run of rule=dfa.
+        ConfigError: the folder is no finished run of a rule that has an alignment.
         RecordError: the record is damaged.
         MissingData: the data set of the run is not here.
     """
@@ -36,18 +37,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(list(arguments))
-    settings, result = finished_dfa_run(chosen.run)
+    settings, result = finished_run(chosen.run)
     measured, points = measure(settings, chosen.run)
+    label = settings.rule.entry.label
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(output_table(measured.paper, points, f"{run_name(settings)}: gradients at outputs, DFA against BP"))
-    console.print(weight_table(measured.weights, "Gradients of parameters, DFA against BP"))
+    title = f"{run_name(settings)}: gradients at outputs, {label} against BP"
+    console.print(output_table(measured.paper, points, title))
+    console.print(weight_table(measured.weights, label))
     if chosen.json:
         with atomic(chosen.json) as file:
             file.write(json.dumps(_evidence(result, measured), indent=2) + "\n")
     return 0
 
 
-def finished_dfa_run(folder: Path) -> tuple[RunSettings, Result]:
+def finished_run(folder: Path) -> tuple[RunSettings, Result]:
     """Settings and result of a run whose alignment is defined.
 
     Raises:
@@ -58,9 +61,9 @@ def finished_dfa_run(folder: Path) -> tuple[RunSettings, Result]:
     if result is None or result.status != "finished":
         state = "not finished" if result is None else result.status
         raise ConfigError(f"The run of {folder} is {state}: it has no trained weights. Run it again first.")
-    if result.rule != "dfa":
-        why = "BP's alignment with itself is 1" if result.rule == "bp" else "shallow training sends no gradient back"
-        raise ConfigError(f"{folder} is a run of rule={result.rule}: {why}. Give a run of rule=dfa.")
+    if settings.rule.entry.compared_with is None:
+        known = " or ".join(f"rule={name}" for name, entry in rules().items() if entry.compared_with is not None)
+        raise ConfigError(f"{folder} is a run of rule={result.rule}, which has no alignment. Give a run of {known}.")
     return settings, result
 
 

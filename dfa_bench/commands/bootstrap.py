@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from dfa_bench.experiments.request import Request, parse_request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.runs.record import atomic
 from dfa_bench.runs.store import record_of
+from dfa_bench.settings.rules import compared_pairs, rules
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.task import ClickPrediction, predict
@@ -37,27 +39,34 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def compare_rules(experiment: Experiment, request: Request) -> dict[str, Difference]:
-    """Per cell, DFA's AUC minus BP's over the seeds that both have in the store.
+    """Per cell, a rule's AUC minus that of the one it is compared with, over the seeds that both have in the store.
 
     Raises:
         ConfigError: there are none.
     """
     found = {}
-    for place, by_rule in _models(experiment, request).items():
-        seeds = sorted(set(by_rule.get("bp", {})) & set(by_rule.get("dfa", {})))
+    pairs = compared_pairs(experiment.rules)
+    for (cell, by_rule), pair in itertools.product(_models(experiment, request).items(), pairs):
+        seeds = sorted(set.intersection(*(set(by_rule.get(rule, {})) for rule in pair)))
         if not seeds:
             continue
-        task = _task(by_rule["bp"][seeds[0]])
+        place = cell if len(pairs) == 1 else f"{cell}, {_difference(pair)}"
+        task = _task(by_rule[pair[0]][seeds[0]])
         rows = task.rows["test"]
-        dfa, bp = ([_scores(by_rule[rule][seed], task, rows) for seed in seeds] for rule in ("dfa", "bp"))
+        ours, theirs = ([_scores(by_rule[rule][seed], task, rows) for seed in seeds] for rule in pair)
         print(f"{place}: {DRAWS} resamplings of {len(rows)} rows, {len(seeds)} seeds", file=sys.stderr, flush=True)
-        found[place] = paired_bootstrap(np.asarray(task.data.labels[rows]), dfa, bp, DRAWS, seed=0)
+        found[place] = paired_bootstrap(np.asarray(task.data.labels[rows]), ours, theirs, DRAWS, seed=0)
     if not found:
+        wanted = ", ".join(map(_difference, pairs)) or "rules that are compared"
         raise ConfigError(
-            f"No pair of BP and DFA of {experiment.name} is in the run store. `dfa-bench reproduce {experiment.name}` "
+            f"No pair of {wanted} of {experiment.name} is in the run store. `dfa-bench reproduce {experiment.name}` "
             f"does the runs."
         )
     return found
+
+
+def _difference(pair: tuple[str, str]) -> str:
+    return " − ".join(rules()[rule].label for rule in pair)
 
 
 def _models(experiment: Experiment, request: Request) -> dict[str, dict[str, dict[int, PlannedRun]]]:
@@ -84,8 +93,10 @@ def _scores(run: PlannedRun, task: ClickPrediction, rows: np.ndarray) -> np.ndar
 
 
 def write(experiment: Experiment, found: dict[str, Difference], request: Request) -> None:
+    differences = " and ".join(map(_difference, compared_pairs(experiment.rules)))
     lines = [
-        "| | DFA − BP, AUC | 95% interval over test rows | standard error | test rows | test rows that would decide |",
+        f"| | {differences}, AUC | 95% interval over test rows | standard error | test rows | "
+        "test rows that would decide |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     rows = []

@@ -42,9 +42,10 @@ def output_table(measured: Mapping[str, Rows], points: Collection[str], title: s
     return table
 
 
-def weight_table(measured: Mapping[str, Weight], title: str) -> RichTable:
-    """One line a parameter, in the order of the model."""
-    table = RichTable(title=title, caption="Norm: DFA's by BP's. What gets no gradient is not listed.")
+def weight_table(measured: Mapping[str, Weight], rule: str) -> RichTable:
+    """One line a parameter, in the order of the model; `rule` as it is shown."""
+    title = f"Gradients of parameters, {rule} against BP"
+    table = RichTable(title=title, caption=f"Norm: {rule}'s by BP's. What gets no gradient is not listed.")
     table.add_column("parameter", overflow="fold")
     table.add_column("cosine", justify="right")
     table.add_column("norm", justify="right")

@@ -16,8 +16,9 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from scipy import stats
 
-from dfa_bench.experiments.schema import Cell, Claim, Experiment, Metric, Quoted, Rule, Term, Variant
-from dfa_bench.reporting.tables import RULE_NAMES, Run, Table
+from dfa_bench.experiments.schema import Cell, Claim, Experiment, Metric, Quoted, Term, Variant
+from dfa_bench.reporting.tables import Run, Table
+from dfa_bench.settings.rules import rules
 
 Verdict = Literal["supported", "not supported", "undecided", "not tested"]
 CONFIDENCE = 0.95  # of all places of a claim together
@@ -30,7 +31,7 @@ class Key(NamedTuple):
     row: str
     column: str
     variant: Variant
-    rule: Rule
+    rule: str
 
 
 class Source(NamedTuple):
@@ -248,7 +249,7 @@ def _place_text(claim: Claim, place: Key) -> str:
 def _term_text(term: Term | Quoted) -> str:
     if isinstance(term, Quoted):
         return f"{term.says} ({term.value:g})"
-    return f"{RULE_NAMES[term.rule]} {'/'.join(name for name in (term.row, term.column) if name)}".strip()
+    return f"{rules()[term.rule].label} {'/'.join(name for name in (term.row, term.column) if name)}".strip()
 
 
 def _exp(value: float) -> float:

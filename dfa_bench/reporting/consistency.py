@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dfa_bench.reporting.tables import RULE_NAMES
+from dfa_bench.settings.rules import rules
 
 HEADS = ["scene", "model", "PSNR to the photograph", "into the neighbour", "warped PSNR", "over"]
 
@@ -23,7 +23,7 @@ def consistency_markdown(evidence: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cells(values: Mapping[str, Any]) -> list[str]:
-    model = f"{RULE_NAMES[values['rule']]}, " + (
+    model = f"{rules()[values['rule']].label}, " + (
         "the authors' model" if "checkpoint" in values else f"seed {values['seed']}"
     )
     agree = values["warp_psnr"]

@@ -6,7 +6,8 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from dfa_bench.reporting.tables import RULE_NAMES, Table
+from dfa_bench.reporting.tables import Table
+from dfa_bench.settings.rules import rules
 
 CSV_COLUMNS = ["table", "row", "column", "rule", "variant", "metric", "mean", "std", "n", "paper", "scale", "protocol"]
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -28,7 +29,7 @@ def markdown(table: Table) -> str:
             ours, paper = table.texts(entry, head[2]) if entry else ("", "")
             ours = f"**{ours}**" if ours and table.is_bold(line, head) else ours
             cells.append(f"{ours}<br>{paper}" if paper else ours)
-        out.append(f"| {in_markdown(table.row_text(line))} | {RULE_NAMES[line[1]]} | " + " | ".join(cells) + " |")
+        out.append(f"| {in_markdown(table.row_text(line))} | {rules()[line[1]].label} | " + " | ".join(cells) + " |")
     out += ["", " ".join([table.caption(), *table.remarks()])]
     return "\n".join(out) + "\n"
 
@@ -50,7 +51,7 @@ def tex(table: Table) -> str:
             ours = rf"\mathbf{{{ours}}}" if table.is_bold(line, head) else ours
             paper = "" if entry.paper is None else f" ({entry.paper:.{digits}f})"
             cells.append(f"${ours}$ [{len(entry.values)}]{paper}")
-        out.append(f"{in_latex(table.row_text(line))} & {RULE_NAMES[line[1]]} & " + " & ".join(cells) + r" \\")
+        out.append(f"{in_latex(table.row_text(line))} & {rules()[line[1]].label} & " + " & ".join(cells) + r" \\")
     out += [r"\bottomrule", r"\end{tabular}"]
     note = f"% {table.experiment.title}. Mean +- std [number of seeds] (paper). {table.caption()}"
     return "\n".join([note, *out]) + "\n"
@@ -81,7 +82,7 @@ def rich(table: Table) -> RichTable:
             ours = f"[bold]{ours}[/bold]" if ours and table.is_bold((row, rule), head) else ours
             texts.append(f"{ours}\n[dim]{paper}[/dim]" if paper else ours)
         ends = following is None or following[0] != row
-        shown.add_row(escape(table.row_text((row, rule))), RULE_NAMES[rule], *texts, end_section=ends)
+        shown.add_row(escape(table.row_text((row, rule))), rules()[rule].label, *texts, end_section=ends)
     return shown
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -13,16 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfa_bench.errors import ConfigError
+from dfa_bench.settings.resources import resource_folder as resource_folder
 from dfa_bench.settings.schema import RunSettings, parse_settings
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # a group that is no text is a bare ValueError
-
-
-def resource_folder(name: str) -> Path:
-    """`configs` or `experiments`: of the source checkout, or of the installed wheel."""
-    package = Path(__file__).parents[1]
-    installed = package / f"_{name}"
-    return installed if installed.is_dir() else package.parent / name
 
 
 def compose_run(overrides: Sequence[str]) -> DictConfig:

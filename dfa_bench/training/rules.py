@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
-from dfa_bench.feedback import Backprop, DirectFeedback, FeedbackPath, Rule, Shallow
-from dfa_bench.settings.schema import PathSettings, RuleSettings
+import dataclasses
+import pkgutil
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from dfa_bench.errors import ConfigError
+from dfa_bench.feedback import Attachment, FeedbackPath, Rule
+from dfa_bench.settings.schema import PathSettings, RuleSettings, explain
+from dfa_bench.tasks.base import Task
 
 
 def build_rule(settings: RuleSettings) -> Rule:
-    if settings.name == "bp":
-        return Backprop()
-    if settings.name == "shallow":
-        return Shallow()
-    return DirectFeedback(settings.seed, settings.distribution, settings.scale, settings.shared)
+    """The rule that is registered under the name, with its own settings, which its dataclass types.
+
+    Raises:
+        ConfigError: the rule has no such setting, or not with such a value, or its class cannot be imported.
+    """
+    target = settings.entry.target
+    try:
+        rule: Any = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"configs/rule/{settings.name}.yaml: {target} cannot be imported: {error}.") from error
+    unknown = settings.arguments.keys() - {field.name for field in dataclasses.fields(rule)}
+    if unknown:
+        lines = [f"There is no setting 'rule.{name}' with rule={settings.name}." for name in sorted(unknown)]
+        raise ConfigError("\n".join(lines))
+    try:
+        built: Rule = TypeAdapter(rule).validate_python(settings.arguments)
+    except ValidationError as error:
+        told = explain(error, prefix="rule")
+        # What the rule itself refuses begins with the setting's name.
+        raise ConfigError(f"rule.{told}" if error.errors()[0]["type"] == "value_error" else told) from None
+    return built
 
 
 def build_path(settings: PathSettings) -> FeedbackPath:
     return FeedbackPath(**settings.model_dump())
+
+
+def check_needs(attachment: Attachment, task: Task, settings: RuleSettings) -> None:
+    """Whether the task can give the rule what it needs at a step.
+
+    Raises:
+        ConfigError: it has no method of that name.
+    """
+    missing = [need for need in sorted(attachment.needs) if not callable(getattr(task, need, None))]
+    if missing:
+        raise ConfigError(
+            f"rule={settings.name} needs the {', '.join(missing)} of a batch, which {type(task).__name__} "
+            f"does not give."
+        )
+
+
+def given(attachment: Attachment, task: Task, batch: Any) -> dict[str, Any]:
+    """What the rule needs at a step, as the task takes it from the batch."""
+    return {need: getattr(task, need)(batch) for need in attachment.needs}

@@ -28,7 +28,7 @@ from dfa_bench.training.loggers import as_metrics, build_logger
 from dfa_bench.training.measuring import is_due, measured_step
 from dfa_bench.training.optimizer import build_optimizer
 from dfa_bench.training.progress import EpochLine
-from dfa_bench.training.rules import build_path, build_rule
+from dfa_bench.training.rules import build_path, build_rule, check_needs, given
 from dfa_bench.training.schedule import Schedule, build_schedule
 
 Trained = tuple[Progress, dict[str, float], torch.device]
@@ -76,7 +76,7 @@ def build_fabric(settings: RunSettings) -> Fabric:
     """
     trainer = settings.trainer
     # Parameters that a rule leaves without gradient would make plain DDP wait for them forever.
-    strategy = DDPStrategy(start_method="spawn", find_unused_parameters=settings.rule.name != "bp")
+    strategy = DDPStrategy(start_method="spawn", find_unused_parameters=build_rule(settings.rule).leaves_parameters_out)
     try:
         return Fabric(
             accelerator=trainer.accelerator,
@@ -101,9 +101,11 @@ def build_learner(settings: RunSettings, task: Task) -> tuple[nn.Module, Attachm
     model = task.build_model()
     paths = [build_path(path) for path in settings.feedback]
     try:
-        return model, build_rule(settings.rule).attach(model, paths, example=task.example())
+        attachment = build_rule(settings.rule).attach(model, paths, example=task.example())
     except FeedbackError as error:
         raise ConfigError(f"feedback: {error}") from error
+    check_needs(attachment, task, settings.rule)
+    return model, attachment
 
 
 def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str) -> Trained:
@@ -129,7 +131,7 @@ def _train(fabric: Fabric, settings: RunSettings, record: Record, identity: str)
     logger = build_logger(
         settings if leads else settings.model_copy(update={"logger": type(settings.logger)()}), identity, record.folder
     )
-    if leads and trainer.alignment_every and settings.rule.name != "dfa":
+    if leads and trainer.alignment_every and settings.rule.entry.compared_with is None:
         print(f"trainer.alignment_every has no effect with rule={settings.rule.name}.", file=sys.stderr)
     line = EpochLine(run_name(settings), trainer.max_epochs, progress.epoch, leads and trainer.progress == "auto")
     failed = True
@@ -194,7 +196,9 @@ def _train_epoch(
     started = time.perf_counter()
     for batch in task.batches(epoch, Shard(fabric.global_rank, fabric.world_size)):
         optimizer.zero_grad()
-        backward = partial(_backward, fabric, learner, task, fabric.to_device(batch))
+        batch = fabric.to_device(batch)
+        attachment.begin_step(**given(attachment, task, batch))
+        backward = partial(_backward, fabric, learner, task, batch)
         if steps == 0 and is_due(settings, epoch):
             loss, aligned, extra_seconds = measured_step(attachment, backward)
             started += extra_seconds  # no part of the time of a step
@@ -203,6 +207,7 @@ def _train_epoch(
         if settings.recipe.gradient_clip is not None:
             fabric.clip_gradients(learner, optimizer, max_norm=settings.recipe.gradient_clip)
         optimizer.step()
+        attachment.end_step()
         schedule.after_step()
         total += loss
         steps += 1

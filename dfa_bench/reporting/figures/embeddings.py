@@ -13,10 +13,12 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
-from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.record import Result, atomic
 from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
@@ -27,7 +29,7 @@ HIDDEN = "activation"  # the module of `model=gcn` whose output is drawn
 
 
 def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
-    """t-SNE of the hidden layer of GraphConv on Cora, a panel for each rule; silhouettes by class in the titles.
+    """t-SNE of the hidden layer of GraphConv on Cora, one panel a rule of Table 3; silhouettes by class in the titles.
 
     The silhouette of the hidden layer itself stands beside that of its picture, which t-SNE flatters.
     """
@@ -35,17 +37,17 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
     evidence = []
     labels = np.empty(0, dtype=int)
     stand_in = False
-    for rule in RULE_NAMES:
+    for rule in load_experiments(resource_folder("experiments"))["table3"].rules:
         settings = settings_of(compose_run(["task=nodes", "model=gcn", "dataset=cora", *overrides, f"rule={rule}"]))
         outcome = execute(settings)
         hidden, labels = hidden_layer(settings, outcome.folder)
         stand_in = outcome.result.provenance.data.kind != "real"
-        print(f"{RULE_NAMES[rule]}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
+        print(f"{rules()[rule].label}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
         position = TSNE(random_state=0, init="pca", learning_rate="auto").fit_transform(hidden)
         measured = _evidence(outcome.result, hidden, position, labels)
         evidence.append(measured)
         embeddings[rule] = Embedding(
-            f"{RULE_NAMES[rule]}, silhouette {measured['silhouette_tsne']:.2f} "
+            f"{rules()[rule].label}, silhouette {measured['silhouette_tsne']:.2f} "
             f"(hidden layer {measured['silhouette_hidden']:.2f})",
             position,
         )

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.protocol import apart, settings_of
+from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting.consistency import consistency_markdown
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.figures.trained_views import trained
 from dfa_bench.reporting.figures.view_panels import Panel, draw_views
-from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.record import atomic
 from dfa_bench.settings.compose import compose_run
+from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint
@@ -53,7 +55,7 @@ def draw_figure1(
             settings_of(
                 compose_run(["task=view_synthesis", "model=nerf", f"dataset={name}", *overrides, f"rule={rule}"])
             )
-            for rule in RULE_NAMES
+            for rule in load_experiments(resource_folder("experiments"))["table1"].rules
         ]
         panels, measured = _scene(settings, neighbours)
         drawn[name] = panels
@@ -83,7 +85,7 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[Pane
         view = scene.views("test")[0]
         if not panels:
             panels.append(Panel(f"{view.name}, photograph", view.load().numpy(), None))
-        panel, numbers = _render(RULE_NAMES[each.rule.name], model, scene, view, neighbours)
+        panel, numbers = _render(rules()[each.rule.name].label, model, scene, view, neighbours)
         panels.append(panel)
         evidence.append({"scene": each.dataset.name, **result.origin, **numbers})
     data = settings[0].data

@@ -1,4 +1,4 @@
-"""What a training step costs with BP and with DFA: medians over the runs of each cell."""
+"""What a training step costs with each rule: medians over the runs of each cell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfa_bench.experiments.schema import Rule
 from dfa_bench.reporting.tables import Run, Table
 
 
@@ -25,20 +24,20 @@ class CostLine:
     """One place of a table."""
 
     place: str
-    by_rule: dict[Rule, Cost]
+    by_rule: dict[str, Cost]
     devices: Sequence[str]
 
-    def ratio(self, what: str) -> float | None:
-        """DFA's time ("step") or memory over BP's; None where one of them is missing."""
-        if "bp" not in self.by_rule or "dfa" not in self.by_rule:
+    def ratio(self, rule: str, reference: str, what: str) -> float | None:
+        """A rule's time ("step") or memory over that of another; None where one of them is missing."""
+        if rule not in self.by_rule or reference not in self.by_rule:
             return None
-        bp, dfa = (getattr(self.by_rule[rule], what) for rule in ("bp", "dfa"))
-        return float(dfa / bp) if bp and dfa is not None else None
+        ours, theirs = (getattr(self.by_rule[each], what) for each in (rule, reference))
+        return float(ours / theirs) if theirs and ours is not None else None
 
 
 def cost_lines(table: Table) -> list[CostLine]:
     """The places of a table that have runs with a known cost."""
-    places: dict[str, dict[Rule, list[Run]]] = {}
+    places: dict[str, dict[str, list[Run]]] = {}
     for cell, runs in table.runs.items():
         timed = [run for run in runs if math.isfinite(run.step_seconds)]
         if timed:

@@ -6,9 +6,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dfa_bench.reporting.page.intervals import bars
 from dfa_bench.reporting.page.page import Page, short
-from dfa_bench.reporting.tables import RULE_NAMES
+from dfa_bench.settings.rules import compared_pairs, rules
 
 SYMBOLS = {"supported": "✓", "not supported": "✗", "undecided": "≈", "not tested": "–"}  # a verdict without colours
+
+
+# The dash styles of curves, as backgrounds.
+DASHES = {
+    "-": "var(--rule)",
+    "--": "repeating-linear-gradient(90deg, var(--rule) 0 .3rem, transparent 0 .4rem)",
+    ":": "repeating-linear-gradient(90deg, var(--rule) 0 .15rem, transparent 0 .3rem)",
+    "-.": "repeating-linear-gradient(90deg, var(--rule) 0 .3rem, transparent 0 .4rem, var(--rule) 0 .5rem, "
+    "transparent 0 .6rem)",
+}
 
 
 def render(page: Page) -> str:
@@ -21,4 +31,5 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html.jinja")
-    return template.render(page=page, bars=bars, short=short, rules=RULE_NAMES, symbols=SYMBOLS).strip() + "\n"
+    values = {"page": page, "bars": bars, "short": short, "symbols": SYMBOLS, "dashes": DASHES}
+    return template.render(**values, rules=rules(), compared_pairs=compared_pairs).strip() + "\n"

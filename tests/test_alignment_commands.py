@@ -55,10 +55,10 @@ def test_the_matrices_of_the_run_are_used(say, finished, tmp_path):
     assert own == pytest.approx(-other, abs=1e-5)
 
 
-@pytest.mark.parametrize("rule, told", [("bp", "with itself is 1"), ("shallow", "sends no gradient back")])
-def test_a_run_of_another_rule_is_refused(say, smoke, rule, told):
+@pytest.mark.parametrize("rule", ["bp", "shallow"])
+def test_a_run_of_another_rule_is_refused(say, smoke, rule):
     code, _, err = say("align", execute(smoke(f"rule={rule}")).folder)
-    assert (code, told in err) == (2, True)
+    assert (code, "has no alignment. Give a run of rule=dfa or rule=fa." in err) == (2, True)
     assert err.startswith("Error: ")
 
 

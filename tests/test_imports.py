@@ -1,6 +1,8 @@
 """Dependencies point one way (docs: DESIGN)."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ BELOW = {
     "feedback": set(),
     "settings": {"errors"},
     "data": {"settings", "errors"},
-    "runs": {"data", "settings", "errors"},
+    "runs": {"feedback", "data", "settings", "errors"},  # a rule says itself what of it makes a run another one
     "tasks": {"data", "settings", "errors"},
     "training": {"tasks", "feedback", "runs", "data", "settings", "errors"},
     "experiments": {"training", "tasks", "feedback", "runs", "data", "settings", "errors"},
@@ -45,3 +47,30 @@ def test_a_room_imports_only_what_stands_below_it(room):
     assert files
     above = {str(path): sorted(imported(path) - {room} - BELOW[room]) for path in files}
     assert {path: names for path, names in above.items() if names} == {}
+
+
+def test_feedback_works_where_only_torch_is_installed():
+    """Whatever torch itself does not import is blocked, and every learning rule trains a step."""
+    program = """
+import sys, torch, torch.func, torch.utils.checkpoint
+torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        root = name.split(".")[0]
+        if root not in {*sys.stdlib_module_names, "torch", "dfa_bench"}:
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Block())
+from dfa_bench.feedback import Backprop, DirectFeedback, FeedbackAlignment, FeedbackPath, Shallow, alignment
+model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+inputs = torch.randn(5, 3)
+for rule in (Backprop(), Shallow(), DirectFeedback(), FeedbackAlignment()):
+    with rule.attach(model, FeedbackPath(["1"]), inputs) as attached:
+        alignment(attached, lambda: model(inputs).square().sum().backward())
+        model(inputs).square().sum().backward()
+        print(attached.describe())
+assert "learns through feedback alignment" in str(attached.describe())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""`dfa-bench align`: compare a trained model's DFA gradients with backpropagation's."""
+"""`dfa-bench align`: compare the gradients of a trained model's rule with backpropagation's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @RUN
 @click.option("--json", "out", type=FILE, help="Write the numbers to this file too.")
 def command(run: Path, out: Path | None) -> int:
-    """Compare the gradients of DFA with backpropagation's at the weights of a finished run of rule=dfa.
+    """Compare a rule's gradients with backpropagation's at the weights of a finished run (rule=dfa, rule=fa, ...).
 
     RUN is the folder of its record, the last line that `dfa-bench run` prints. Both gradients are taken on its first
     training batch, with the same dropout masks. Two tables: cosines at the outputs of modules, row by row (per sample,
@@ -47,26 +47,28 @@ def command(run: Path, out: Path | None) -> int:
     from dfa_bench.runs.record import atomic
     from dfa_bench.runs.store import run_name
 
-    settings, result = finished_dfa_run(run)
+    settings, result = finished_run(run)
     measured, points = measure(settings, run)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    title = f"{run_name(settings)}: gradients at outputs, DFA against BP"
+    label = settings.rule.entry.label
+    title = f"{run_name(settings)}: gradients at outputs, {label} against BP"
     console.print(terminal(output_grid(measured.paper, points, title)))
-    console.print(terminal(weight_grid(measured.weights, "Gradients of parameters, DFA against BP")))
+    console.print(terminal(weight_grid(measured.weights, label)))
     if out:
         with atomic(out) as file:
             file.write(json.dumps(_evidence(result, measured), indent=2) + "\n")
     return 0
 
 
-def finished_dfa_run(folder: Path) -> tuple[RunSettings, RunSummary]:
+def finished_run(folder: Path) -> tuple[RunSettings, RunSummary]:
     """Settings and result of a run whose alignment is defined.
 
     Raises:
-        ConfigError: the folder is not a finished run of rule=dfa.
+        ConfigError: the folder is not a finished run of a rule that has an alignment.
         RecordError: the record is damaged.
     """
     from dfa_bench.runs.record import Record
+    from dfa_bench.settings.rules import rules
     from dfa_bench.training.finished import settings_of_record
 
     settings = settings_of_record(folder)
@@ -74,9 +76,9 @@ def finished_dfa_run(folder: Path) -> tuple[RunSettings, RunSummary]:
     if result is None or result.status != "finished":
         state = "not finished" if result is None else result.status
         raise ConfigError(f"The run of {folder} is {state}: it has no trained weights. Run it again first.")
-    if result.rule != "dfa":
-        why = "BP's alignment with itself is 1" if result.rule == "bp" else "shallow training sends no gradient back"
-        raise ConfigError(f"{folder} is a run of rule={result.rule}: {why}. Give a run of rule=dfa.")
+    if settings.rule.entry.compared_with is None:
+        known = " or ".join(f"rule={name}" for name, entry in rules().items() if entry.compared_with is not None)
+        raise ConfigError(f"{folder} is a run of rule={result.rule}, which has no alignment. Give a run of {known}.")
     return settings, result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from dfa_bench.reporting.bootstrap import DRAWS, bootstrap_grid, bootstrap_value
 from dfa_bench.reporting.grid import as_csv, markdown
 from dfa_bench.runs.record import atomic
 from dfa_bench.runs.store import record_of
+from dfa_bench.settings.rules import compared_pairs, rules
 from dfa_bench.tasks.base import build_task
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def command(request: Request) -> int:
 
 
 def compare_rules(experiment: Experiment, request: Request) -> dict[str, Difference]:
-    """Per cell, DFA's AUC minus BP's over the seeds that both have in the store.
+    """Per cell, a rule's AUC minus that of the one it is compared with, over the seeds that both have in the store.
 
     Raises:
         ConfigError: there are none.
@@ -53,21 +55,28 @@ def compare_rules(experiment: Experiment, request: Request) -> dict[str, Differe
     from dfa_bench.tasks.click_through.bootstrap import paired_bootstrap
 
     found = {}
-    for place, by_rule in _models(experiment, request).items():
-        seeds = sorted(set(by_rule.get("bp", {})) & set(by_rule.get("dfa", {})))
+    pairs = compared_pairs(experiment.rules)
+    for (cell, by_rule), pair in itertools.product(_models(experiment, request).items(), pairs):
+        seeds = sorted(set.intersection(*(set(by_rule.get(rule, {})) for rule in pair)))
         if not seeds:
             continue
-        task = _task(by_rule["bp"][seeds[0]])
+        place = cell if len(pairs) == 1 else f"{cell}, {_difference(pair)}"
+        task = _task(by_rule[pair[0]][seeds[0]])
         rows = task.rows["test"]
-        dfa, bp = ([_scores(by_rule[rule][seed], task, rows) for seed in seeds] for rule in ("dfa", "bp"))
+        ours, theirs = ([_scores(by_rule[rule][seed], task, rows) for seed in seeds] for rule in pair)
         print(f"{place}: {DRAWS} resamplings of {len(rows)} rows, {len(seeds)} seeds", file=sys.stderr, flush=True)
-        found[place] = paired_bootstrap(np.asarray(task.data.labels[rows]), dfa, bp, DRAWS, seed=0)
+        found[place] = paired_bootstrap(np.asarray(task.data.labels[rows]), ours, theirs, DRAWS, seed=0)
     if not found:
+        wanted = ", ".join(map(_difference, pairs)) or "rules that are compared"
         raise ConfigError(
-            f"No pair of BP and DFA runs of {experiment.name} is in the run store. Do the runs with `dfa-bench "
+            f"No pair of runs for {wanted} of {experiment.name} is in the run store. Do the runs with `dfa-bench "
             f"reproduce {experiment.name}`."
         )
     return found
+
+
+def _difference(pair: tuple[str, str]) -> str:
+    return " − ".join(rules()[rule].label for rule in pair)
 
 
 def _models(experiment: Experiment, request: Request) -> dict[str, dict[str, dict[int, PlannedRun]]]:

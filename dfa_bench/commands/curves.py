@@ -13,8 +13,8 @@ from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.reporting.figures.curves import Curve, draw_curves
 from dfa_bench.reporting.figures.drawing import save
-from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.ledger import Ledger
+from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings
 
 
@@ -74,8 +74,10 @@ def _places(experiment: Experiment, cell: Cell) -> list[tuple[str, str]]:
     """The panels that a cell is drawn in, and its label there."""
     column = experiment.column_text(cell.column, cell.variant)
     if not experiment.curves.panels:
-        return [(f"{cell.row}, {column}", RULE_NAMES[cell.rule])]
-    label = f"{column} ({RULE_NAMES[cell.rule]})" if cell.rule == "shallow" else column
+        return [(f"{cell.row}, {column}", rules()[cell.rule].label)]
+    place = (cell.row, cell.column, cell.variant)
+    first = next(each.rule for each in experiment.cells() if (each.row, each.column, each.variant) == place)
+    label = column if cell.rule == first else f"{column} ({rules()[cell.rule].label})"
     return [(name, label) for name, panel in experiment.curves.panels.items() if panel.has(cell)]
 
 

@@ -102,8 +102,8 @@ def _key(experiment: Experiment, overrides: Sequence[str]) -> str:
 
 def _compose(experiment: Experiment, overrides: Sequence[str], seeds: int) -> Iterator[tuple[int, PlannedCell]]:
     from dfa_bench.experiments.protocol import place  # Hydra and PyTorch, which a plan in the cache does without
+    from dfa_bench.runs.outcome import digest, outcome_settings
     from dfa_bench.settings.compose import typed
-    from dfa_bench.settings.outcome import digest, outcome_settings
     from dfa_bench.tasks.base import task_class
 
     for number, cell in enumerate(experiment.cells()):

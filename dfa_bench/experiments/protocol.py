@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.schema import load_experiments
+from dfa_bench.runs.outcome import outcome_settings
 from dfa_bench.settings.compose import compose_run, typed
-from dfa_bench.settings.outcome import outcome_settings
 from dfa_bench.settings.overrides import key_of
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, TrainerSettings

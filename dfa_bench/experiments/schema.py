@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from dfa_bench.errors import ConfigError
+from dfa_bench.settings.rules import RuleName
 from dfa_bench.settings.schema import Positive, Strict, explain
 
-Rule = Literal["bp", "dfa", "shallow"]
 Variant = Literal["released", "paper"]
 # What an experiment is: a table of the paper, a study of our own, a search of hyperparameters, a short first look.
 Kind = Literal["paper", "study", "search", "first"]
@@ -27,7 +27,7 @@ class Metric(Strict):
     key: str  # in a run's metrics
     factor: Positive = 1.0  # from the run's unit to the paper's
     digits: int = 3
-    bold_within: float | None = None  # DFA so near to BP, in the paper's unit, is bold
+    bold_within: float | None = None  # a rule so near to the one it is compared with, in the paper's unit, is bold
     shown: bool = True  # false: only claims look at it
 
 
@@ -35,10 +35,10 @@ class Line(Strict):
     """A row or a column: what it adds to the overrides of its runs."""
 
     overrides: tuple[str, ...] = ()
-    rules: tuple[Rule, ...] = ()  # with which it is trained; all of the table's, if empty
+    rules: tuple[RuleName, ...] = ()  # with which it is trained; all of the table's, if empty
     cost: Positive = 1.0  # relative time of its runs, to start the longest first
 
-    def has_rule(self, rule: Rule) -> bool:
+    def has_rule(self, rule: str) -> bool:
         return not self.rules or rule in self.rules
 
 
@@ -55,7 +55,7 @@ class Column(Line):
 class Term(Strict):
     """A side of a claim, or a part of it: runs of a rule, where the claim looks unless a place of its own is named."""
 
-    rule: Rule
+    rule: RuleName
     row: str | None = None
     column: str | None = None
     metric: str | None = None
@@ -125,7 +125,7 @@ class Cell:
 
     row: str
     column: str
-    rule: Rule
+    rule: str
     variant: Variant
     overrides: tuple[str, ...]
     cost: float
@@ -160,12 +160,12 @@ class Experiment(Strict):
     title: str
     overrides: tuple[str, ...] = ()
     metrics: dict[str, Metric]
-    rules: list[Rule]
+    rules: list[RuleName]
     rows: dict[str, Row]
     columns: dict[str, Column]
     seeds: Annotated[int, Field(ge=1)] | None = None  # at most so many, whatever is asked for: a search has its budget
     off_by: Positive | None = None  # means that differ more from the paper are listed below the table
-    paper: dict[str, dict[str, dict[str, dict[Rule, float]]]] = Field(default_factory=dict)
+    paper: dict[str, dict[str, dict[str, dict[RuleName, float]]]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     curves: Curves = Curves()
@@ -245,7 +245,7 @@ class Experiment(Strict):
         """Places that are means, each with the places that it is the mean of, in one row, with one rule and variant."""
         found = []
         for name, column in self.columns.items():
-            parts: dict[tuple[str, Rule, Variant], list[Cell]] = {}
+            parts: dict[tuple[str, str, Variant], list[Cell]] = {}
             for cell in self.cells():
                 if cell.column in column.mean_of and cell.variant in column.variants:
                     parts.setdefault((cell.row, cell.rule, cell.variant), []).append(cell)

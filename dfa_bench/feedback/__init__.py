@@ -1,18 +1,23 @@
-"""Learning rules for any PyTorch model: Direct Feedback Alignment, backpropagation and the shallow baseline.
+"""Learning rules for any PyTorch model: Direct Feedback Alignment and others that need no weight transport.
 
 >>> from dfa_bench.feedback import DirectFeedback, FeedbackPath
 >>> attached = DirectFeedback(seed=0).attach(model, [FeedbackPath(points=["layers.*.activation"], error_at="head")])
 >>> loss(model(inputs), targets).backward()   # an ordinary training loop
 >>> attached.remove()                         # the model is as before
+
+`rule.py` says how to add a rule.
 """
 
 from dfa_bench.feedback.alignment import Alignment, RowAlignment, WeightAlignment, alignment
-from dfa_bench.feedback.attachment import Attachment, attachment_of
+from dfa_bench.feedback.attachment import Attachment, LearningHook, attachment_of
+from dfa_bench.feedback.backprop import Backprop
 from dfa_bench.feedback.describe import Description
-from dfa_bench.feedback.direct import Backprop, DirectFeedback, Rule, Shallow
+from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.errors import (
     AlreadyAttached,
     FeedbackError,
+    LayerNotReplayable,
+    LayersUnknown,
     MatrixNotDrawn,
     NotATensor,
     PassesDiffer,
@@ -24,7 +29,10 @@ from dfa_bench.feedback.errors import (
     PointWithoutGradient,
     ShapeMismatch,
 )
-from dfa_bench.feedback.paths import FeedbackPath
+from dfa_bench.feedback.feedback_alignment import FeedbackAlignment
+from dfa_bench.feedback.paths import ErrorSource, FeedbackPath
+from dfa_bench.feedback.rule import Rule
+from dfa_bench.feedback.shallow import Shallow
 
 __all__ = [
     "Alignment",
@@ -33,8 +41,13 @@ __all__ = [
     "Backprop",
     "Description",
     "DirectFeedback",
+    "ErrorSource",
+    "FeedbackAlignment",
     "FeedbackError",
     "FeedbackPath",
+    "LayerNotReplayable",
+    "LayersUnknown",
+    "LearningHook",
     "MatrixNotDrawn",
     "NotATensor",
     "PassesDiffer",

@@ -74,7 +74,7 @@ def alignment(attached: Attachment, backward: Callable[[], object]) -> Alignment
     state = State(attached.model)
     try:
         with _gradients_aside(attached.model), without_compiler():
-            comparison = Comparison(attached)
+            comparison = GradientComparison(attached)
             with comparison.by_rule():
                 backward()
             return comparison.with_bp(backward)
@@ -82,10 +82,10 @@ def alignment(attached: Attachment, backward: Callable[[], object]) -> Alignment
         state.restore()
 
 
-class Comparison:
+class GradientComparison:
     """A training step's own forward and backward, to be compared with BP's: one more of each, and nothing else.
 
-    >>> comparison = Comparison(attached)
+    >>> comparison = GradientComparison(attached)
     >>> with comparison.by_rule():
     ...     loss(model(inputs), targets).backward()
     >>> measured = comparison.with_bp(lambda: loss(model(inputs), targets).backward())
@@ -149,10 +149,10 @@ class Comparison:
     def _batches(self, by_bp: Recording) -> list[torch.Size]:
         """Shapes of the axes that have an error of their own, one a path and call."""
         found = []
-        for route in self._attached.paths:
-            for error in by_bp.outputs.get(self._name(route.source_name), []):
+        for source in self._attached.error_sources:
+            for error in by_bp.outputs.get(self._name(source.name), []):
                 if error is not None:
-                    found.append(error.shape[: route.batch_axes(error)])
+                    found.append(error.shape[: source.batch_axes(error)])
         return found
 
     def _at_output(self, name: str, by_bp: Recording, batches: Sequence[torch.Size]) -> RowAlignment | None:

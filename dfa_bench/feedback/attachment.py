@@ -2,79 +2,71 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from dfa_bench.feedback.compiler import reset_compiler
+from dfa_bench.feedback.compiler import in_backward, reset_compiler
 from dfa_bench.feedback.describe import Description, describe_graph, warn_of_both
-from dfa_bench.feedback.errors import FeedbackError, MatrixNotDrawn
-from dfa_bench.feedback.matrix import MatrixRecipe
-from dfa_bench.feedback.paths import ResolvedPath, unwrap
-from dfa_bench.feedback.route import PointHook, Route, in_backward
+from dfa_bench.feedback.errors import FeedbackError
+from dfa_bench.feedback.paths import ErrorSource, unwrap
 
 
-class Attachment(nn.Module):
+class LearningHook:
+    """Base of the hooks that a rule puts on parts of a model: a model that has one learns by a rule already."""
+
+
+class Attachment(nn.Module, ABC):
     """A learning rule at work on a model, as `rule.attach` returns it; also a context manager.
 
-    Its `state_dict` holds the feedback matrices, apart from the model's own, which stays as it was.
+    Its `state_dict` holds what the rule has drawn or learned, apart from the model's own, which stays as it was.
+
+    A rule's own attachment hooks the model in its constructor, each hook through `keep`.
+
+    Args:
+        model: that learns by the rule.
+        error_sources: where the errors are whose rows `alignment` compares.
     """
 
-    def __init__(self, model: nn.Module, found: Sequence[ResolvedPath], recipe: MatrixRecipe) -> None:
+    # Names of what `begin_step` wants to be given: methods of a task that take a batch, such as "targets".
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, model: nn.Module, error_sources: Sequence[ErrorSource] = ()) -> None:
         super().__init__()
         self._model = (model,)  # in a tuple: the model is no part of the attachment
         self._description: Description | None = None
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._inner: list[Route] = []  # whose scope is a part of the model, which a forward may pass by
-        self.routes = nn.ModuleList()
-        for number, path in enumerate(found):
-            route = Route(path, recipe, number)
-            self.routes.append(route)
-            if path.scope is not model:
-                self._inner.append(route)
-            add = self._handles.append
-            add(path.scope.register_forward_pre_hook(route.enter))
-            for name, module in path.points.items():
-                add(module.register_forward_hook(PointHook(route, name, is_cut=False)))
-            for name, module in path.cuts.items():
-                add(module.register_forward_hook(PointHook(route, name, is_cut=True)))
-            if path.points:  # a source that is a point too runs the point's hook first
-                add(path.source.register_forward_hook(route.at_source))
-            add(path.scope.register_forward_hook(route.leave))
-            add(path.scope.register_forward_hook(route.end, always_call=True))
-        self._handles.append(model.register_forward_pre_hook(self._begin))
-        self._handles.append(model.register_forward_hook(self._end))
-        reset_compiler()
+        self._handles: list[RemovableHandle] = []
+        self.error_sources = list(error_sources)
 
     @property
-    def needs(self) -> frozenset[str]:
-        """Names of what `begin_step` takes."""
-        return frozenset()
+    @abstractmethod
+    def point_names(self) -> list[str]:
+        """Names of the modules whose outputs get feedback; cuts are none."""
 
-    def begin_step(self, **inputs: Tensor) -> None:
-        """Called before the forward of each training step."""
+    @property
+    @abstractmethod
+    def matrices(self) -> list[Tensor]:
+        """The fixed random matrices of the rule."""
+
+    def begin_step(self, **given: object) -> None:
+        """Before the forward of each training step, with what the attachment `needs`."""
 
     def end_step(self) -> None:
-        """Called after the optimizer's step."""
+        """After the optimizer's step: here a rule may train its own matrices."""
 
-    @property
-    def matrices(self) -> list[Tensor]:
-        """B of each path with points: (error width, widest point); one block of columns per point if not shared.
+    def keep(self, handle: RemovableHandle) -> None:
+        """Let a hook come off with the others when the rule is paused or removed."""
+        self._handles.append(handle)
 
-        Raises:
-            MatrixNotDrawn: no forward has run yet.
-        """
-        drawn = [route.matrix for route in self.paths if route.point_names]
-        missing = [number for number, matrix in enumerate(drawn) if matrix is None]
-        if missing:
-            raise MatrixNotDrawn(
-                f"The feedback matrix of path {missing[0]} is drawn at the first forward. "
-                f"Pass an example batch to attach(model, paths, example=...) to have it at once."
-            )
-        return [matrix for matrix in drawn if matrix is not None]
+    def start(self) -> None:
+        """Called once, by `Rule.attach`, when all hooks are on."""
+        self.keep(self.model.register_forward_hook(self._after_forward))
+        reset_compiler()
 
     def describe(self) -> Description:
         """Tell for every parameter what it learns from; `print` it. Warns of parameters that learn in two ways.
@@ -101,15 +93,6 @@ class Attachment(nn.Module):
     def model(self) -> nn.Module:
         """The model that learns by the rule."""
         return self._model[0]
-
-    @property
-    def point_names(self) -> list[str]:
-        """Names of the feedback points of all paths; cuts are none."""
-        return [name for route in self.paths for name in route.point_names]
-
-    @property
-    def paths(self) -> list[Route]:
-        return [route for route in self.routes if isinstance(route, Route)]
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -144,16 +127,10 @@ class Attachment(nn.Module):
     ) -> None:
         self.remove()
 
-    def _begin(self, model: nn.Module, args: object) -> None:
-        for route in self._inner:
-            route.entered = None
-
-    def _end(self, model: nn.Module, args: object, output: object) -> None:
-        if not torch.is_grad_enabled() or in_backward():
+    def _after_forward(self, model: nn.Module, args: object, output: object) -> None:
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or in_backward():
             return
-        for route in self._inner:
-            route.check_entered()
-        if self._description is None and not torch.compiler.is_compiling():
+        if self._description is None:
             self._description = describe_graph(model, output)
 
 
@@ -168,4 +145,5 @@ def attachment_of(model: nn.Module) -> Attachment | None:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    return any(isinstance(hook, PointHook) for hook in module._forward_hooks.values())
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return any(isinstance(getattr(hook, "__self__", hook), LearningHook) for hook in hooks)

@@ -28,7 +28,7 @@ class Broadcast(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, matrix, ctx.batch_axes, ctx.point_names, ctx.starts, *kept = inputs
+        _, matrix, ctx.batch_axes, ctx.fed_by, ctx.starts, *kept = inputs
         ctx.save_for_backward(matrix)
         ctx.shapes = [activation.shape for activation in kept]
         ctx.dtypes = [activation.dtype for activation in kept]

@@ -1,4 +1,4 @@
-"""torch.compile and hooks: compiled code does not look for hooks that were added or removed later."""
+"""What runs a hook: compiled code, which does not look for hooks that were added or removed later, or a backward."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def reset_compiler() -> None:
 def without_compiler() -> AbstractContextManager[object]:
     """Run compiled parts of a model eagerly for a while."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+def in_backward() -> bool:
+    """Whether autograd runs a backward in this thread; inside torch.compile the question is not traceable: no."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1

@@ -18,22 +18,33 @@ class Description:
     """What each parameter of a model learns from.
 
     `learns_from` maps a parameter's name to the names of the points that feed it; "BP" stands for the ordinary
-    gradient of the loss. An empty tuple: the parameter does not learn.
+    gradient of the loss, and what is neither is the rule that the gradient has come through, such as "feedback
+    alignment". An empty tuple: the parameter does not learn.
     """
 
     learns_from: dict[str, tuple[str, ...]]
+    points: frozenset[str]  # those sources that are modules
 
     @property
     def both(self) -> list[str]:
         """Parameters that a point feeds and that BP reaches as well, past the points."""
-        return [name for name, sources in self.learns_from.items() if BY_BACKPROP in sources and len(sources) > 1]
+        return [
+            name for name, sources in self.learns_from.items() if BY_BACKPROP in sources and self.points & {*sources}
+        ]
 
     def __str__(self) -> str:
         width = max((len(name) for name in self.learns_from), default=0)
-        lines = [f"{name:<{width}}  {_sentence(sources)}" for name, sources in self.learns_from.items()]
+        lines = [f"{name:<{width}}  {self._sentence(sources)}" for name, sources in self.learns_from.items()]
         if self.both:
             lines.append(_warning(self.both))
         return "\n".join(lines)
+
+    def _sentence(self, sources: tuple[str, ...]) -> str:
+        points = ", ".join(f"'{name}'" for name in sources if name in self.points)
+        parts = [f"from {points}"] if points else []
+        parts += ["by BP"] if BY_BACKPROP in sources else []
+        parts += [f"through {name}" for name in sources if name not in self.points and name != BY_BACKPROP]
+        return f"learns {' and '.join(parts)}" if parts else "does not learn"
 
 
 def describe_graph(model: nn.Module, outputs: object) -> Description:
@@ -54,7 +65,8 @@ def describe_graph(model: nn.Module, outputs: object) -> Description:
                 todo.append(step)
     order = {name: position for position, (name, _) in enumerate(model.named_modules(remove_duplicate=False))}
     return Description(
-        {name: tuple(sorted(labels, key=lambda label: order.get(label, -1))) for name, labels in found.items()}
+        {name: tuple(sorted(labels, key=lambda label: order.get(label, -1))) for name, labels in found.items()},
+        frozenset(label for labels in found.values() for label in labels if label in order),
     )
 
 
@@ -66,20 +78,12 @@ def warn_of_both(description: Description) -> None:
 
 def _steps(node: Node, label: str) -> Iterable[tuple[Node, str]]:
     inputs = [parent for parent, _ in node.next_functions]
-    points = getattr(node, "point_names", None)  # set by the broadcast of DirectFeedback
-    if points is None:
+    sources = getattr(node, "fed_by", None)  # set by the autograd function of a rule: what feeds its last inputs
+    if sources is None:
         return [(parent, label) for parent in inputs if parent is not None]
-    labels = [label, *points]  # its first input is a_y, the last ones are the kept activations
-    kept = [inputs[0], *inputs[len(inputs) - len(points) :]]
-    return [(parent, name) for parent, name in zip(kept, labels, strict=True) if parent is not None]
-
-
-def _sentence(sources: tuple[str, ...]) -> str:
-    if not sources:
-        return "does not learn"
-    points = [f"'{name}'" for name in sources if name != BY_BACKPROP]
-    parts = ([f"learns from {', '.join(points)}"] if points else []) + (["by BP"] if BY_BACKPROP in sources else [])
-    return " and ".join(parts) if points else f"learns {parts[0]}"
+    fed = inputs[len(inputs) - len(sources) :]  # the first ones get the gradient that has arrived
+    passed_on = [(parent, label) for parent in inputs[: len(inputs) - len(sources)]]
+    return [(parent, name) for parent, name in (*passed_on, *zip(fed, sources, strict=True)) if parent is not None]
 
 
 def _warning(both: list[str]) -> str:

@@ -8,66 +8,21 @@ and all kept h_i through one function, the identity on a_y, whose backward sends
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import nn
 
-from dfa_bench.feedback.attachment import Attachment, attachment_of, is_hooked
-from dfa_bench.feedback.compiler import without_compiler
-from dfa_bench.feedback.errors import AlreadyAttached, PointNotFound
+from dfa_bench.feedback.attachment import Attachment
+from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
+from dfa_bench.feedback.errors import PointNotFound
 from dfa_bench.feedback.matrix import Distribution, MatrixRecipe
-from dfa_bench.feedback.paths import FeedbackPath, resolve, unwrap
-from dfa_bench.feedback.state import State
+from dfa_bench.feedback.paths import FeedbackPath, resolve
+from dfa_bench.feedback.rule import Rule, differing
 
 
-class Rule:
-    """What BP, DFA and shallow training have in common: `attach`. A new rule says which paths it hooks, and how."""
-
-    def attach(
-        self, model: nn.Module, paths: FeedbackPath | Iterable[FeedbackPath] = (), example: object = None
-    ) -> Attachment:
-        """Make a model learn by this rule; the model itself stays unchanged.
-
-        Attach first, then compile, wrap in DDP or hand over to Fabric.
-
-        Args:
-            model: any module.
-            paths: where feedback comes from and goes to.
-            example: a batch for one forward, after which buffers and random state are restored: it draws the feedback
-                matrices at once and lets `describe()` speak. A tuple gives the positional arguments of the model, a
-                dict the named ones, anything else the only one.
-
-        Raises:
-            PointNotFound, PointsOverlap, AlreadyAttached: see their docstrings.
-            PointNotReached, PointAboveSource, ShapeMismatch, NotATensor: here if there is an example, else at the first
-                forward.
-        """
-        model = unwrap(model)
-        if attachment_of(model) is not None or any(map(is_hooked, model.modules())):
-            raise AlreadyAttached(
-                f"{type(model).__name__} already learns by a rule. Call .remove() on its attachment first "
-                f"(dfa_bench.feedback.attachment_of(model) finds it; it may be that of a module around this one)."
-            )
-        paths = [paths] if isinstance(paths, FeedbackPath) else list(paths)
-        resolve(model, paths)  # every rule checks them, so that one switch changes the rule
-        found = resolve(model, self._hooked(paths))
-        attachment = Attachment(model, found, self._recipe())
-        if example is not None:
-            try:
-                _run_once(model, example)
-            except BaseException:
-                attachment.remove()
-                raise
-        return attachment
-
-    def _hooked(self, paths: Sequence[FeedbackPath]) -> list[FeedbackPath]:
-        raise NotImplementedError
-
-    def _recipe(self) -> MatrixRecipe:
-        return MatrixRecipe()
-
-
+@dataclass(frozen=True)
 class DirectFeedback(Rule):
     """Direct Feedback Alignment, eq. (3): the gradient that arrives at each point is B_i δa_y.
 
@@ -82,48 +37,21 @@ class DirectFeedback(Rule):
         shared: True, as the authors' code: one matrix per path, sliced; False, as the paper's text: one per point.
     """
 
-    def __init__(
-        self, seed: int = 0, distribution: Distribution = "uniform", scale: float | None = None, shared: bool = True
-    ) -> None:
-        self.matrix_recipe = MatrixRecipe(seed, distribution, scale, shared)
+    seed: int = 0
+    distribution: Distribution = "uniform"
+    scale: float | None = None
+    shared: bool = True
 
-    def _hooked(self, paths: Sequence[FeedbackPath]) -> list[FeedbackPath]:
-        if not any(path.points for path in paths):
-            raise PointNotFound("DirectFeedback needs a FeedbackPath with at least one point; Backprop needs none.")
-        return list(paths)
+    def __post_init__(self) -> None:
+        self._recipe()  # which refuses impossible settings
 
     def _recipe(self) -> MatrixRecipe:
-        return self.matrix_recipe
+        return MatrixRecipe(self.seed, self.distribution, self.scale, self.shared)
 
+    def build(self, model: nn.Module, paths: Sequence[FeedbackPath], example: object) -> Attachment:
+        if not any(path.points for path in paths):
+            raise PointNotFound("DirectFeedback needs a FeedbackPath with at least one point; Backprop needs none.")
+        return BroadcastAttachment(model, resolve(model, paths), self._recipe())
 
-class Shallow(Rule):
-    """The baseline of appendix B: all points are cuts, so what is below them keeps its initial values."""
-
-    def _hooked(self, paths: Sequence[FeedbackPath]) -> list[FeedbackPath]:
-        return [
-            FeedbackPath(points=(), cuts=[*path.points, *path.cuts], first_of_tuple=path.first_of_tuple)
-            for path in paths
-            if path.points or path.cuts
-        ]
-
-
-class Backprop(Rule):
-    """Ordinary backpropagation: paths are checked and then left alone, so that one switch changes the rule."""
-
-    def _hooked(self, paths: Sequence[FeedbackPath]) -> list[FeedbackPath]:
-        return []
-
-
-def _run_once(model: nn.Module, example: object) -> None:
-    """One forward, eager and with gradients, that leaves buffers and random state as they were."""
-    before = State(model)
-    with torch.enable_grad(), without_compiler():
-        try:
-            if isinstance(example, tuple):
-                model(*example)
-            elif isinstance(example, dict):
-                model(**example)
-            else:
-                model(example)
-        finally:
-            before.restore()
+    def outcome(self, paths: Sequence[FeedbackPath]) -> dict[str, Any]:
+        return {**differing(self), "paths": [differing(path) for path in paths]}

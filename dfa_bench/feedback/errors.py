@@ -47,3 +47,11 @@ class MatrixNotDrawn(FeedbackError):
 
 class PassesDiffer(FeedbackError):
     """The forward and backward by the rule and those by BP, whose gradients are to be compared, are not of one kind."""
+
+
+class LayersUnknown(FeedbackError):
+    """Feedback alignment cannot tell which layers take part: no example, or a layer that the example passed by."""
+
+
+class LayerNotReplayable(FeedbackError):
+    """A layer cannot be run once more with other weights, as its input gradient would need."""

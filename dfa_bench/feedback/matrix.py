@@ -31,12 +31,18 @@ class MatrixRecipe:
     shared: bool = True
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.distribution not in get_args(Distribution):
             raise ValueError(
                 f"distribution='{self.distribution}': choose one of {', '.join(map(repr, get_args(Distribution)))}."
             )
         if self.scale is not None and not 0 < self.scale < float("inf"):
             raise ValueError(f"scale={self.scale}: give a positive number, or None for 1/sqrt(widest point).")
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed={seed}: give a whole number from 0 to 2^63 - 1.")
 
 
 def draw(recipe: MatrixRecipe, path_number: int, error_width: int, widths: Mapping[str, int]) -> Tensor:

@@ -6,9 +6,9 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
-from dfa_bench.feedback.errors import PointNotFound, PointsOverlap
+from dfa_bench.feedback.errors import PointNotFound, PointsOverlap, ShapeMismatch
 
 # What torch.compile, DistributedDataParallel and Lightning Fabric put before the names of the modules that they wrap.
 WRAPPERS = ("_orig_mod", "_forward_module", "module")
@@ -43,6 +43,33 @@ class FeedbackPath:
             raise ValueError(f"FeedbackPath(batch_axes={self.batch_axes}): an error has at least one batch axis.")
 
 
+@dataclass(frozen=True)
+class ErrorSource:
+    """Where the error of a path is, by name, and how many of its leading axes have an error of their own."""
+
+    name: str
+    axes: int | None = None  # None: all but the last
+
+    def batch_axes(self, error_at: Tensor) -> int:
+        """How many leading axes of a_y have an error of their own.
+
+        Raises:
+            ShapeMismatch: it has fewer than the path says, or none.
+        """
+        if error_at.ndim == 0:
+            raise ShapeMismatch(
+                f"The error source '{self.name}' returns a scalar, which has no batch axis. "
+                f"Set error_at to the module whose output is a_y, below the loss."
+            )
+        axes = max(error_at.ndim - 1, 1) if self.axes is None else self.axes
+        if axes > error_at.ndim:
+            raise ShapeMismatch(
+                f"batch_axes={axes}, but the error source '{self.name}' returns only {error_at.ndim} axes: "
+                f"{tuple(error_at.shape)}."
+            )
+        return axes
+
+
 @dataclass
 class ResolvedPath:
     """A path whose patterns have met a model. `scope` is the lowest module around all of them that has a forward."""
@@ -54,6 +81,10 @@ class ResolvedPath:
     source: nn.Module
     scope: nn.Module
     scope_name: str
+
+    @property
+    def error_source(self) -> ErrorSource:
+        return ErrorSource(self.source_name, self.path.batch_axes)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

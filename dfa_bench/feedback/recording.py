@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from dfa_bench.feedback.route import in_backward
+from dfa_bench.feedback.compiler import in_backward
 
 
 @dataclass

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dfa_bench.feedback.attachment import LearningHook
 from dfa_bench.feedback.broadcast import Broadcast
+from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.errors import (
     FeedbackError,
     MatrixNotDrawn,
@@ -20,9 +22,9 @@ from dfa_bench.feedback.errors import (
     PointWithoutGradient,
     ShapeMismatch,
 )
-from dfa_bench.feedback.inplace import Mark
 from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw
 from dfa_bench.feedback.paths import ResolvedPath
+from dfa_bench.feedback.snapshot import Snapshot
 
 
 class Route(nn.Module):
@@ -33,12 +35,13 @@ class Route(nn.Module):
     def __init__(self, found: ResolvedPath, recipe: MatrixRecipe, number: int) -> None:
         super().__init__()
         self.path, self.recipe, self.number = found.path, recipe, number
+        self.error = found.error_source
         self.source_name, self.scope_name = found.source_name, found.scope_name
         self.point_names, self.cut_names = list(found.points), list(found.cuts)
         self.widths: dict[str, int] = {}  # of each point; known once the matrix is drawn
         self.register_buffer("matrix", None)
         self.kept: list[tuple[str, Tensor]] = []
-        self.marks: list[Mark] = []  # of the kept activations, to notice in-place changes
+        self.snapshots: list[Snapshot] = []  # of the kept activations, to notice in-place changes
         self.reached: list[str] = []
         self.source_runs = 0
         self.learning = False  # a forward of the scope, with gradients, is under way
@@ -47,7 +50,7 @@ class Route(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # Activations of an unfinished forward belong to no copy.
-        return self.__dict__ | {"kept": [], "marks": [], "ambiguous": None, "learning": False}
+        return self.__dict__ | {"kept": [], "snapshots": [], "ambiguous": None, "learning": False}
 
     # Hooks, in the order in which a forward meets them.
 
@@ -82,7 +85,7 @@ class Route(nn.Module):
         self.kept.append((name, activation))
         self.reached.append(name)
         if not torch.compiler.is_compiling():
-            self.marks.append(Mark.of(activation, args))
+            self.snapshots.append(Snapshot.of(activation, args))
 
     def at_cut(self, name: str, module: nn.Module, args: tuple[object, ...], output: object) -> object:
         activation, rebuild = self._tensor(output, f"cut '{name}'")
@@ -97,10 +100,10 @@ class Route(nn.Module):
         if not torch.is_grad_enabled():
             return None
         error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'")
-        kept, marks, ambiguous = self.kept, self.marks, self.ambiguous
+        kept, snapshots, ambiguous = self.kept, self.snapshots, self.ambiguous
         self.forget()
         if in_backward():
-            kept, marks = [], []
+            kept, snapshots = [], []
         elif kept and ambiguous and not self.learning:
             raise PointNotReached(
                 f"The feedback point '{ambiguous}' ran several times outside the forward of {self._scope()} before the "
@@ -118,10 +121,10 @@ class Route(nn.Module):
         self.entered = True  # perhaps past the scope's own forward
         if not kept and self.matrix is None:
             return None  # `leave` says what is missing
-        batch_axes = self.batch_axes(error_at)
+        batch_axes = self.error.batch_axes(error_at)
         self._check_shapes(error_at, batch_axes, kept)
-        for (name, activation), mark in zip(kept[: len(marks)], marks, strict=True):  # compiled forwards leave no marks
-            if mark.is_broken_by(activation):
+        for (name, activation), before in zip(kept[: len(snapshots)], snapshots, strict=True):
+            if before.is_broken_by(activation):
                 raise PointChangedInPlace(
                     f"The output of the feedback point '{name}' was changed in place where its true gradient is lost. "
                     f"Use the operation that makes a new tensor (y = y + z, inplace=False) after this point."
@@ -170,7 +173,7 @@ class Route(nn.Module):
         self.forget()
 
     def forget(self) -> None:
-        self.kept, self.marks, self.ambiguous = [], [], None
+        self.kept, self.snapshots, self.ambiguous = [], [], None
 
     def check_entered(self) -> None:
         """After a forward of the model with gradients: did it come to this path?"""
@@ -231,25 +234,6 @@ class Route(nn.Module):
 
     # Axes.
 
-    def batch_axes(self, error_at: Tensor) -> int:
-        """How many leading axes of a_y have an error of their own.
-
-        Raises:
-            ShapeMismatch: it has fewer than the path says, or none.
-        """
-        if error_at.ndim == 0:
-            raise ShapeMismatch(
-                f"The error source '{self.source_name}' returns a scalar, which has no batch axis. "
-                f"Set error_at to the module whose output is a_y, below the loss."
-            )
-        axes = max(error_at.ndim - 1, 1) if self.path.batch_axes is None else self.path.batch_axes
-        if axes > error_at.ndim:
-            raise ShapeMismatch(
-                f"batch_axes={axes}, but the error source '{self.source_name}' returns only {error_at.ndim} axes: "
-                f"{tuple(error_at.shape)}."
-            )
-        return axes
-
     def _check_shapes(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
         batch = error_at.shape[:batch_axes]
         for name, activation in kept:
@@ -286,7 +270,7 @@ class Route(nn.Module):
         )
 
 
-class PointHook:
+class PointHook(LearningHook):
     """Forward hook of one point or cut: an object, not a closure, so that a deep copy of the model has its own."""
 
     def __init__(self, route: Route, name: str, is_cut: bool) -> None:
@@ -298,11 +282,6 @@ class PointHook:
 
 def _itself(tensor: Tensor) -> Tensor:
     return tensor
-
-
-def in_backward() -> bool:
-    """Whether autograd runs a backward in this thread; inside torch.compile the question is not traceable: no."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def _learns(module: nn.Module) -> bool:

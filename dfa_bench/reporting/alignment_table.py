@@ -38,8 +38,9 @@ def output_grid(measured: Mapping[str, Rows], points: Collection[str], title: st
     return Grid(["module", "", "cosine, mean ± std", "rows"], rows, title, [note], numbers=(2, 3))
 
 
-def weight_grid(measured: Mapping[str, Weight], title: str) -> Grid:
-    """One line a parameter, in the order of the model."""
+def weight_grid(measured: Mapping[str, Weight], rule: str) -> Grid:
+    """One line a parameter, in the order of the model; `rule` as it is shown."""
+    title = f"Gradients of parameters, {rule} against BP"
     rows = [cells(name, f"{found.cosine:+.3f}", f"{found.norm_ratio:.3g}") for name, found in measured.items()]
-    note = "Norm: DFA's by BP's. What gets no gradient is not listed."
+    note = f"Norm: {rule}'s by BP's. What gets no gradient is not listed."
     return Grid(["parameter", "cosine", "norm"], rows, title, [note], numbers=(1, 2))

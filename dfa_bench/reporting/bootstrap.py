@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DRAWS = 500
 MARGIN = 0.001  # of AUC, the paper's bold
 COLUMNS = ["table", "cell", "difference", "low", "high", "error", "rows", "rows_to_decide"]
-HEADS = ["DFA − BP, AUC", "95% interval over test rows", "standard error", "test rows", "test rows that would decide"]
+HEADS = ["AUC − BP's AUC", "95% interval over test rows", "standard error", "test rows", "test rows that would decide"]
 
 
 def bootstrap_values(table: str, found: Mapping[str, Difference]) -> Grid:

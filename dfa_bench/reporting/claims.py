@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from dfa_bench.experiments.schema import Cell, Claim, Experiment, Metric, Quoted, Rule, Term, Variant
+from dfa_bench.experiments.schema import Cell, Claim, Experiment, Metric, Quoted, Term, Variant
 from dfa_bench.reporting.grid import Grid, GridCell
-from dfa_bench.reporting.tables import RULE_NAMES, Table
+from dfa_bench.reporting.tables import Table
 from dfa_bench.runs.summary import RunSummary
+from dfa_bench.settings.rules import rules
 
 Verdict = Literal["supported", "not supported", "undecided", "not tested"]
 CONFIDENCE = 0.95  # of all places of a claim together
@@ -28,7 +29,7 @@ class CellKey(NamedTuple):
     row: str
     column: str
     variant: Variant
-    rule: Rule
+    rule: str
 
 
 class CellMean(NamedTuple):
@@ -250,7 +251,7 @@ def _place_text(claim: Claim, key: CellKey) -> str:
 def _term_text(term: Term | Quoted) -> str:
     if isinstance(term, Quoted):
         return f"{term.says} ({term.value:g})"
-    return f"{RULE_NAMES[term.rule]} {'/'.join(name for name in (term.row, term.column) if name)}".strip()
+    return f"{rules()[term.rule].label} {'/'.join(name for name in (term.row, term.column) if name)}".strip()
 
 
 def _exp(value: float) -> float:

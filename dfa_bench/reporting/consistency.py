@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfa_bench.reporting.grid import Grid, GridCell, cells
-from dfa_bench.reporting.tables import RULE_NAMES
+from dfa_bench.settings.rules import rules
 
 NOTE = "A held-out view, warped into the view nearest to it by that one's depth; over: share of pixels both see."
 
@@ -27,7 +27,7 @@ def consistency_grid(evidence: Sequence[Mapping[str, Any]]) -> Grid:
 
 
 def _line(values: Mapping[str, Any]) -> list[GridCell]:
-    model = f"{RULE_NAMES[values['rule']]}, " + (
+    model = f"{rules()[values['rule']].label}, " + (
         "the authors' model" if "checkpoint" in values else f"seed {values['seed']}"
     )
     agree = values["warp_psnr"]

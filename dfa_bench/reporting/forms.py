@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dfa_bench.experiments.schema import Cell, Rule, Variant
+from dfa_bench.experiments.schema import Cell, Variant
 from dfa_bench.reporting.grid import Grid, GridCell, as_csv, cells, latex, markdown
-from dfa_bench.reporting.tables import RULE_NAMES, Entry, Table
+from dfa_bench.reporting.tables import Entry, Table
+from dfa_bench.settings.rules import rules
 
 CSV_COLUMNS = ["table", "row", "column", "rule", "variant", "metric", "mean", "std", "n", "paper", "scale", "protocol"]
 
@@ -22,7 +23,7 @@ def readable(table: Table, links: Mapping[Cell, str] | None = None) -> Grid:
     rows = [
         [
             GridCell(table.row_text(line)),
-            GridCell(RULE_NAMES[line[1]], look=f"rule {line[1]}"),
+            GridCell(rules()[line[1]].label, look=f"rule {line[1]}"),
             *(_readable_cell(table, line, head, links or {}) for head in heads),
         ]
         for line in table.lines()
@@ -38,7 +39,7 @@ def readable(table: Table, links: Mapping[Cell, str] | None = None) -> Grid:
 
 
 def _readable_cell(
-    table: Table, line: tuple[str, Rule], head: tuple[str, Variant, str], links: Mapping[Cell, str]
+    table: Table, line: tuple[str, str], head: tuple[str, Variant, str], links: Mapping[Cell, str]
 ) -> GridCell:
     cell, entry = table.cell_at(line, head), table.entry(line, head)
     if cell is None or entry is None:
@@ -57,7 +58,7 @@ def printed(table: Table) -> Grid:
         heads=["", "", *(table.head_text(head) for head in heads)],
         rows=[
             [
-                *cells(table.row_text(line), RULE_NAMES[line[1]]),
+                *cells(table.row_text(line), rules()[line[1]].label),
                 *(_printed_cell(table, line, head) for head in heads),
             ]
             for line in table.lines()
@@ -68,7 +69,7 @@ def printed(table: Table) -> Grid:
     )
 
 
-def _printed_cell(table: Table, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> GridCell:
+def _printed_cell(table: Table, line: tuple[str, str], head: tuple[str, Variant, str]) -> GridCell:
     entry = table.entry(line, head)
     if entry is None:
         return GridCell("")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfa_bench.reporting.grid import Grid, GridCell, cells
-from dfa_bench.reporting.tables import RULE_NAMES, Table
+from dfa_bench.reporting.tables import Table
+from dfa_bench.settings.rules import rules
 
 FEWEST = 3  # seeds that make a range
 HEADS = ["paper", "lowest seed", "mean", "highest seed", "reach it", "paper − mean, in std", "the paper is"]
@@ -59,17 +60,19 @@ def among_seeds(table: Table) -> list[PaperAmongSeeds]:
             continue
         seen.add(runs)
         column = table.head_text((cell.column, cell.variant, metric))
-        place = (cell.row, column, RULE_NAMES[cell.rule])
+        place = (cell.row, column, rules()[cell.rule].label)
         found.append(PaperAmongSeeds(place, entry.paper, entry.values, table.experiment.metrics[metric].digits))
     return found
 
 
 def among_seeds_grid(found: Sequence[PaperAmongSeeds]) -> Grid:
     sides = [each.side for each in found]
+    labels = [entry.label for entry in rules().values()]
+    by_rule = {label: [each for each in found if each.place[2] == label] for label in labels}
     count = (
         f"Of {len(found)} numbers of the paper {sides.count('among the seeds')} lie among our seeds, "
         f"{sides.count('above all seeds')} above all of them and {sides.count('below all seeds')} below. "
-        + " ".join(_lean(name, [each for each in found if each.place[2] == name]) for name in RULE_NAMES.values())
+        + " ".join(_lean(rule, those) for rule, those in by_rule.items() if those)
     )
     return Grid(
         heads=["", "", "", *HEADS],
@@ -81,8 +84,6 @@ def among_seeds_grid(found: Sequence[PaperAmongSeeds]) -> Grid:
 
 def _lean(rule: str, found: Sequence[PaperAmongSeeds]) -> str:
     """Good seeds would show as numbers of the paper that lie above our means more often than below."""
-    if not found:
-        return ""
     above = sum(each.difference > 0 for each in found)
     away = [each.deviations for each in found if each.deviations is not None]
     return f"{rule}: above our mean in {above} of {len(found)}, by {statistics.median(away):+.1f} std in the median."

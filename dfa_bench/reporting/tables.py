@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dfa_bench.experiments.schema import Cell, Experiment, Metric, Rule, Variant
+from dfa_bench.experiments.schema import Cell, Experiment, Metric, Variant
 from dfa_bench.runs.summary import RunSummary
+from dfa_bench.settings.rules import compared_pairs, rules
 
 ACRONYMS = {"auc", "ap", "psnr", "ssim"}
-RULE_NAMES: dict[Rule, str] = {"bp": "BP", "dfa": "DFA", "shallow": "shallow"}
 
 
 @dataclass(frozen=True)
@@ -108,23 +108,23 @@ class Table:
         text = self.experiment.column_text(column, variant)
         return f"{text} {spoken(metric)}" if len(self.experiment.shown) > 1 else text
 
-    def lines(self) -> list[tuple[str, Rule]]:
+    def lines(self) -> list[tuple[str, str]]:
         """Lines shown: (row, rule)."""
         shown = [(row, rule) for row in self.experiment.rows for rule in self.experiment.rules]
         return [line for line in shown if any((c.row, c.rule) == line for c, _ in self.entries)]
 
     def cell_text(self, cell: Cell) -> str:
         """A cell in a sentence."""
-        return f"{cell.row} {self.experiment.column_text(cell.column, cell.variant)} {RULE_NAMES[cell.rule]}"
+        return f"{cell.row} {self.experiment.column_text(cell.column, cell.variant)} {rules()[cell.rule].label}"
 
-    def row_text(self, line: tuple[str, Rule]) -> str:
+    def row_text(self, line: tuple[str, str]) -> str:
         return f"{line[0]} (stand-in)" if self.stand_in else line[0]
 
-    def entry(self, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> Entry | None:
+    def entry(self, line: tuple[str, str], head: tuple[str, Variant, str]) -> Entry | None:
         cell = self.cell_at(line, head)
         return None if cell is None else self.entries[cell, head[2]]
 
-    def cell_at(self, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> Cell | None:
+    def cell_at(self, line: tuple[str, str], head: tuple[str, Variant, str]) -> Cell | None:
         """The cell, or mean, that stands there."""
         row, rule = line
         places = (cell for cell, metric in self.entries if metric == head[2])
@@ -138,19 +138,15 @@ class Table:
             return False
         return abs(entry.mean - entry.paper) > limit
 
-    def is_bold(self, line: tuple[str, Rule], head: tuple[str, Variant, str]) -> bool:
-        """As in the paper: DFA so near to BP."""
+    def is_bold(self, line: tuple[str, str], head: tuple[str, Variant, str]) -> bool:
+        """As in the paper: a rule so near to the one that it is compared with."""
         within = self.experiment.metrics[head[2]].bold_within
         row, rule = line
-        ours, backprop = self.entry(line, head), self.entry((row, "bp"), head)
-        return bool(
-            not self.changed
-            and rule == "dfa"
-            and within is not None
-            and ours
-            and backprop
-            and ours.mean >= backprop.mean - within
-        )
+        reference = rules()[rule].compared_with
+        if self.changed or within is None or reference is None:
+            return False
+        ours, theirs = self.entry(line, head), self.entry((row, reference), head)
+        return bool(ours and theirs and ours.mean >= theirs.mean - within)
 
     def mean_text(self, entry: Entry, metric: str) -> str:
         """Mean ± standard deviation."""
@@ -201,7 +197,9 @@ class Table:
         for name, metric in self.experiment.shown.items():
             if metric.bold_within is not None:
                 by = f" by {spoken(name)}" if len(self.experiment.shown) > 1 else ""
-                yield f"Bold, as in the paper: DFA within {metric.bold_within} of BP{by}."
+                for rule, reference in compared_pairs(self.experiment.rules):
+                    near, to = rules()[rule].label, rules()[reference].label
+                    yield f"Bold, as in the paper: {near} within {metric.bold_within} of {to}{by}."
 
     def _off_note(self) -> Iterable[str]:
         limit = self.experiment.off_by
@@ -214,7 +212,7 @@ class Table:
                 difference = entry.mean - (entry.paper or 0.0)
                 digits = self.experiment.metrics[metric].digits
                 head = self.head_text((cell.column, cell.variant, metric))
-                off.append(f"{cell.row} {head} {RULE_NAMES[cell.rule]} ({difference:+.{digits}f})")
+                off.append(f"{cell.row} {head} {rules()[cell.rule].label} ({difference:+.{digits}f})")
         yield f"Off by more than {limit:g}: {', '.join(off) or 'none'} (of {len(compared)} numbers of the paper)."
 
     def is_mixed(self, cell: Cell) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from dfa_bench.data.resolve import DataCard
-from dfa_bench.settings.outcome import digest, outcome_settings
 from dfa_bench.settings.schema import RunSettings
 
 
 def identity(settings: RunSettings, card: DataCard, task_version: int) -> str:
     """16 hexadecimal digits for a run's settings, its data, and the version of its task's numerics."""
+    from dfa_bench.runs.outcome import digest, outcome_settings  # PyTorch, which `identity_from` does without
+
     return identity_from(digest(outcome_settings(settings)), card, task_version)
 
 

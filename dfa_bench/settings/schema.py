@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dfa_bench.errors import ConfigError
+from dfa_bench.settings.rules import FACTS, RuleEntry, RuleName, rules
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -44,12 +45,32 @@ class DatasetSettings(Component):
     tasks: list[str]  # that it can be used for
 
 
-class RuleSettings(Strict):
-    name: Literal["bp", "dfa", "shallow"]
-    distribution: Literal["uniform", "normal", "orthogonal"] = "uniform"
-    scale: Positive | None = None
-    shared: bool = True
-    seed: Annotated[int, Field(ge=0)] = 0
+class RuleSettings(BaseModel):
+    """A rule and its own settings, which are checked where the rule is built; what it is called, the registry says."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: RuleName
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_facts(cls, values: Any) -> Any:
+        """Hydra composes the whole file of a rule: facts about it are taken off, and refused if they are others."""
+        if not isinstance(values, dict) or (entry := rules().get(str(values.get("name")))) is None:
+            return values
+        facts = entry.model_dump(by_alias=True)
+        for key in FACTS & values.keys():
+            if values[key] != facts[key]:
+                raise ValueError(f"rule.{key}={values[key]}: configs/rule/{entry.name}.yaml fixes it.")
+        return {key: value for key, value in values.items() if key not in FACTS}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @property
+    def entry(self) -> RuleEntry:
+        return rules()[self.name]
 
 
 class PathSettings(Strict):
@@ -98,7 +119,7 @@ class TrainerSettings(Strict):
     keep: Literal["best", "last"] = "best"  # which weights are tested: first best validation, or the last epoch's
     patience: Count | None = None  # epochs without a better validation metric before training stops
     evaluate_every: Count = 1  # epochs
-    alignment_every: Count | None = None  # epochs between measurements of DFA's alignment with BP; null: none
+    alignment_every: Count | None = None  # epochs between measurements of the rule's alignment with BP; null: none
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False  # by torch.compile
     devices: Count = 1

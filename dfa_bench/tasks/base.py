@@ -68,7 +68,7 @@ class Task(Protocol):
     It never steps an optimizer, writes a file or looks at the learning rule.
 
     Optional: `table`, the table of the paper that it is of ("Table 3"); `data_card`, see the function of this name;
-    `step_inputs(batch) -> dict[str, Tensor]`, what a learning rule may need to know of a batch, {"targets": ...}.
+    a method for each thing that a learning rule may need to know of a batch, such as `targets(batch) -> Tensor`.
     """
 
     version: ClassVar[int]  # of its numerics: raise it when a change moves results, so that old runs are not reused
@@ -137,12 +137,6 @@ def build_task(settings: RunSettings) -> Task:
     parts = {"model": settings.model, "data": settings.data, "seed": settings.seed}
     task: Task = build(settings.task, "task", dataset=build_dataset(settings), **parts)
     return task
-
-
-def step_inputs(task: Task, batch: Any) -> dict[str, Tensor]:
-    """What a task tells learning rules of a batch: by name, nothing if it has no `step_inputs`."""
-    inputs: dict[str, Tensor] = task.step_inputs(batch) if hasattr(task, "step_inputs") else {}
-    return inputs
 
 
 def build(component: Component, part: str, **given: Any) -> Any:

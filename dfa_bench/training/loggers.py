@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from dfa_bench.runs.outcome import outcome_settings
 from dfa_bench.runs.store import run_name
-from dfa_bench.settings.outcome import outcome_settings
 from dfa_bench.settings.schema import LoggerSettings, RunSettings
 from dfa_bench.tasks.base import task_class
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dfa_bench.feedback import Attachment
-from dfa_bench.feedback.alignment import Comparison
+from dfa_bench.feedback.alignment import GradientComparison
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD
 from dfa_bench.settings.schema import RunSettings
 
@@ -22,10 +22,11 @@ class MeasuredStep(NamedTuple):
 
 def is_due(settings: RunSettings, epoch: int) -> bool:
     """Whether alignment is measured in an epoch: the first, whose first batch meets the initial weights, and each N-th
-    after it. Other rules than DFA have none: BP's with itself is 1, and shallow training sends no gradient to its cuts.
+    after it. Rules that are compared with no other have none: BP's with itself is 1, and shallow training sends no
+    gradient to its cuts.
     """
     every = settings.trainer.alignment_every
-    return every is not None and settings.rule.name == "dfa" and (epoch - 1) % every == 0
+    return every is not None and settings.rule.entry.compared_with is not None and (epoch - 1) % every == 0
 
 
 def measured_step(attachment: Attachment, backward: Callable[[], Tensor]) -> MeasuredStep:
@@ -35,7 +36,7 @@ def measured_step(attachment: Attachment, backward: Callable[[], Tensor]) -> Mea
         attachment: of the rule.
         backward: forward, backward; returns the loss.
     """
-    comparison = Comparison(attachment)
+    comparison = GradientComparison(attachment)
     with comparison.by_rule():
         loss = backward()
     started = time.perf_counter()

@@ -19,15 +19,16 @@ from dfa_bench.data.progress import Bar
 from dfa_bench.errors import ConfigError, Diverged, UserError
 from dfa_bench.feedback import Attachment, FeedbackError
 from dfa_bench.runs.record import Record
+from dfa_bench.runs.rule import build_path, build_rule
 from dfa_bench.runs.store import run_name
 from dfa_bench.settings.schema import RunSettings
-from dfa_bench.tasks.base import Shard, Split, Task, build_task, step_inputs
+from dfa_bench.tasks.base import Shard, Split, Task, build_task
 from dfa_bench.training.checkpoint import RunState, load_checkpoint, save_checkpoint, seed_epoch, write_tensors
 from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
 from dfa_bench.training.loggers import NoLogger, as_metrics, build_logger
 from dfa_bench.training.measuring import MeasuredStep, is_due, measured_step
 from dfa_bench.training.optimizer import build_optimizer
-from dfa_bench.training.rules import build_path, build_rule
+from dfa_bench.training.rules import check_needs, given
 from dfa_bench.training.schedule import build_schedule
 
 CHECK_EVERY = 100  # steps between looks at the loss: each one waits for the device
@@ -78,7 +79,7 @@ def build_fabric(settings: RunSettings) -> Fabric:
     """
     trainer = settings.trainer
     # Parameters that a rule leaves without gradient would make plain DDP wait for them forever.
-    strategy = DDPStrategy(start_method="spawn", find_unused_parameters=settings.rule.name != "bp")
+    strategy = DDPStrategy(start_method="spawn", find_unused_parameters=build_rule(settings.rule).leaves_parameters_out)
     try:
         return Fabric(
             accelerator=trainer.accelerator,
@@ -103,9 +104,11 @@ def build_learner(settings: RunSettings, task: Task) -> tuple[nn.Module, Attachm
     model = task.build_model()
     paths = [build_path(path) for path in settings.feedback]
     try:
-        return model, build_rule(settings.rule).attach(model, paths, example=task.example())
+        attachment = build_rule(settings.rule).attach(model, paths, example=task.example())
     except FeedbackError as error:
         raise ConfigError(f"feedback: {error}") from error
+    check_needs(attachment, task, settings.rule)
+    return model, attachment
 
 
 class Trainer:
@@ -149,7 +152,7 @@ class Trainer:
         self.earlier_seconds = self.state.wall_seconds  # of the sittings before this one
         self.started = self.saved = time.perf_counter()
         self.logger = build_logger(settings, identity, record.folder) if self.leads else NoLogger()
-        if self.leads and options.alignment_every and settings.rule.name != "dfa":
+        if self.leads and options.alignment_every and settings.rule.entry.compared_with is None:
             print(f"trainer.alignment_every has no effect with rule={settings.rule.name}.", file=sys.stderr)
         shown = self.leads and options.progress == "auto"
         self.bar = Bar(run_name(settings), "epoch", options.max_epochs, self.state.epoch, shown, stays=True)
@@ -211,7 +214,7 @@ class Trainer:
         """One step of the optimizer; `measured` with alignment, which takes a second backward."""
         batch = self.fabric.to_device(batch)
         self.optimizer.zero_grad()
-        self.attachment.begin_step(**self._rule_inputs(batch))
+        self.attachment.begin_step(**given(self.attachment, self.task, batch))
         backward = partial(self._backward, batch)
         step = measured_step(self.attachment, backward) if measured else MeasuredStep(backward(), {}, 0.0)
         if self.settings.recipe.gradient_clip is not None:
@@ -226,19 +229,6 @@ class Trainer:
         loss = self.task.loss(self.learner, batch)
         self.fabric.backward(loss)
         return loss.detach()
-
-    def _rule_inputs(self, batch: Any) -> dict[str, Tensor]:
-        """What the rule needs to know of a batch."""
-        needs = self.attachment.needs
-        if not needs:
-            return {}
-        inputs = step_inputs(self.task, batch)
-        if missing := sorted(needs - inputs.keys()):
-            raise ConfigError(
-                f"rule={self.settings.rule.name} needs {', '.join(missing)} at each step. "
-                f"task={self.settings.task.name} provides {', '.join(sorted(inputs)) or 'nothing'}."
-            )
-        return {name: inputs[name] for name in needs}
 
     def _mean_over_processes(self, total: Tensor, epoch: int, step: int) -> float:
         """Mean of the processes' sums of losses, so that all of them stop together; raises Diverged."""

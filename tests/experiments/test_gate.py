@@ -14,8 +14,8 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import Experiment, load_experiments
+from dfa_bench.runs.outcome import outcome_settings
 from dfa_bench.settings.compose import compose_run, typed
-from dfa_bench.settings.outcome import outcome_settings
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import Component, RunSettings
 

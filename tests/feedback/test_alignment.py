@@ -21,7 +21,7 @@ from dfa_bench.feedback import (
     alignment,
     attachment_of,
 )
-from dfa_bench.feedback.alignment import Comparison
+from dfa_bench.feedback.alignment import GradientComparison
 from tests.feedback.models import Mlp, feedback, mlp_and_batch, squared_error
 
 ACTIVATIONS = FeedbackPath(points=["layers.*.activation"], error_at="head")
@@ -141,7 +141,7 @@ def test_measuring_does_not_change_training_by_a_bit(measure):
             if measured and measure == "alone":
                 alignment(attached, backward)
             if measured and measure == "beside the step":
-                comparison = Comparison(attached)
+                comparison = GradientComparison(attached)
                 with comparison.by_rule():
                     backward()
                 comparison.with_bp(backward)
@@ -202,7 +202,7 @@ def test_beside_a_step_it_costs_one_forward_and_one_backward_and_no_copy(monkeyp
     def backward() -> None:
         squared_error(model(inputs), targets).backward()
 
-    comparison = Comparison(attached)
+    comparison = GradientComparison(attached)
     with comparison.by_rule():
         backward()
     assert runs == ["forward", "backward"]

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from dfa_bench.feedback import AlreadyAttached, DirectFeedback, FeedbackPath, Shallow, attachment_of
+from dfa_bench.feedback import AlreadyAttached, DirectFeedback, FeedbackAlignment, FeedbackPath, Shallow, attachment_of
 from tests.feedback.models import assert_same, gradients, mlp_and_batch, mlp_reference, squared_error
 
 PATH = FeedbackPath(["layers.*.activation"], error_at="head")
@@ -120,6 +120,19 @@ def _ddp_shallow(rank):
         plain(mine[0])
 
 
+def _ddp_feedback_alignment(rank):
+    model, _, x, targets = whole_batch()
+    FeedbackAlignment(seed=1).attach(model, example=x[:2])
+    (squared_error(model(x), targets) / WORLD).backward()
+    whole = copy.deepcopy(gradients(model))
+    parallel = DistributedDataParallel(model)
+    mine = _half(rank, x, targets)
+    for _ in range(2):
+        parallel.zero_grad()
+        squared_error(parallel(mine[0]), mine[1]).backward()
+        assert_same(gradients(model), whole)
+
+
 def _sharded_then_attached(rank):
     _sharded(rank, "after")
 
@@ -149,6 +162,7 @@ def _sharded(rank, when):
 
 def test_gradients_of_ddp_over_two_processes_equal_one_process():
     in_two_processes(_ddp_steps, _ddp_matrix_from_first_batch_and_patterns_with_its_prefix, _ddp_shallow, _ddp_compiled)
+    in_two_processes(_ddp_feedback_alignment)
 
 
 @pytest.mark.skipif(torch.__version__ < "2.7", reason="fully_shard of PyTorch 2.6 does not run on a CPU")

@@ -9,7 +9,8 @@ from torch import Tensor
 from dfa_bench.errors import ConfigError
 from dfa_bench.runs.record import Record
 from dfa_bench.settings.schema import RunSettings
-from dfa_bench.tasks.graphs.nodes import NodeBatch, NodeClassification
+from dfa_bench.tasks.graphs.nodes import NodeClassification
+from dfa_bench.training.rules import check_needs
 from dfa_bench.training.trainer import Trainer, build_fabric
 
 
@@ -24,10 +25,6 @@ def trainer_of(tmp_path) -> Iterator[Callable[[RunSettings], Trainer]]:
 
     yield build
     torch.set_num_threads(threads)
-
-
-def targets_of(batch: NodeBatch) -> dict[str, Tensor]:
-    return {"targets": batch.labels, "nodes": batch.nodes}
 
 
 def listened_to(trainer: Trainer, needs: frozenset[str]) -> tuple[list[str], list[dict[str, Tensor]]]:
@@ -76,7 +73,8 @@ def test_a_step_that_measures_alignment_begins_once(smoke, trainer_of):
 
 
 def test_a_rule_gets_what_it_needs_of_a_batch_and_no_more(smoke, trainer_of, monkeypatch):
-    monkeypatch.setattr(NodeClassification, "step_inputs", staticmethod(targets_of), raising=False)
+    for name in ("targets", "nodes_of"):
+        monkeypatch.setattr(NodeClassification, name, staticmethod(lambda batch: batch.labels), raising=False)
     trainer = trainer_of(smoke("model=gcn", "rule=dfa", "trainer.max_epochs=1"))
     _, inputs = listened_to(trainer, frozenset({"targets"}))
     trainer.train()
@@ -85,23 +83,24 @@ def test_a_rule_gets_what_it_needs_of_a_batch_and_no_more(smoke, trainer_of, mon
     assert torch.equal(given["targets"], trainer.task.labels[trainer.task.nodes["train"]])
 
 
-def test_a_rule_that_needs_what_no_task_provides_is_refused_before_the_first_step(smoke, trainer_of, monkeypatch):
+def test_a_rule_that_needs_what_no_task_provides_is_refused(smoke, trainer_of):
     trainer = trainer_of(smoke("model=gcn", "rule=dfa"))
-    events, _ = listened_to(trainer, frozenset({"targets"}))
-    with pytest.raises(ConfigError, match="rule=dfa needs targets at each step. task=nodes provides nothing."):
-        trainer.train()
-    assert events == []
-    monkeypatch.setattr(NodeClassification, "step_inputs", staticmethod(targets_of), raising=False)
-    listened_to(trainer, frozenset({"targets", "inputs", "mask"}))
-    with pytest.raises(ConfigError, match="needs inputs, mask at each step. task=nodes provides nodes, targets."):
-        trainer.train()
+    listened_to(trainer, frozenset({"targets"}))
+    with pytest.raises(
+        ConfigError, match="rule=dfa needs the targets of a batch, which NodeClassification does not give"
+    ):
+        check_needs(trainer.attachment, trainer.task, trainer.settings.rule)
 
 
-def test_the_rule_is_off_the_model_when_training_fails(smoke, trainer_of):
+def test_the_rule_is_off_the_model_when_training_fails(smoke, trainer_of, monkeypatch):
     trainer = trainer_of(smoke("model=gcn", "rule=dfa"))
     hooked = [len(module._forward_hooks) for module in trainer.model.modules()]
     assert sum(hooked) > 0
-    listened_to(trainer, frozenset({"targets"}))
+
+    def fails(*args: object) -> None:
+        raise ConfigError("no")
+
+    monkeypatch.setattr(NodeClassification, "evaluate", fails)
     with pytest.raises(ConfigError):
         trainer.train()
-    assert sum(len(module._forward_hooks) for module in trainer.model.modules()) == 1, "the one of this test"
+    assert sum(len(module._forward_hooks) for module in trainer.model.modules()) == 0

@@ -1,4 +1,4 @@
-"""Learning curves: BP, DFA and shallow over each other, a panel for each cell; or the panels that a table names."""
+"""Learning curves: the rules over each other, a panel for each cell; or the panels that a table names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from dfa_bench.experiments.schema import Rule
 from dfa_bench.reporting.figures.drawing import COLOURS
-from dfa_bench.reporting.tables import RULE_NAMES
+from dfa_bench.settings.rules import rules
 
 COLUMNS = 3  # panels side by side, at most
-STYLES = {"bp": "-", "dfa": "--", "shallow": ":"}  # told apart without colours too
-MARKERS = ("o", "s", "^", "v", "D", "P", "X")  # of the lines of a rule in one panel
+MARKERS = ("o", "s", "^", "v", "D", "P", "X")  # of the lines of a panel with several cells
 MARKED = 30  # points of a line, at most, that are marked
 
 
@@ -25,7 +23,7 @@ class Curve:
     """The validation metric of one run."""
 
     panel: str
-    rule: Rule
+    rule: str
     label: str  # runs of a panel with the same one differ in their seed; the rule's name where the panel is one cell
     points: Sequence[tuple[float, float]]
     stand_in: bool
@@ -45,7 +43,7 @@ def draw_curves(curves: Sequence[Curve], over: str, metric: str, heading: str, l
     panels = list(dict.fromkeys(curve.panel for curve in curves))
     rows = -(-len(panels) // COLUMNS)
     columns = -(-len(panels) // rows)
-    by_rule = all(curve.label == RULE_NAMES[curve.rule] for curve in curves)
+    by_rule = all(curve.label == rules()[curve.rule].label for curve in curves)
     width, height = (4.0, 3.0) if by_rule else (5.6, 4.2)  # several cells in a panel want room
     figure = Figure(figsize=(width * columns, height * rows + 0.8), layout="constrained")
     figure.suptitle(heading)
@@ -74,16 +72,16 @@ def draw_curves(curves: Sequence[Curve], over: str, metric: str, heading: str, l
 
 
 def _draw(axis: Axes, curves: Sequence[Curve], by_rule: bool) -> None:
-    labels = list(RULE_NAMES.values()) if by_rule else list(dict.fromkeys(curve.label for curve in curves))
+    labels = list(dict.fromkeys(curve.label for curve in curves))
     for curve in curves:
-        place = labels.index(curve.label)
+        place, drawn = labels.index(curve.label), rules()[curve.rule]
         axis.plot(
             *zip(*curve.points, strict=True),
-            color=COLOURS[place % len(COLOURS)],
-            linestyle=STYLES[curve.rule],
+            color=drawn.colour if by_rule else COLOURS[place % len(COLOURS)],
+            linestyle=drawn.line,
             label=curve.label,
             linewidth=1.2,
-            marker=MARKERS[place % len(MARKERS)],
+            marker=drawn.marker if by_rule else MARKERS[place % len(MARKERS)],
             markersize=3,
             markevery=-(-len(curve.points) // MARKED),
         )

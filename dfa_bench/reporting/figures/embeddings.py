@@ -14,10 +14,12 @@ from sklearn.metrics import silhouette_score
 
 from dfa_bench.experiments.plan import apart
 from dfa_bench.experiments.protocol import place
+from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
-from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.record import atomic
 from dfa_bench.runs.summary import RunSummary
+from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
@@ -28,7 +30,7 @@ HIDDEN = "activation"  # the module of `model=gcn` whose output is drawn
 
 
 def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
-    """t-SNE of the hidden layer of GraphConv on Cora, a panel for each rule; silhouettes by class in the titles.
+    """t-SNE of the hidden layer of GraphConv on Cora, one panel a rule of Table 3; silhouettes by class in the titles.
 
     The silhouette of the hidden layer itself stands beside that of its picture, which t-SNE flatters.
     """
@@ -36,18 +38,18 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
     evidence = []
     labels = np.empty(0, dtype=int)
     stand_in = changed = False
-    for rule in RULE_NAMES:
+    for rule in load_experiment(resource_folder("experiments"), "table3").rules:
         placed = place(["task=nodes", "model=gcn", "dataset=cora", f"rule={rule}"], overrides)
         settings, changed = placed.settings, changed or placed.changed
         outcome = execute(settings)
         hidden, labels = hidden_layer(settings, outcome.folder)
         stand_in = outcome.result.data_kind != "real"
-        print(f"{RULE_NAMES[rule]}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
+        print(f"{rules()[rule].label}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
         position = TSNE(random_state=0, init="pca", learning_rate="auto").fit_transform(hidden)
         measured = _evidence(outcome.result, hidden, position, labels)
         evidence.append(measured)
         embeddings[rule] = Embedding(
-            f"{RULE_NAMES[rule]}, silhouette {measured['silhouette_tsne']:.2f} "
+            f"{rules()[rule].label}, silhouette {measured['silhouette_tsne']:.2f} "
             f"(hidden layer {measured['silhouette_hidden']:.2f})",
             position,
         )

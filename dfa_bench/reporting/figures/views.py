@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.plan import apart
 from dfa_bench.experiments.protocol import place
+from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.reporting.consistency import consistency_grid
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.figures.trained_views import trained
 from dfa_bench.reporting.figures.view_panels import ViewPanel, draw_views
 from dfa_bench.reporting.grid import markdown
-from dfa_bench.reporting.tables import RULE_NAMES
 from dfa_bench.runs.record import atomic
+from dfa_bench.settings.resources import resource_folder
+from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint
@@ -49,10 +51,10 @@ def draw_figure1(
     """
     drawn: dict[str, list[ViewPanel]] = {}
     evidence: list[dict[str, Any]] = []
-    changed = False
+    changed, rules_shown = False, load_experiment(resource_folder("experiments"), "table1").rules
     for name in scenes:
         own = ["task=view_synthesis", "model=nerf", f"dataset={name}"]
-        placed = [place([*own, f"rule={rule}"], overrides) for rule in RULE_NAMES]
+        placed = [place([*own, f"rule={rule}"], overrides) for rule in rules_shown]
         changed = changed or any(each.changed for each in placed)
         panels, measured = _scene([each.settings for each in placed], neighbours)
         drawn[name] = panels
@@ -82,7 +84,7 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[View
         view = scene.views("test")[0]
         if not panels:
             panels.append(ViewPanel(f"{view.name}, photograph", view.load().numpy(), None))
-        panel, numbers = _render(RULE_NAMES[each.rule.name], model, scene, view, neighbours)
+        panel, numbers = _render(rules()[each.rule.name].label, model, scene, view, neighbours)
         panels.append(panel)
         evidence.append({"scene": each.dataset.name, **result.origin, **numbers})
     data = settings[0].data

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from dfa_bench.experiments.schema import Cell, Metric
 from dfa_bench.reporting.grid import Grid, GridCell, cells
 from dfa_bench.reporting.tables import Table, spoken
+from dfa_bench.runs.outcome import outcome_settings
 from dfa_bench.runs.summary import RunSummary
-from dfa_bench.settings.outcome import outcome_settings
 from dfa_bench.settings.schema import RunSettings
 
 CODE = 7  # digits of a commit

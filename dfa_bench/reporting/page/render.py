@@ -6,14 +6,25 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dfa_bench.reporting.page.intervals import bars
 from dfa_bench.reporting.page.page import Page
+from dfa_bench.settings.rules import rules
 
 SYMBOLS = {"supported": "✓", "not supported": "✗", "undecided": "≈", "not tested": "–"}  # a verdict without colours
+
+
+# The dash styles of curves, as backgrounds.
+DASHES = {
+    "-": "var(--rule)",
+    "--": "repeating-linear-gradient(90deg, var(--rule) 0 .3rem, transparent 0 .4rem)",
+    ":": "repeating-linear-gradient(90deg, var(--rule) 0 .15rem, transparent 0 .3rem)",
+    "-.": "repeating-linear-gradient(90deg, var(--rule) 0 .3rem, transparent 0 .4rem, var(--rule) 0 .5rem, "
+    "transparent 0 .6rem)",
+}
 
 
 def render(page: Page) -> str:
     """The same page gives the same text."""
     template = environment().get_template("report.html.jinja")
-    return template.render(page=page, bars=bars, symbols=SYMBOLS).strip() + "\n"
+    return template.render(page=page, bars=bars, symbols=SYMBOLS, rules=rules(), dashes=DASHES).strip() + "\n"
 
 
 def environment() -> Environment:

@@ -3,9 +3,9 @@
 import pytest
 from torch import nn
 
+from dfa_bench.runs.outcome import outcome_settings
 from dfa_bench.settings.components import outcome_of, registered
 from dfa_bench.settings.compose import compose_run, typed
-from dfa_bench.settings.outcome import outcome_settings
 from dfa_bench.settings.schema import Component, ModelSettings
 
 GCN = ["task=nodes", "model=gcn", "dataset=cora"]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 
-class Mark(NamedTuple):
+class Snapshot(NamedTuple):
     """What a kept activation looked like, so that an in-place change that falsifies gradients is noticed."""
 
     version: int
@@ -16,7 +16,7 @@ class Mark(NamedTuple):
     aliases_input: bool  # the point returned its input or a view of it, which others may use
 
     @classmethod
-    def of(cls, activation: Tensor, args: tuple[object, ...]) -> Mark:
+    def of(cls, activation: Tensor, args: tuple[object, ...]) -> Snapshot:
         if not activation.requires_grad:
             return cls(-1, None, False)
         base = activation if activation._base is None else activation._base

@@ -7,6 +7,7 @@ import hashlib
 import json
 from typing import Any
 
+from dfa_bench.runs.rule import build_path, build_rule
 from dfa_bench.settings.components import outcome_of
 from dfa_bench.settings.schema import RunSettings
 
@@ -62,11 +63,6 @@ def _canonical(value: Any) -> Any:
 
 
 def _outcome_of_rule(settings: RunSettings) -> dict[str, Any]:
-    own = settings.rule.model_dump(exclude_defaults=True)
-    paths = [path.model_dump(exclude_defaults=True) for path in settings.feedback]
-    if own["name"] == "bp":
-        return {"name": "bp"}
-    if own["name"] == "shallow":
-        cut = sorted(module for path in settings.feedback for module in (*path.points, *path.cuts))
-        return {"name": "shallow", "cuts": cut}
-    return {**own, "paths": paths}
+    """What the rule itself says of its settings and paths."""
+    paths = [build_path(path) for path in settings.feedback]
+    return {"name": settings.rule.name, **build_rule(settings.rule).outcome(paths)}

@@ -1,0 +1,295 @@
+"""The attachment of feedback alignment: each layer gets a detached input, and its own input another gradient.
+
+A forward pre-hook hands a layer its inputs detached, so that its local graph ends at its own weights. A forward hook
+passes the layer's outputs through an autograd function, the identity, that takes the original inputs as well. Its
+backward hands the gradients of the outputs on to the local graph, which makes those of the weights, and gives the
+inputs the gradients that the layer would give them with other weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import grad as nn_grad
+from torch.utils import _pytree as pytree
+
+from dfa_bench.feedback.attachment import Attachment, LearningHook
+from dfa_bench.feedback.errors import LayerNotReplayable, LayersUnknown
+from dfa_bench.feedback.paths import ErrorSource
+
+FED_BY = "feedback alignment"  # as descriptions say it
+INPUT_GRADIENT = {nn.Conv1d: nn_grad.conv1d_input, nn.Conv2d: nn_grad.conv2d_input, nn.Conv3d: nn_grad.conv3d_input}
+
+
+class LayerwiseAttachment(Attachment):
+    """Layers whose inputs get the gradient that other weights would give them; `state_dict` has those weights.
+
+    Args:
+        model: that learns.
+        error_sources: see `Attachment`.
+        matrices: B by layer, and by the name of the weight that it replaces.
+        passed_by: modules with weights that are not known as layers; they are refused when they get in the way.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        error_sources: Sequence[ErrorSource],
+        matrices: Mapping[nn.Module, Mapping[str, Tensor]],
+        passed_by: Sequence[nn.Module],
+    ) -> None:
+        super().__init__(model, error_sources)
+        names = {module: name for name, module in model.named_modules()}
+        self._point_names = [names[module] for module in matrices]
+        for module, drawn in matrices.items():
+            keys = {}
+            for weight, matrix in drawn.items():
+                keys[weight] = f"{names[module]}.{weight}".strip(".").replace(".", "/")  # no dots in a buffer's name
+                self.register_buffer(keys[weight], matrix)
+            hook = LayerHook(self, names[module], keys)
+            self.keep(module.register_forward_pre_hook(hook.enter, with_kwargs=True))
+            # First of all, so that others see what the layers above get; recordings still come before.
+            self.keep(module.register_forward_hook(hook.leave, prepend=True))
+        for module in passed_by:
+            self.keep(module.register_forward_pre_hook(PassedBy(names[module]), with_kwargs=True))
+
+    @property
+    def point_names(self) -> list[str]:
+        return list(self._point_names)
+
+    @property
+    def matrices(self) -> list[Tensor]:
+        """B of each weight of each layer, in the order of the model, in the shape of the weight."""
+        return list(self.buffers())
+
+
+@dataclass
+class Call:
+    """One call of a layer: its arguments, and which of them need a gradient."""
+
+    leaves: list[Any]  # of (args, kwargs)
+    spec: pytree.TreeSpec
+    inputs: list[Tensor]  # those that need a gradient, each once
+    places: dict[int, int]  # which leaf is which input
+
+    @classmethod
+    def of(cls, args: object, kwargs: object) -> Call:
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        inputs: list[Tensor] = []
+        places = {}
+        for place, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and leaf.requires_grad:
+                known = [number for number, other in enumerate(inputs) if other is leaf]
+                places[place] = known[0] if known else len(inputs)
+                inputs += [] if known else [leaf]
+        return cls(leaves, spec, inputs, places)
+
+    def with_inputs(self, inputs: Sequence[Tensor]) -> tuple[Any, Any]:
+        """Arguments with other tensors in the place of the inputs."""
+        leaves = [inputs[self.places[at]] if at in self.places else leaf for at, leaf in enumerate(self.leaves)]
+        args, kwargs = pytree.tree_unflatten(leaves, self.spec)
+        return args, kwargs
+
+
+class LayerHook(LearningHook):
+    """The two hooks of a layer."""
+
+    def __init__(self, attachment: LayerwiseAttachment, name: str, keys: Mapping[str, str]) -> None:
+        self.attachment, self.name, self.keys = attachment, name, dict(keys)
+        self.call: Call | None = None  # the one under way, if its inputs need a gradient
+        self.random: RandomState | None = None  # at its start, where it must be run once more
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"call": None, "random": None}  # what a failed forward has left belongs to no copy
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        self.call = None
+        if not torch.is_grad_enabled():
+            return None
+        call = Call.of(args, kwargs)
+        if not call.inputs:
+            return None
+        self.call = call
+        if not _is_direct(module, call):
+            if torch.compiler.is_compiling():
+                raise LayerNotReplayable(
+                    f"FeedbackAlignment runs the layer '{self.name}' ({type(module).__name__}) once more in the "
+                    f"backward, which no compiled graph can hold. Compile with fullgraph=False."
+                )
+            self.random = RandomState(call.inputs[0].device)
+        return call.with_inputs([each.detach() for each in call.inputs])
+
+    def leave(self, module: nn.Module, args: object, output: object) -> object:
+        call, self.call = self.call, None
+        if call is None:
+            return None
+        matrices = {weight: getattr(self.attachment, key) for weight, key in self.keys.items()}
+        if _is_direct(module, call):
+            (inputs,), (matrix,) = call.inputs, matrices.values()
+            if type(module) is nn.Linear:
+                return LinearFeedback.apply(output, matrix, inputs)
+            conv: Any = module
+            options = (conv.stride, conv.padding, conv.dilation, conv.groups)
+            return ConvFeedback.apply(output, matrix, inputs, INPUT_GRADIENT[type(conv)], options)
+        leaves, spec = pytree.tree_flatten(output)
+        places = [at for at, leaf in enumerate(leaves) if _is_differentiable(leaf)]
+        assert self.random is not None
+        replay = Replay(module, matrices, call, places, self.random)
+        given = ReplayedFeedback.apply(replay, len(places), *(leaves[at] for at in places), *call.inputs)
+        for at, leaf in zip(places, given, strict=True):
+            leaves[at] = leaf
+        return pytree.tree_unflatten(leaves, spec)
+
+
+class PassedBy(LearningHook):
+    """Pre-hook of a module with weights that the example did not run: on the way of a gradient, it would send W^T δ."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, module: nn.Module, args: object, kwargs: object) -> None:
+        if torch.is_grad_enabled() and Call.of(args, kwargs).inputs:
+            raise LayersUnknown(
+                f"The layer '{self.name}' runs now, but did not when FeedbackAlignment was attached, so it has no "
+                f"feedback matrix. Attach with an example that runs all layers."
+            )
+
+
+def _is_differentiable(leaf: object) -> bool:
+    return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
+
+
+def _is_direct(module: nn.Module, call: Call) -> bool:
+    """Whether the input gradient needs nothing but B: no subclass, whose forward may do anything."""
+    if type(module) is nn.Linear:
+        return True
+    if type(module) not in INPUT_GRADIENT:
+        return False
+    conv: Any = module
+    is_batch = call.inputs[0].ndim == conv.weight.ndim
+    return is_batch and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+
+
+class LinearFeedback(torch.autograd.Function):
+    """Identity on a linear layer's output whose backward gives its input δ B instead of δ W."""
+
+    generate_vmap_rule = True  # gradients per sample: torch.func.vmap(grad(...))
+
+    @staticmethod
+    def forward(output: Tensor, matrix: Tensor, inputs: Tensor) -> Tensor:
+        return output.clone()  # a copy, so that in-place arithmetic above the layer stays possible
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.dtype, ctx.fed_by = inputs[2].dtype, [FED_BY]
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
+        (error,), (matrix,) = errors, ctx.saved_tensors
+        return error, None, (error @ matrix.to(error.dtype)).to(ctx.dtype)
+
+
+class ConvFeedback(torch.autograd.Function):
+    """Identity on a convolution's output whose backward gives its input the gradient with B as kernel."""
+
+    @staticmethod
+    def forward(output: Tensor, matrix: Tensor, inputs: Tensor, gradient: Any, options: tuple[Any, ...]) -> Tensor:
+        return output.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, matrix, images, ctx.gradient, ctx.options = inputs
+        ctx.save_for_backward(matrix)
+        ctx.shape, ctx.dtype, ctx.fed_by = images.shape, images.dtype, [FED_BY]
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
+        (error,), (matrix,) = errors, ctx.saved_tensors
+        below = ctx.gradient(ctx.shape, matrix.to(error.dtype), error, *ctx.options)
+        return error, None, below.to(ctx.dtype), None, None
+
+
+class ReplayedFeedback(torch.autograd.Function):
+    """Identity on a layer's outputs whose backward gives its inputs the gradients of a replay with other weights."""
+
+    @staticmethod
+    def forward(replay: Replay, outputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor.clone() for tensor in tensors[:outputs])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.replay, outputs, *tensors = inputs
+        ctx.save_for_backward(*tensors[outputs:])
+        ctx.fed_by = [FED_BY] * len(tensors[outputs:])
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *errors, *ctx.replay.input_gradients(ctx.saved_tensors, errors)
+
+
+class Replay:
+    """A call of a layer, to be run once more with other weights, the same random numbers and the same precision."""
+
+    def __init__(
+        self, module: nn.Module, matrices: Mapping[str, Tensor], call: Call, outputs: Sequence[int], random: RandomState
+    ) -> None:
+        self.module, self.matrices, self.outputs, self.random = module, matrices, outputs, random
+        # Inputs are kept by autograd, which notices when they are changed in place.
+        leaves = [None if at in call.places else leaf for at, leaf in enumerate(call.leaves)]
+        self.call = Call(leaves, call.spec, [], call.places)
+        self.device = call.inputs[0].device.type
+        self.autocast = torch.is_autocast_enabled(self.device), torch.get_autocast_dtype(self.device)
+
+    def input_gradients(self, inputs: Sequence[Tensor], errors: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        enabled, dtype = self.autocast
+        values = {name: weight.detach() for name, weight in self.module.named_parameters()}
+        values |= {name: buffer.clone() for name, buffer in self.module.named_buffers()}  # what the replay may change
+        values |= self.matrices
+        fresh = [each.detach().requires_grad_() for each in inputs]
+        args, kwargs = self.call.with_inputs(fresh)
+        with torch.enable_grad(), self.random.again(), torch.autocast(self.device, dtype, enabled):
+            renamed = {f"layer.{name}": value for name, value in values.items()}
+            output = functional_call(_Unhooked(self.module), renamed, args, kwargs, tie_weights=False)
+        leaves = pytree.tree_leaves(output)
+        reached = [(leaves[at], error) for at, error in zip(self.outputs, errors, strict=True)]
+        reached = [(leaf, error) for leaf, error in reached if leaf.requires_grad]
+        if not reached:
+            return [None] * len(inputs)
+        outputs, gradients = zip(*reached, strict=True)
+        return torch.autograd.grad(outputs, fresh, gradients, allow_unused=True)
+
+
+class _Unhooked(nn.Module):
+    """A module without its own hooks."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.forward(*args, **kwargs)
+
+
+class RandomState:
+    """Random state of PyTorch on the CPU and on one device, as it is now."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = [device] if device.type == "cuda" else []
+        self._states = [torch.cuda.get_rng_state(each) for each in self._cuda]
+        self._cpu = torch.get_rng_state()
+
+    @contextlib.contextmanager
+    def again(self) -> Iterator[None]:
+        """Inside, the same numbers are drawn as after this state was taken."""
+        with torch.random.fork_rng(self._cuda):
+            torch.set_rng_state(self._cpu)
+            for each, state in zip(self._cuda, self._states, strict=True):
+                torch.cuda.set_rng_state(state, each)
+            yield

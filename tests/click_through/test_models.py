@@ -6,13 +6,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.runs.rule import build_path, build_rule
 from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.click_through import models
 from dfa_bench.tasks.click_through.planted import Teacher, draw, planted
 from dfa_bench.tasks.click_through.task import ClickBatch
-from dfa_bench.training.rules import build_path, build_rule
 from dfa_bench.training.trainer import build_learner
 
 MODELS = ("deepfm", "dcn", "afn", "autoint")

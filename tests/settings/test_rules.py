@@ -9,11 +9,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
 from dfa_bench.errors import ConfigError
+from dfa_bench.runs.rule import build_rule
 from dfa_bench.settings import rules as registry
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.rules import compared_pairs, rules
 from dfa_bench.settings.schema import RuleSettings
-from dfa_bench.training.rules import build_rule
 
 FOLDER = resource_folder("configs") / "rule"
 

@@ -26,8 +26,9 @@ COMMANDS = {
     "evaluate-checkpoint": "measure the PSNR of a NeRF released by the paper's authors",
     "render": "render an animation from a trained NeRF",
     "sample": "continue a prompt with a trained Transformer",
-    "align": "compare a trained model's DFA gradients with backpropagation's",
+    "align": "compare the gradients of a trained model's rule with backpropagation's",
     "data": "list data sets, and download them",
+    "migrate": "give runs recorded by version 0.1 their present identities",
     "completion": "print the shell completion script",
 }
 

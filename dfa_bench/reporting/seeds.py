@@ -55,8 +55,14 @@ def among_seeds(table: Table) -> list[PaperAmongSeeds]:
     if table.experiment.kind != "paper":  # its numbers only accompany a study
         return found
     for (cell, metric), entry in table.entries.items():
-        runs = (metric, *sorted(run.identity for run in table.runs[cell]))  # BP's are the same in both variants
-        if entry.paper is None or entry.protocol != "paper" or len(entry.values) < FEWEST or runs in seen:
+        runs = (metric, *sorted(run.identity for run in table.runs.get(cell, ())))  # BP's are alike in both variants
+        if (
+            cell not in table.runs
+            or entry.paper is None
+            or entry.protocol != "paper"
+            or len(entry.values) < FEWEST
+            or runs in seen
+        ):
             continue
         seen.add(runs)
         column = table.head_text((cell.column, cell.variant, metric))

@@ -220,7 +220,7 @@ Compares the gradients of DFA with BP's at the weights of a finished run, on its
 dropout masks. Two tables: cosines at the outputs of modules, row by row (per sample, node, token or point of a ray);
 cosine and ratio of norms of each parameter's gradient. 1: the same direction as BP; about 0: none in common.
 
-  RUN          folder of the record of a run with rule=dfa, the last line that `dfa-bench run` prints
+  RUN          folder of the record of a run with rule=dfa or fa, the last line that `dfa-bench run` prints
   --json FILE  writes the numbers
 
 Examples:

@@ -41,6 +41,28 @@ def test_a_cell_is_mean_spread_seeds_paper_and_difference():
     assert rows[1] == "table3,Cora,GraphConv,bp,released,accuracy,81.0,1.414214,2,80.1,cpu,paper"
 
 
+def test_every_rule_that_is_compared_with_another_is_bold_where_it_is_near():
+    values = {"title": "T", "rows": {"A": {}}, "columns": {"x": {}}, "metrics": {"m": {"key": "m", "bold_within": 0.1}}}
+    experiment = Experiment.model_validate({"name": "t", "rules": ["bp", "dfa", "fa", "shallow"], **values})
+    means = {"bp": 0.8, "dfa": 0.5, "fa": 0.75, "shallow": 0.79}
+    runs = {
+        cell: [Run(cell.rule, 0, {"m": means[cell.rule]}, "cpu", "paper", "real", None)] for cell in experiment.cells()
+    }
+    text = markdown(Table(experiment, runs))
+    assert "| FA | **0.750 (n=1)** |" in text
+    assert text.count("**") == 2
+    assert "DFA within 0.1 of BP. Bold, as in the paper: FA within 0.1 of BP." in text
+
+
+@pytest.mark.parametrize("place", ["rules", "rows", "claims"])
+def test_a_rule_that_does_not_exist_is_refused_and_those_that_do_are_named(place):
+    values = {"title": "T", "rows": {"A": {}}, "columns": {"x": {}}, "metrics": {"m": {"key": "m"}}, "rules": ["bp"]}
+    claim = {"id": "c", "says": "s", "metric": "m", "higher": "nope", "lower": "bp"}
+    wrong = {"rules": ["nope"], "rows": {"A": {"rules": ["nope"]}}, "claims": [claim]}
+    with pytest.raises(ValueError, match="unknown rule 'nope': choose one of bp, dfa, fa, shallow"):
+        Experiment.model_validate({"name": "t", **values, place: wrong[place]})
+
+
 def test_no_number_of_the_paper_stands_beside_a_stand_in():
     text = files(_table(stand_in=True))[".md"]
     assert "80.1" not in text

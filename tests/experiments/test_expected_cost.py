@@ -9,6 +9,7 @@ from dfa_bench.experiments.plan import PlannedRun, plan
 from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.resources import resource_folder
+from tests.runs.summaries import summary
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def record(ledger: Ledger, run: PlannedRun, seconds: float) -> None:
-    ledger.rows[run.identity] = {"wall_seconds": str(seconds)}
+    ledger.runs[run.identity] = summary(run.identity, wall_seconds=seconds)
 
 
 def test_a_run_costs_what_the_other_seeds_of_its_cell_did(planned, ledger):

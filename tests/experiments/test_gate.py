@@ -96,7 +96,6 @@ def test_a_protocol_follows_from_the_settings_and_cannot_be_set():
     [
         ("recipe.lr=0.5", True),
         ("trainer.keep=last", True),
-        ("rule.name=bp", True),
         ("recipe=gat", True),
         ("trainer.keep=best", False),  # as it is
         ("trainer.threads=1", False),

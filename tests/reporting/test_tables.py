@@ -42,13 +42,12 @@ def test_a_cell_is_mean_spread_seeds_paper_and_difference():
 
 
 def test_every_rule_that_is_compared_with_another_is_bold_where_it_is_near():
-    values = {"title": "T", "rows": {"A": {}}, "columns": {"x": {}}, "metrics": {"m": {"key": "m", "bold_within": 0.1}}}
-    experiment = Experiment.model_validate({"name": "t", "rules": ["bp", "dfa", "fa", "shallow"], **values})
+    values = {"rows": {"A": {}}, "columns": {"x": {}}, "metrics": {"m": {"key": "m", "bold_within": 0.1}}}
+    head = {"name": "t", "kind": "paper", "title": "T"}
+    experiment = Experiment.model_validate({**head, "rules": ["bp", "dfa", "fa", "shallow"], **values})
     means = {"bp": 0.8, "dfa": 0.5, "fa": 0.75, "shallow": 0.79}
-    runs = {
-        cell: [Run(cell.rule, 0, {"m": means[cell.rule]}, "cpu", "paper", "real", None)] for cell in experiment.cells()
-    }
-    text = markdown(Table(experiment, runs))
+    runs = {cell: [summary(cell.rule, metrics={"m": means[cell.rule]})] for cell in experiment.cells()}
+    text = files(Table(experiment, runs))[".md"]
     assert "| FA | **0.750 (n=1)** |" in text
     assert text.count("**") == 2
     assert "DFA within 0.1 of BP. Bold, as in the paper: FA within 0.1 of BP." in text
@@ -56,7 +55,8 @@ def test_every_rule_that_is_compared_with_another_is_bold_where_it_is_near():
 
 @pytest.mark.parametrize("place", ["rules", "rows", "claims"])
 def test_a_rule_that_does_not_exist_is_refused_and_those_that_do_are_named(place):
-    values = {"title": "T", "rows": {"A": {}}, "columns": {"x": {}}, "metrics": {"m": {"key": "m"}}, "rules": ["bp"]}
+    values = {"kind": "paper", "title": "T", "rows": {"A": {}}, "columns": {"x": {}}, "metrics": {"m": {"key": "m"}}}
+    values["rules"] = ["bp"]
     claim = {"id": "c", "says": "s", "metric": "m", "higher": "nope", "lower": "bp"}
     wrong = {"rules": ["nope"], "rows": {"A": {"rules": ["nope"]}}, "claims": [claim]}
     with pytest.raises(ValueError, match="unknown rule 'nope': choose one of bp, dfa, fa, shallow"):

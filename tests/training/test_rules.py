@@ -28,7 +28,7 @@ SUITE = [
 
 def by_fa(smoke, overrides, *more):
     model = next(each.partition("=")[2] for each in overrides if each.startswith("model="))
-    return smoke(*overrides, "rule=fa", f"recipe={model}/dfa", *more)
+    return smoke(*overrides, "rule=fa", *more)
 
 
 @pytest.mark.parametrize("overrides", SUITE, ids=lambda overrides: overrides[-1].partition("=")[2])
@@ -70,7 +70,7 @@ def test_which_modules_of_the_suite_are_layers(smoke):
 
 
 def test_a_resumed_run_has_the_same_matrices_and_results(smoke, tmp_path, monkeypatch):
-    options = ["rule=fa", "recipe=gcn/dfa", "trainer.max_epochs=6", "trainer.checkpoint_seconds=0"]
+    options = ["rule=fa", "trainer.max_epochs=6", "trainer.checkpoint_seconds=0"]
     whole = execute(smoke(*options, f"store.root={tmp_path / 'whole'}"))
 
     class Stopped(Exception):

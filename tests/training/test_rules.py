@@ -27,7 +27,6 @@ SUITE = [
 
 
 def by_fa(smoke, overrides, *more):
-    model = next(each.partition("=")[2] for each in overrides if each.startswith("model="))
     return smoke(*overrides, "rule=fa", *more)
 
 

@@ -47,7 +47,7 @@ def command(request: Request) -> int:
         file.write(text)
     print(f"Written: {path} ({len(text.encode()) / 2**20:.1f} MiB)")
     if changed:
-        print("Your settings make another experiment than the paper's; its own report is left as it was.")
+        print("Your settings make a different experiment from the paper's; the paper's report was not changed.")
     if logger := [each for each in request.overrides if each.startswith("logger")]:
         _publish(request, logger)
     return 0

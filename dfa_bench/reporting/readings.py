@@ -162,5 +162,5 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}). Draw the figure again, or restore it with git.") from None
     if not isinstance(values, list) or not all(isinstance(record, dict) for record in values):
-        raise ConfigError(f"{path} is no list of records. Draw the figure again, or restore it with git.")
+        raise ConfigError(f"{path} is not a list of records. Draw the figure again, or restore it with git.")
     return values

@@ -24,7 +24,7 @@ def write_results(request: Request) -> None:
     """Write the tables from the runs that exist, and renew what README.md and docs/ beside the results quote."""
     for table in (each.table for each in existing(request)):
         if table.changed:
-            print(f"Your settings make another experiment than {table.experiment.name}: nothing was written.")
+            print(f"Your settings make a different experiment from {table.experiment.name}: nothing was written.")
         elif table.entries and not table.stand_in:
             write_table(table, request.results)
     if read := readings_of(request):
@@ -50,7 +50,7 @@ def print_tables(request: Request) -> None:
         elif table.runs:
             print("\n".join([f"{table.experiment.title}:", *table.remarks()]))
         else:
-            which = " with your settings, which make another experiment" if table.changed else ""
+            which = " with your settings, which make a different experiment" if table.changed else ""
             command = f"`dfa-bench reproduce {table.experiment.name}` does them."
             print(f"{table.experiment.title}: no runs recorded{which}. {command}")
 

@@ -91,8 +91,8 @@ def test_the_last_line_of_a_run_is_the_folder_of_its_record(run):
         ("model=3", "takes the name of an option, not null or a number"),
         ("dataset=nope", "dataset can be blender, chair, citeseer, clicks_file, cora, criteo, drums, fern, "),
         ("dataset=graph", "The setting 'dataset.name' is missing"),
-        ("dataset=lego", "dataset=lego does not go with task=nodes"),
-        ("model=gae", "model=gae does not go with task=nodes"),
+        ("dataset=lego", "dataset=lego does not fit task=nodes"),
+        ("model=gae", "model=gae does not fit task=nodes"),
         ("nodes", "'nodes'"),
         ("model._target_=dfa_bench.nothing", "dfa_bench.nothing"),
         ("recipe.decay_only=[conv7.*]", "conv7.*"),
@@ -129,7 +129,7 @@ def test_a_failing_run_of_a_sweep_neither_stops_nor_hides_the_others(run, tmp_pa
     failed = [line for line in said.out.splitlines() if line.startswith("Failed: ")]
     assert len(failed) == 2
     assert all(line.startswith("Failed: dfa-bench run ") and "model=gae" in line for line in failed)
-    assert "model=gae does not go with task=nodes" in said.out
+    assert "model=gae does not fit task=nodes" in said.out
 
 
 def test_a_diverged_run_is_named_and_recorded(run, tmp_path):
@@ -299,7 +299,7 @@ def test_data_says_where_each_set_is_and_what_is_missing(dfa_bench, real_data, m
     assert f"cora: {real_data / 'planetoid' / 'Cora' / 'raw'}" in said.out
     (tmp_path / "empty").mkdir()
     assert f"lego: {real_data / 'nerf_synthetic' / 'lego'}" in said.out
-    assert "drums: The scene drums is not here" in said.out
+    assert "drums: The scene drums was not found" in said.out
     assert not any(line.startswith(("blender", "llff", "graph", "clicks_file")) for line in said.out.splitlines())
     missing = dfa_bench("data", f"data.root={tmp_path / 'empty'}")
     assert "Cora was not found" in missing.out

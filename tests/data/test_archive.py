@@ -112,7 +112,7 @@ def test_without_being_asked_for_nothing_large_is_downloaded(source, cache):
 def test_an_archive_that_only_a_browser_gets_is_named(cache, monkeypatch):
     monkeypatch.delenv("DFA_BENCH_DATA", raising=False)
     folder = "https://drive.google.com/drive/folders/1"
-    with pytest.raises(MissingData, match=r"No program can fetch its archive: get nerf_synthetic.zip in a browser"):
+    with pytest.raises(MissingData, match=r"Its archive can only be downloaded in a browser: get nerf_synthetic.zip"):
         scene(folder).fetch(DataSettings(cache=str(cache), large=True))
 
 

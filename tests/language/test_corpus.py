@@ -73,7 +73,7 @@ def test_the_same_number_of_other_words_is_not_the_official_corpus(data):
     write_text(
         Path(data.root) / "toy", LINES | {"train": ["= The Castles =" if "=" in x else x for x in LINES["train"]]}
     )
-    with pytest.raises(CorruptData, match="train split has as many words as the official one, but other ones"):
+    with pytest.raises(CorruptData, match="train split has as many words as the official one, but different ones"):
         small(sha256=official).load(data)
 
 

@@ -85,9 +85,9 @@ def test_the_nearest_view_of_a_real_scene_is_the_one_nearest_to_the_mean_positio
         (["lego", "--views", "7"], "no test view '7' here. Choose from 0, 1, 2"),
         (["lego", "--stride", "0"], "'0' is not a whole number"),
         (["lego", "--chunk", "3"], "--chunk"),
-        (["lego", "--checkpoint", "none.ckpt"], "no checkpoint none.ckpt"),
-        (["chair"], "The scene chair is not here"),
-        (["cora"], "dataset=Cora does not go with task=view_synthesis"),
+        (["lego", "--checkpoint", "none.ckpt"], "The checkpoint none.ckpt does not exist"),
+        (["chair"], "The scene chair was not found"),
+        (["cora"], "dataset=Cora does not fit task=view_synthesis"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(say, root, arguments, told):

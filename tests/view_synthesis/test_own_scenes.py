@@ -114,7 +114,7 @@ def test_the_split_that_nerfstudio_writes_is_kept(tmp_path, capsys):
     assert {split: len(views) for split, views in load(folder).splits.items()} == {"train": 7, "val": 1, "test": 2}
     assert "every 8th" not in capsys.readouterr().err
     edit(folder / "transforms.json", lambda values: values.update(test_filenames=["images/nope.jpg"]))
-    with pytest.raises(CorruptData, match=r"nope.jpg stands in the list of a split, but has no frame"):
+    with pytest.raises(CorruptData, match=r"nope.jpg is listed in a split, but has no frame"):
         load(folder)
 
 
@@ -248,12 +248,12 @@ def test_fewer_poses_than_images_are_told_as_the_file_does_not_say_whose_they_ar
     "chosen, told",
     [
         (["dataset=blender", "dataset.folder={root}/nowhere"], "there is no such folder"),
-        (["dataset=blender", "dataset.folder={root}/llff"], "transforms.json or .* is not there.* take dataset=llff"),
-        (["dataset=llff", "dataset.folder={root}/ngp"], "poses_bounds.npy is not there.* take dataset=blender"),
-        (["dataset=llff", "dataset.folder={root}"], "poses_bounds.npy is not there. docs/own_data.md"),
+        (["dataset=blender", "dataset.folder={root}/llff"], "has no transforms.json or .* use dataset=llff"),
+        (["dataset=llff", "dataset.folder={root}/ngp"], "has no poses_bounds.npy.* use dataset=blender"),
+        (["dataset=llff", "dataset.folder={root}"], "has no poses_bounds.npy. docs/own_data.md"),
         (
             ["dataset=blender", "data.root={root}"],
-            "The scene mine is not here.*give its folder with dataset.folder=DIR",
+            "The scene mine was not found.*give its folder with dataset.folder=DIR",
         ),
     ],
 )

@@ -156,7 +156,7 @@ def test_a_scene_of_the_official_layout_trains(smoke, tmp_path, layout):
 
 def test_what_is_here_is_hashed_and_what_is_not_is_told(smoke, tmp_path):
     settings = smoke(*NERF, "data.stand_in=false", "dataset.longest_side=200", f"data.root={tmp_path}")
-    with pytest.raises(MissingData, match="The scene lego is not here"):
+    with pytest.raises(MissingData, match="The scene lego was not found"):
         build_dataset(settings).card(settings.data)
     folder = write_blender(Path(tmp_path) / "nerf_synthetic" / "lego")
     before = build_dataset(settings).card(settings.data)

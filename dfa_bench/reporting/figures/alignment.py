@@ -67,7 +67,7 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     known = load_subjects()
     chosen = models or list(known)
     if unknown := [name for name in chosen if name not in known]:
-        raise ConfigError(f"models={unknown[0]}: there is no such panel. There are: {', '.join(known)}.")
+        raise ConfigError(f"unknown panel '{unknown[0]}'. Panels: {', '.join(known)}.")
     placed = {name: _place(known[name], overrides) for name in chosen}
     measured = {known[name].title: _measure(known[name], placed[name].settings) for name in chosen}
     stand_in = any(each["data"] != "real" for each in measured.values())

@@ -96,7 +96,7 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[View
             panels.append(panel)
             evidence.append({"scene": files.name, "rule": "dfa", "checkpoint": path.name, "data": "real", **numbers})
     except MissingData as error:
-        print(f"{error} The figure does without it.", file=sys.stderr)
+        print(f"{error} The figure is drawn without it.", file=sys.stderr)
     return panels, evidence
 
 

@@ -93,8 +93,8 @@ class WikiText:
             found = corpus.count[split]
             if found.words == self.words[split] and found.sha256 != expected:
                 raise CorruptData(
-                    f"{self.name}: the {split} split has as many words as the official one, but other ones: checksum "
-                    f"{found.sha256[:16]}…, expected {expected[:16]}…. Copy it again from {self.source.url}."
+                    f"{self.name}: the {split} split has as many words as the official one, but different ones: "
+                    f"checksum {found.sha256[:16]}…, expected {expected[:16]}…. Copy it again from {self.source.url}."
                 )
         return corpus
 
@@ -111,7 +111,7 @@ class WikiText:
                 break  # a download broke off: fetch what it has left
             if files:
                 return folder, files
-        reason = "It is not downloaded without being asked for: `dfa-bench data get` does."
+        reason = "It is downloaded only on request, with `dfa-bench data get`."
         if may_fetch:
             try:
                 download(self.source.url, dict.fromkeys(self.source.parquet), cached, self.name)

@@ -144,7 +144,7 @@ def test_a_part_that_is_longer_than_the_archive_is_of_another_one(source, exampl
 
 def test_a_page_instead_of_an_archive_is_told_and_not_kept(source, cache):
     source.content = b"<html>please log in</html>"
-    with pytest.raises(MissingData, match=r"did not send a zip file.* Or get http://127"):
+    with pytest.raises(MissingData, match=r"did not send a zip file.* Or download http://127"):
         scene(source.url).fetch(DataSettings(cache=str(cache), large=True))
     assert [path.name for path in (cache / "downloads").iterdir()] == [".lock"]
 

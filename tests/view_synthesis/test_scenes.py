@@ -193,7 +193,7 @@ def test_a_damaged_llff_scene_is_told(tmp_path):
     with pytest.raises(CorruptData, match="expected \\(views, 17\\)"):
         llff(folder)
     np.save(folder / "poses_bounds.npy", rows[:-1])
-    with pytest.raises(CorruptData, match="has 10 images, poses_bounds.npy 9 poses"):
+    with pytest.raises(CorruptData, match="has 10 images, but poses_bounds.npy has 9 poses"):
         llff(folder)
     np.save(folder / "poses_bounds.npy", rows)
     Image.new("RGB", (9, 6)).save(folder / "images_8" / "image003.png")

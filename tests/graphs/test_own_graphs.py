@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from dfa_bench.errors import ConfigError, CorruptData, MissingData
 from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import build_dataset, build_task
-from dfa_bench.tasks.graphs.datasets import CitationGraph
+from dfa_bench.tasks.graphs.citation import CitationGraph
 from dfa_bench.tasks.graphs.graph_file import read_graph
 from dfa_bench.tasks.graphs.links import LinkPrediction
 from dfa_bench.tasks.graphs.nodes import NodeClassification

@@ -138,7 +138,8 @@ command = HydraCommand("run")
 def _print_outcome(outcome: Outcome) -> None:
     result = outcome.result
     if outcome.reused:
-        print(f"Done before, on {result.finished} (force=true repeats it).")
+        how = f" with {result.numerics}" if result.numerics else ""
+        print(f"Done before, on {result.finished}{how} (force=true repeats it).")
     for name, value in sorted(result.metrics.items()):
         print(f"{name:<16} {value:.4f}")
     print(

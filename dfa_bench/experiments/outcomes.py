@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,22 +111,16 @@ def _compose(experiment: Experiment, overrides: Sequence[str], seeds: int) -> It
         placed = place(cell.overrides, overrides, is_paper=experiment.kind == "paper")
         if (scales := experiment.columns[cell.column].scales) and placed.config.scale not in scales:
             continue
-        by_seed = []
-        for seed in range(max(seeds, 2)):
+        values = []
+        for seed in (0, 1):
             placed.config.seed = seed
-            by_seed.append(typed(placed.config).model_copy(update={"protocol": placed.settings.protocol}))
-        first, second = (each.model_dump(mode="json", by_alias=True) for each in by_seed[:2])
-        yield (
-            number,
-            PlannedCell(
-                cell,
-                placed.changed,
-                task_class(by_seed[0]).version,
-                [digest(outcome_settings(each)) for each in by_seed[:seeds]],
-                first,
-                [*_differ(first, second)],
-            ),
+            settings = typed(placed.config).model_copy(update={"protocol": placed.settings.protocol})
+            values.append(settings.model_dump(mode="json", by_alias=True))
+        found = PlannedCell(
+            cell, placed.changed, task_class(placed.settings).version, (), values[0], [*_differ(values[0], values[1])]
         )
+        outcomes = [digest(outcome_settings(found.settings(seed, {}))) for seed in range(seeds)]
+        yield number, dataclasses.replace(found, outcomes=outcomes)
 
 
 def _differ(first: Any, second: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dfa_bench.data.resolve import DataCard, cache_folder
-from dfa_bench.errors import CorruptData, MissingData, RecordError
+from dfa_bench.errors import ConfigError, CorruptData, MissingData, RecordError
 from dfa_bench.experiments.outcomes import planned_cells
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.runs.identity import identity_from
@@ -16,7 +16,7 @@ from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import record_of, stored_seeds
 from dfa_bench.runs.summary import RunSummary
-from dfa_bench.settings.overrides import is_whereabouts, whereabouts
+from dfa_bench.settings.overrides import is_whereabouts, key_of, whereabouts
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import data_card, task_class
 
@@ -53,6 +53,8 @@ def plan(
     Raises:
         ConfigError: an override names an unknown group, option or key, or value, or sets what a cell sets.
     """
+    if given := next((each for each in overrides if key_of(each) == "seed"), None):
+        raise ConfigError(f"{given}: choose the seeds of a table with --seeds N.")
     store, data = whereabouts(overrides)
     others = [each for each in overrides if not is_whereabouts(each)]
     wanted = [seed for seed in seeds if experiment.seeds is None or seed < experiment.seeds]

@@ -50,7 +50,8 @@ def place(own: Sequence[str], overrides: Sequence[str], is_paper: bool = False) 
     _refuse_own(own, overrides)
     config = compose_run([*own, *overrides])
     settings = typed(config)
-    by_itself = _composed((*own, *(each for each in overrides if key_of(each) == "scale")))
+    scale = [each for each in overrides if key_of(each) == "scale"]
+    by_itself = settings if scale == [*overrides] else _composed((*own, *scale))
     changed = outcome_settings(settings) != outcome_settings(by_itself)
     if is_paper and not changed and _may_be_paper(settings):
         return Placed(config, settings.model_copy(update={"protocol": by_itself.protocol}), changed)
@@ -91,8 +92,6 @@ def _refuse_own(own: Sequence[str], overrides: Sequence[str]) -> None:
     taken = {key_of(each): each for each in own}
     for override in overrides:
         key = key_of(override)
-        if key == "seed":
-            raise ConfigError(f"{override}: choose the seeds of a table with --seeds N; those of a figure are fixed.")
         if key in taken:
             raise ConfigError(
                 f"{override}: this table or figure sets {key} itself ({taken[key]}). Leave it out, or train runs of "

@@ -98,7 +98,7 @@ def test_a_rating_out_of_range_is_refused(tmp_path):
     path = tmp_path / "ml-1m" / "ratings.csv"
     path.parent.mkdir()
     path.write_text("user_id,movie_id,rating\n1,1,7\n")
-    with pytest.raises(CorruptData, match="not from 1 to 5"):
+    with pytest.raises(CorruptData, match="outside 1 to 5"):
         MovieLens("MovieLens-1M", "").load(DataSettings(root=str(tmp_path), cache=str(tmp_path / "c")))
 
 

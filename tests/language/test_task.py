@@ -20,7 +20,7 @@ from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.language.perplexity import exponential, perplexities
 from dfa_bench.tasks.language.tokenizer import Tokens
 from dfa_bench.tasks.language.windows import Chunks, Windows
-from dfa_bench.training import loop
+from dfa_bench.training import trainer as loop
 from dfa_bench.training.execute import execute, run_identity
 from tests.language.conftest import LINES, write_text
 
@@ -122,9 +122,7 @@ def test_a_run_reports_perplexity_per_token_and_per_word(smoke, rule, feedback):
 
 def test_macro_and_micro_are_different_runs_with_feedback_and_the_same_with_bp(smoke):
     for rule, runs in (("bp", 1), ("dfa", 2), ("shallow", 2)):
-        chosen = [
-            smoke(*LANGUAGE, f"rule={rule}", "recipe=transformer/bp", f"feedback={f}") for f in ("macro", "micro")
-        ]
+        chosen = [smoke(*LANGUAGE, f"rule={rule}", "recipe.of=bp", f"feedback={f}") for f in ("macro", "micro")]
         assert len({run_identity(settings)[0] for settings in chosen}) == runs
 
 
@@ -231,7 +229,7 @@ def test_a_tokenizers_corpus_that_is_a_name_is_told(smoke, tmp_path):
     write_text(tmp_path / "wikitext-2")
     real = "data.stand_in=false", f"data.root={tmp_path}", f"data.cache={tmp_path}"
     with pytest.raises(ConfigError, match="dataset@task.tokenizer_from=wikitext-2"):
-        run_identity(smoke(*LANGUAGE, "task.tokenizer_from=wikitext-2", *real))
+        build_task(smoke(*LANGUAGE, "task.tokenizer_from=wikitext-2", *real))
 
 
 def test_a_budget_of_tokens_is_refused_where_nothing_counts_them(smoke):

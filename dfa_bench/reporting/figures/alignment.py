@@ -20,6 +20,7 @@ from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, LayerCu
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.readings import read_records
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record, atomic
+from dfa_bench.settings.overrides import key_of
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, Strict, explain
 from dfa_bench.training.execute import execute
@@ -85,7 +86,9 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
 
 
 def _place(subject: Subject, overrides: Sequence[str]) -> Placed:
-    return place([*subject.run, f"trainer.alignment_every={subject.every}", "rule=dfa"], overrides)
+    every = f"trainer.alignment_every={subject.every}"  # a default: how often it is measured changes no run
+    chosen = any(key_of(override) == key_of(every) for override in overrides)
+    return place([*subject.run, "rule=dfa"], overrides if chosen else [every, *overrides])
 
 
 def _measure(subject: Subject, settings: RunSettings) -> dict[str, Any]:

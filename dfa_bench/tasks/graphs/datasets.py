@@ -6,7 +6,6 @@ import functools
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -16,41 +15,12 @@ from dfa_bench.data.cached import remembered
 from dfa_bench.data.resolve import DataCard, Files, cache_folder, file_sha256, find, given_file
 from dfa_bench.errors import CorruptData
 from dfa_bench.settings.schema import DataSettings, Name
+from dfa_bench.tasks.graphs.citation import CitationGraph
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 STAND_IN = {"nodes": 300, "classes": 4, "features": 120, "seed": 0}
-
-
-@dataclass(frozen=True)
-class CitationGraph:
-    """A loaded data set.
-
-    Args:
-        features: word counts or TF-IDF weights, (nodes, features), dense.
-        edge_index: (2, edges), both directions.
-        labels: class of each node, (nodes,); -1: unknown.
-        train, val, test: nodes of the split that comes with the data set.
-        isolated: number of nodes without an edge (48 in CiteSeer); they learn from their own features only.
-    """
-
-    features: Tensor
-    edge_index: Tensor
-    labels: Tensor
-    train: Tensor
-    val: Tensor
-    test: Tensor
-
-    @property
-    def classes(self) -> int:
-        return int(self.labels.max()) + 1
-
-    @property
-    def isolated(self) -> int:
-        import torch
-
-        return int((torch.bincount(self.edge_index.flatten(), minlength=len(self.features)) == 0).sum())
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dfa_bench.errors import CorruptData
-from dfa_bench.tasks.graphs.datasets import CitationGraph
+from dfa_bench.tasks.graphs.citation import CitationGraph
 
 SPLITS = ("train", "val", "test")
 SHARES = (0.6, 0.8)  # of each class: 60% train, 20% validate, 20% test (Pei et al. 2020), where the file has no split

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from dfa_bench.errors import ConfigError
 from dfa_bench.settings.schema import Component, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
-from dfa_bench.tasks.graphs.datasets import CitationGraph, GraphDataset
+from dfa_bench.tasks.graphs.citation import CitationGraph
+from dfa_bench.tasks.graphs.datasets import GraphDataset
 from dfa_bench.tasks.graphs.graph import Graph, node_features
 
 FOLDS_SEED = 55  # of PyG's examples/dna.py, whose split the released code keeps

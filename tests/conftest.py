@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from dfa_bench.commands.main import main
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import RunSettings
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # one test runs on each core, or one at all
@@ -30,7 +29,7 @@ def smoke(tmp_path: Path) -> Callable[..., RunSettings]:
 
     def compose(*overrides: str) -> RunSettings:
         fixed = ["scale=smoke", f"store.root={tmp_path / 'runs'}", "trainer.progress=none", "trainer.accelerator=cpu"]
-        return settings_of(compose_run([*fixed, *overrides]))
+        return run_settings([*fixed, *overrides])
 
     return compose
 

@@ -9,12 +9,11 @@ import torch
 import dfa_bench
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import identity_of
-from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.reporting.figures import alignment as alignment_figure
 from dfa_bench.reporting.figures.alignment import load_subjects, over_training
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Record
-from dfa_bench.settings.compose import compose_run
 from dfa_bench.training.execute import Outcome, execute
 
 
@@ -161,6 +160,6 @@ def test_the_committed_figure_is_of_real_runs_of_committed_code():
     for panel in panels:
         assert (panel["rule"], panel["data"]) == ("dfa", "real")
         subject = next(each for each in load_subjects().values() if each.title == panel["panel"])
-        settings = settings_of(compose_run([*subject.run, "rule=dfa"]))
+        settings = run_settings([*subject.run, "rule=dfa"])
         assert panel["identity"] == identity_of(settings, ledger.cards()), f"{subject.title}: draw it again"
         assert "dirty" not in panel["commit"]

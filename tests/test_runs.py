@@ -163,11 +163,10 @@ def test_a_store_that_cannot_be_written_is_named(smoke, tmp_path):
 
 FULL_DISK = """
 import resource, signal, sys
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.errors import UserError
 from dfa_bench.training import execute as module
-settings = settings_of(compose_run(sys.argv[1:]))
+settings = run_settings(sys.argv[1:])
 module.run_identity(settings)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

@@ -22,7 +22,7 @@ from dfa_bench.feedback.errors import (
     PointWithoutGradient,
     ShapeMismatch,
 )
-from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw
+from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw_matrix
 from dfa_bench.feedback.paths import ResolvedPath
 from dfa_bench.feedback.snapshot import Snapshot
 
@@ -230,7 +230,7 @@ class Route(nn.Module):
         error_width = math.prod(error_at.shape[batch_axes:])
         dtype = torch.float64 if error_at.dtype == torch.float64 else torch.float32
         with torch.no_grad():
-            self.matrix = draw(self.recipe, self.number, error_width, self.widths).to(error_at.device, dtype)
+            self.matrix = draw_matrix(self.recipe, self.number, error_width, self.widths).to(error_at.device, dtype)
 
     # Axes.
 

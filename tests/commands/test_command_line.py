@@ -15,9 +15,8 @@ import pytest
 from dfa_bench.commands.main import main
 from dfa_bench.data import resolve
 from dfa_bench.errors import MissingData
-from dfa_bench.experiments.plan import apart
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.plan import file_suffix
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.resources import resource_folder
 
 MODELS = {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")}
@@ -249,10 +248,10 @@ def test_help_lists_the_groups_and_shows_three_examples(dfa_bench):
     ],
 )
 def test_a_task_alone_brings_a_data_set_and_a_model(task, dataset, model):
-    settings = settings_of(compose_run([f"task={task}"]))
+    settings = run_settings([f"task={task}"])
     assert (settings.dataset.name, settings.model.name) == (dataset, model)
-    chosen = settings_of(compose_run([f"task={task}", f"model={model}", "rule=bp"]))
-    assert chosen.recipe == settings_of(compose_run([f"task={task}", "rule=bp"])).recipe
+    chosen = run_settings([f"task={task}", f"model={model}", "rule=bp"])
+    assert chosen.recipe == run_settings([f"task={task}", "rule=bp"]).recipe
 
 
 def test_a_sweep_over_scenes_and_tasks_runs_in_parallel_through_joblib(run, tmp_path):
@@ -276,12 +275,12 @@ def test_what_a_data_set_is_is_known_without_pytorch(task):
 
 @pytest.mark.parametrize("choices", [[], ["model=gat", "rule=bp"], ["model=dna", "variant=paper"], ["seed=7"]])
 def test_choices_keep_the_papers_protocol(choices):
-    assert settings_of(compose_run(choices)).protocol == "paper"
+    assert run_settings(choices).protocol == "paper"
 
 
 @pytest.mark.parametrize("neutral", ["store.root=/tmp/x", "trainer.alignment_every=5", "logger=wandb", "data.root=/"])
 def test_what_cannot_change_the_outcome_keeps_the_papers_protocol(neutral):
-    assert settings_of(compose_run([neutral])).protocol == "paper"
+    assert run_settings([neutral]).protocol == "paper"
 
 
 @pytest.mark.parametrize(
@@ -289,7 +288,7 @@ def test_what_cannot_change_the_outcome_keeps_the_papers_protocol(neutral):
     ["recipe.lr=0.02", "model.hidden=32", "trainer.max_epochs=5", "data.stand_in=true", "scale=smoke", "rule.seed=9"],
 )
 def test_other_hyperparameters_or_data_leave_the_papers_protocol(change):
-    assert settings_of(compose_run([change])).protocol == "reduced"
+    assert run_settings([change]).protocol == "reduced"
 
 
 def test_data_says_where_each_set_is_and_what_is_missing(dfa_bench, real_data, monkeypatch, tmp_path):
@@ -392,8 +391,8 @@ def test_a_reproduction_with_fewer_seeds_keeps_the_seeds_that_are_done(dfa_bench
 
 
 def test_what_is_drawn_with_other_settings_stands_apart():
-    assert [apart(True, True), apart(True, False)] == ["-stand-in", "-stand-in"]
-    assert [apart(False, True), apart(False, False)] == ["-changed", ""]
+    assert [file_suffix(True, True), file_suffix(True, False)] == ["-stand-in", "-stand-in"]
+    assert [file_suffix(False, True), file_suffix(False, False)] == ["-changed", ""]
 
 
 def test_curves_and_bootstrap_go_by_the_runs_in_the_store(dfa_bench, tmp_path):

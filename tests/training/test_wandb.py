@@ -14,8 +14,7 @@ import yaml
 from wandb.proto import wandb_internal_pb2
 
 import dfa_bench
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import LoggerSettings
 from dfa_bench.training.execute import execute
 from dfa_bench.training.loggers import publish_results
@@ -182,7 +181,7 @@ def test_every_command_of_a_sweep_is_a_run(file):
         [value if axis is changed else axis[0] for axis in axes] for changed in axes for value in changed[1:]
     ]
     for parameters in chosen:
-        settings = settings_of(compose_run([*fixed, *parameters]))
+        settings = run_settings([*fixed, *parameters])
         assert settings.logger.name == "wandb"
 
 

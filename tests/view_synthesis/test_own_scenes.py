@@ -229,7 +229,7 @@ def test_an_llff_scene_may_have_its_images_in_one_folder_only(smoke, tmp_path):
     assert size("dataset.images=images_4", "dataset.longest_side=16")[:2] == (12, 16)
     (folder / "images").rename(folder / "photos")
     assert size("dataset.images=photos")[:2] == (24, 32)
-    with pytest.raises(MissingData, match="its views are not in images_4. There is only photos: set dataset.images=NAME"):
+    with pytest.raises(MissingData, match="not in images_4. There is only photos: set dataset.images=NAME"):
         size("dataset.images=images_4")
 
 
@@ -237,7 +237,7 @@ def test_fewer_poses_than_images_are_told_as_the_file_does_not_say_whose_they_ar
     folder = write_llff(tmp_path / "mine")
     np.save(folder / "poses_bounds.npy", np.load(folder / "poses_bounds.npy")[:-2])
     settings = smoke(*OWN, "dataset=llff", "dataset.name=m", f"dataset.folder={folder}", "dataset.images=images_8")
-    with pytest.raises(CorruptData, match=r"10 images, but poses_bounds.npy has 8 poses.*Remove the images without a pose"):
+    with pytest.raises(CorruptData, match=r"10 images, but .* has 8 poses.*Remove the images without a pose"):
         build_dataset(settings).load(settings.data)
     (folder / "images_8" / "image008.png").unlink()
     (folder / "images_8" / "image009.png").rename(folder / "images_8" / "._image009.png")

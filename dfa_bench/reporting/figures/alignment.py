@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.plan import apart
+from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import Placed, place
 from dfa_bench.experiments.schema import ALIGNMENT_PANELS
 from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, LayerCurve, draw_alignment
@@ -72,7 +72,7 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     placed = {name: _place(known[name], overrides) for name in chosen}
     measured = {known[name].title: _measure(known[name], placed[name].settings) for name in chosen}
     stand_in = any(each["data"] != "real" for each in measured.values())
-    name = f"alignment{apart(stand_in, any(each.changed for each in placed.values()))}"
+    name = f"alignment{file_suffix(stand_in, any(each.changed for each in placed.values()))}"
     before = {str(record.get("panel")): record for record in read_records(folder / f"{name}.json")}
     evidence = {**before, **measured}
     shown = [subject for subject in known.values() if subject.title in evidence]

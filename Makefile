@@ -27,7 +27,7 @@ TORCH ?=
 .PHONY: reproduce results test test-oldest check docs serve dist bench clean
 
 reproduce: .venv/installed
-	$(BIN)/dfa-bench reproduce table3 table4 first seeds=1 scale=$(SCALE) results=$(RESULTS) skip=$(SKIP)
+	$(BIN)/dfa-bench reproduce table3 table4 first scale=$(SCALE) --seeds 1 --results $(RESULTS) --skip='$(SKIP)'
 
 results: .venv/installed
 	$(BIN)/dfa-bench results

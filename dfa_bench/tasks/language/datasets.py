@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from pydantic import validate_call
 
 from dfa_bench.data.download import download
-from dfa_bench.data.resolve import DataCard, cache_folder, data_root
+from dfa_bench.data.resolve import SET_ROOT, SMOKE, DataCard, cache_folder, data_root
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.settings.schema import DataSettings, Strict
 from dfa_bench.tasks.language.corpus import SPLITS, Corpus, CorpusSplit, count_lines, find_files, open_corpus
@@ -127,8 +127,7 @@ class WikiText:
         raise MissingData(
             f"{self.name} was not found. Looked in {places} for text (wiki.train.tokens, wiki.valid.tokens, "
             f"wiki.test.tokens), the official zip, or Parquet. {reason} Get {', '.join(self.source.parquet)} from "
-            f"{self.source.url}, put them into DIR/{self.source.folders[0]}, and set data.root=DIR or the environment "
-            f"variable DFA_BENCH_DATA=DIR. With scale=smoke no data are needed: runs use synthetic data."
+            f"{self.source.url}, put them into DIR/{self.source.folders[0]}, {SET_ROOT} {SMOKE}"
         )
 
 

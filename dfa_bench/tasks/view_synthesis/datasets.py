@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from pydantic import validate_call
 
-from dfa_bench.data.resolve import DataCard, cache_folder, data_root
+from dfa_bench.data.resolve import SET_ROOT, SMOKE, DataCard, cache_folder, data_root
 from dfa_bench.errors import MissingData
 from dfa_bench.settings.schema import Count, DataSettings, Name, NotNegative
 from dfa_bench.tasks.view_synthesis.spheres import VIEWS, made_of
@@ -100,9 +100,8 @@ class SceneFiles:
             f"The scene {self.name} was not found. Looked in {' and in '.join(looked_in)} for "
             f"{' and '.join(self._places())} with {with_files}."
         )
-        smoke = "With scale=smoke no data are needed: runs use synthetic data."
         if self.url is None:
-            raise MissingData(f"{told} Put it there, or give its folder with dataset.folder=DIR. {smoke}")
+            raise MissingData(f"{told} Put it there, or give its folder with dataset.folder=DIR. {SMOKE}")
         by_hand = f"Or download {self.url} yourself"
         if not self.url.endswith(".zip"):
             how = f"Its archive can only be downloaded in a browser: get {self.archive}.zip from {self.url}"
@@ -115,10 +114,7 @@ class SceneFiles:
                 return fetch_folder(self.url, self._official(), cache_folder(data), self._read)
             except MissingData as error:
                 how = f"{error} {by_hand}"
-        raise MissingData(
-            f"{told} {how}, unpack it so that DIR/{self._official()} is there, and set data.root=DIR or the "
-            f"environment variable DFA_BENCH_DATA=DIR. {smoke}"
-        )
+        raise MissingData(f"{told} {how}, unpack it so that DIR/{self._official()} is there, {SET_ROOT} {SMOKE}")
 
     def load(self, data: DataSettings) -> Scene:
         """Read the scene; images are read when they are asked for.

@@ -78,6 +78,7 @@ def hidden_layer(settings: RunSettings, folder: Path) -> tuple[np.ndarray, np.nd
 def _evidence(result: RunSummary, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray) -> dict[str, object]:
     return {
         **result.origin,
+        "protocol": result.protocol,
         "test_accuracy": result.metrics["test/accuracy"],
         "silhouette_tsne": round(float(silhouette_score(position, labels)), 4),
         "silhouette_hidden": round(float(silhouette_score(hidden, labels)), 4),

@@ -1,5 +1,6 @@
 """What tests share: real data where there are any, and runs on the stand-in."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +15,12 @@ from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.schema import RunSettings
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # one test runs on each core, or one at all
+
+
+def pytest_collection_finish() -> None:
+    """Each run collects garbage before it measures memory; what was imported until here is not looked at each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

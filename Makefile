@@ -1,5 +1,5 @@
 # make reproduce   set up, then train Tables 3 and 4 with one seed and take a first look at the other tables
-# make results     write results/, its report.html and what docs quote of it anew, from the runs in results/runs.csv
+# make results     rewrite results/, its report.html and what docs quote of it, from the runs in results/runs.csv
 # make test        set up, then run the tests on all cores
 # make test-oldest the same tests with the lowest versions that pyproject.toml allows (Python 3.11 or later)
 # make check       lint, format and types
@@ -27,7 +27,7 @@ TORCH ?=
 .PHONY: reproduce results test test-oldest check docs serve dist bench clean
 
 reproduce: .venv/installed
-	$(BIN)/dfa-bench reproduce table3 table4 first seeds=1 scale=$(SCALE) results=$(RESULTS) skip=$(SKIP)
+	$(BIN)/dfa-bench reproduce table3 table4 first scale=$(SCALE) --seeds 1 --results $(RESULTS) --skip='$(SKIP)'
 
 results: .venv/installed
 	$(BIN)/dfa-bench results

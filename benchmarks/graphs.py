@@ -18,7 +18,7 @@ import torch_geometric.nn as pyg
 from scipy import stats
 from torch import Tensor, nn
 
-from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.compose import compose_settings
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.graphs.graph import Graph
@@ -144,7 +144,7 @@ class Plain:
 
 
 def settings_for(model: str, dataset: str, seed: int) -> RunSettings:
-    return typed(compose_run(["task=nodes", f"model={model}", f"dataset={dataset}", "rule=bp", f"seed={seed}"]))
+    return compose_settings(["task=nodes", f"model={model}", f"dataset={dataset}", "rule=bp", f"seed={seed}"])
 
 
 def compare_speed(model: str, dataset: str, epochs: int) -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py [--rounds 5]
 
-In each round all take turns, so that the load of other jobs falls on all. "cold" is the first run of each, with an empty
-cache (XDG_CACHE_HOME), which keeps plans of tables and checksums of data; "warm" is the median of the others.
+In each round all take turns, so that the load of other jobs falls on all. "cold" is the first run of each, with an
+empty cache (XDG_CACHE_HOME), which keeps plans of tables and checksums of data; "warm" is the median of the others.
 `reproduce all` has nothing to do: results/runs.csv has every run of Tables 1 to 5 with one seed. It needs their data
 (DFA_BENCH_DATA), since it would train on synthetic data instead; it writes its tables to a copy of results/.
 """

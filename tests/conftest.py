@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from dfa_bench.commands.main import main
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import RunSettings
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # one test runs on each core, or one at all
@@ -21,6 +20,12 @@ def pytest_collection_finish() -> None:
     """Each run collects garbage before it measures memory; what was imported until here is not looked at each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs write in this process need not survive a power cut: syncing takes minutes of the suite on a busy disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def smoke(tmp_path: Path) -> Callable[..., RunSettings]:
 
     def compose(*overrides: str) -> RunSettings:
         fixed = ["scale=smoke", f"store.root={tmp_path / 'runs'}", "trainer.progress=none", "trainer.accelerator=cpu"]
-        return settings_of(compose_run([*fixed, *overrides]))
+        return run_settings([*fixed, *overrides])
 
     return compose
 

@@ -47,9 +47,12 @@ def test_every_task_has_a_model():
 def test_a_configuration_trains_is_described_and_goes_on_after_an_interruption(chosen, smoke, tmp_path, monkeypatch):
     few = ["trainer.max_epochs=2", "trainer.checkpoint_seconds=0"]
     settings = smoke(*chosen, *few)
-    whole = execute(
-        settings.model_copy(update={"store": settings.store.model_copy(update={"root": str(tmp_path / "a")})})
-    )
+    try:
+        whole = execute(smoke(*chosen, *few, f"store.root={tmp_path / 'whole'}"))
+    except ConfigError as error:
+        if _has_nowhere_to_send_feedback(settings, error):
+            return
+        raise
     assert whole.result.status == "finished"
     assert whole.result.epochs == 2
     assert any(name.startswith("test/") for name in whole.result.metrics)

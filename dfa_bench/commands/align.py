@@ -48,7 +48,7 @@ def command(run: Path, out: Path | None) -> int:
     from dfa_bench.runs.store import run_name
 
     settings, result = finished_run(run)
-    measured, points = measure(settings, run)
+    measured, points = measure_alignment(settings, run)
     console = Console(width=None if sys.stdout.isatty() else 120)
     label = settings.rule.entry.label
     title = f"{run_name(settings)}: gradients at outputs, {label} against BP"
@@ -82,7 +82,7 @@ def finished_run(folder: Path) -> tuple[RunSettings, RunSummary]:
     return settings, result
 
 
-def measure(settings: RunSettings, folder: Path) -> tuple[Alignment, Sequence[str]]:
+def measure_alignment(settings: RunSettings, folder: Path) -> tuple[Alignment, Sequence[str]]:
     """Alignment at the tested weights, on the first training batch, in training mode; and the names of the points."""
     from dfa_bench.feedback import alignment
     from dfa_bench.tasks.base import Shard, build_task

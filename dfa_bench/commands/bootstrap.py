@@ -10,7 +10,7 @@ import numpy as np
 
 from dfa_bench.commands.grammar import table_command
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.plan import PlannedRun, apart, plan, stored
+from dfa_bench.experiments.plan import PlannedRun, file_suffix, plan, stored
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting.bootstrap import DRAWS, bootstrap_grid, bootstrap_values
@@ -113,7 +113,7 @@ def write(experiment: Experiment, found: dict[str, Difference], request: Request
     changed = any(run.changed for run in runs)
     values = bootstrap_values(experiment.name, found)
     text = markdown(bootstrap_grid(values, ["STAND-IN DATA."] if stand_in else []))
-    path = request.results / f"{experiment.name}-bootstrap{apart(stand_in, changed)}"
+    path = request.results / f"{experiment.name}-bootstrap{file_suffix(stand_in, changed)}"
     for ending, content in ((".md", text), (".csv", as_csv(values))):
         with atomic(path.with_name(path.name + ending)) as file:
             file.write(content)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def command(request: Request) -> int:
     """Check what the paper concludes from its tables against the recorded runs. Runs nothing.
 
-    Each claim is supported, not supported, undecided (the confidence interval contains the threshold) or not tested
-    (too few seeds).
+    Each claim is supported, contradicted (at reduced scale, where runs are not the paper's), undecided, or not tested
+    (too few seeds). What a figure shows with a single seed is "seen once".
 
     \b
     TABLE     3 or table3, ..., all; studies/dna_feedback, ...; or a folder of them (default: all, studies, search)

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from dfa_bench.commands.grammar import table_command
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.plan import apart, stored
+from dfa_bench.experiments.plan import file_suffix, stored
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.reporting.figures.curves import Curve, draw_curves
@@ -45,7 +45,7 @@ def command(request: Request) -> int:
         stand_in, changed = (any(getattr(curve, name) for curve in curves) for name in ("stand_in", "changed"))
         over = experiment.curves.over
         heading = f"{experiment.title.partition(':')[0]}: {metric} over {over}{' (STAND-IN DATA)' if stand_in else ''}"
-        path = request.results / f"{experiment.name}-curves{apart(stand_in, changed)}"
+        path = request.results / f"{experiment.name}-curves{file_suffix(stand_in, changed)}"
         figure = draw_curves(curves, over, metric, heading, experiment.curves.log)
         paths = save(figure, path.parent, path.name)
         print(f"Written: {', '.join(map(str, paths))}")

@@ -96,7 +96,7 @@ def command(words: Sequence[str], views: str, stride: int, checkpoint: Path | No
     measured: list[Measured] = []
     try:
         for view in chosen:
-            measured.append(measure(model, scene, view, stride))
+            measured.append(measure_view(model, scene, view, stride))
             last = measured[-1]
             print(_text(last.view, last.psnr, last.psnr_coarse, last.ssim, last.rays / last.seconds), flush=True)
             if out:
@@ -118,19 +118,18 @@ def open_scene(name: str, overrides: Sequence[str]) -> tuple[SceneFiles, Scene, 
         ConfigError: the scene is unknown.
         MissingData, CorruptData: of its files.
     """
-    from dfa_bench.experiments.protocol import settings_of
-    from dfa_bench.settings.compose import compose_run
+    from dfa_bench.experiments.protocol import run_settings
     from dfa_bench.tasks.base import build_dataset
     from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
 
     fixed = ["task=view_synthesis", "model=nerf", f"dataset={name}", "++dataset.images=images_8"]
-    settings = settings_of(compose_run([*fixed, "scale=paper", *overrides]))
+    settings = run_settings([*fixed, "scale=paper", *overrides])
     files = build_dataset(settings)
     assert isinstance(files, SceneFiles)
     try:
         return files, files.load(settings.data), settings.data
     except MissingData:
-        smaller = settings_of(compose_run([*fixed, "scale=paper", f"dataset.longest_side={REDUCED_SIDE}", *overrides]))
+        smaller = run_settings([*fixed, "scale=paper", f"dataset.longest_side={REDUCED_SIDE}", *overrides])
         files = build_dataset(smaller)
         assert isinstance(files, SceneFiles)
         return files, files.load(smaller.data), smaller.data
@@ -163,7 +162,7 @@ def choose_views(scene: Scene, wanted: str) -> list[View]:
     return [by_number[each.strip()] for each in wanted.split(",")]
 
 
-def measure(model: nn.Module, scene: Scene, view: View, stride: int) -> Measured:
+def measure_view(model: nn.Module, scene: Scene, view: View, stride: int) -> Measured:
     """Render one view and compare it with its photograph."""
     from dfa_bench.tasks.view_synthesis.views import psnr, render_view, ssim
 

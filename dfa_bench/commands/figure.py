@@ -24,7 +24,11 @@ NAMES = ("1", "2", "alignment")
 )
 @words_argument("1|2|alignment [OVERRIDE]...", lambda: NAMES)
 @click.option(
-    "--scenes", default="", callback=listed, metavar="NAME,...", help="Of figure 1 (default: lego,chair,fern,flower)."
+    "--scenes",
+    default="",
+    callback=listed,
+    metavar="NAME,...",
+    help="Scenes of figure 1 (default: lego,chair,fern,flower).",
 )
 @click.option(
     "--neighbours",

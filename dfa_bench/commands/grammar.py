@@ -44,7 +44,7 @@ class Command(click.Command):
                     formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
 
 
-class Count(click.ParamType):
+class WholeNumber(click.ParamType):
     """A whole number from 1 on."""
 
     name = "N"
@@ -57,7 +57,7 @@ class Count(click.ParamType):
         return int(value)
 
 
-COUNT = Count()
+COUNT = WholeNumber()
 FILE = click.Path(path_type=Path)
 RUN = click.argument("run", type=FILE)  # folder of a record
 RESULTS = click.option(

@@ -28,7 +28,7 @@ COMMANDS = {
     "sample": "continue a prompt with a trained Transformer",
     "align": "compare the gradients of a trained model's rule with backpropagation's",
     "data": "list data sets, and download them",
-    "migrate": "give runs recorded by version 0.1 their present identities",
+    "migrate": "give runs recorded by version 0.1 their current identities",
     "completion": "print the shell completion script",
 }
 

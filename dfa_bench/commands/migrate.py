@@ -1,4 +1,4 @@
-"""`dfa-bench migrate`: give runs recorded by version 0.1 their present identities."""
+"""`dfa-bench migrate`: give runs recorded by version 0.1 their current identities."""
 
 from __future__ import annotations
 

@@ -32,16 +32,16 @@ MILLISECONDS = 80  # of a frame
     type=click.Choice(["orbit"]),
     default="orbit",
     show_default=True,
-    help="Of the camera: around synthetic scenes, an ellipse in front of real ones.",
+    help="Path of the camera: a circle around synthetic scenes, an ellipse in front of real ones.",
 )
-@click.option("--frames", type=COUNT, default=30, show_default=True, help="How many to render.")
-@click.option("--width", type=COUNT, metavar="PIXELS", help="Of the images (default: that of the run's views).")
+@click.option("--frames", type=COUNT, default=30, show_default=True, help="Number of frames.")
+@click.option("--width", type=COUNT, metavar="PIXELS", help="Width of the images (default: that of the run's views).")
 @click.option("--out", type=FILE, help="FILE.gif or FILE.webp (default: RUN/orbit.gif).")
 def command(run: Path, path: str, frames: int, width: int | None, out: Path | None) -> int:
     """Render an animation along a camera path with the NeRF of a finished run of task=view_synthesis.
 
-    RUN is the folder of its record, the last line that `dfa-bench run` prints. The scene must be here: the path follows
-    its cameras. When interrupted, the finished frames are written.
+    RUN is the folder of its record, the last line that `dfa-bench run` prints. The scene's data are needed: the path
+    follows its cameras. When interrupted, the finished frames are written.
     """
     out = out or run / f"{path}.gif"
     if out.suffix.lower() not in FORMATS:

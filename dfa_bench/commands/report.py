@@ -33,7 +33,7 @@ def command(request: Request) -> int:
     OVERRIDE  a Hydra override for all runs: scale=smoke (synthetic data, in a section of their own), store.root=DIR,
               data.root=DIR, logger=wandb, ...
     """
-    from dfa_bench.experiments.plan import apart
+    from dfa_bench.experiments.plan import file_suffix
     from dfa_bench.reporting.existing import existing
     from dfa_bench.reporting.page.build import build_page
     from dfa_bench.reporting.page.render import render
@@ -42,12 +42,12 @@ def command(request: Request) -> int:
     found = existing(request)
     changed = any(each.table.changed for each in found)
     text = render(build_page(found, request))
-    path = request.results / f"report{apart(False, changed)}.html"
+    path = request.results / f"report{file_suffix(False, changed)}.html"
     with atomic(path) as file:
         file.write(text)
     print(f"Written: {path} ({len(text.encode()) / 2**20:.1f} MiB)")
     if changed:
-        print("Your settings make another experiment than the paper's; its own report is left as it was.")
+        print("Your settings make a different experiment from the paper's; the paper's report was not changed.")
     if logger := [each for each in request.overrides if each.startswith("logger")]:
         _publish(request, logger)
     return 0
@@ -55,11 +55,11 @@ def command(request: Request) -> int:
 
 def _publish(request: Request, logger: Sequence[str]) -> None:
     """Log all results as an artifact, where the overrides of the logger ask for it."""
-    from dfa_bench.settings.compose import compose_run, typed
+    from dfa_bench.settings.compose import compose_settings
     from dfa_bench.settings.overrides import whereabouts
     from dfa_bench.training.loggers import publish_results
 
-    settings = typed(compose_run(logger)).logger
+    settings = compose_settings(logger).logger
     if settings.name == "wandb":
         folder = Path(whereabouts(request.overrides)[0].root)
         folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     callback=listed,
     help="Cells that get no new runs, as ROW/COLUMN: 'PubMed/*', PubMed/DNAConv.",
 )
-@click.option("--dry-run", is_flag=True, help="List the missing runs and their expected cost, and run nothing.")
+@click.option("--dry-run", is_flag=True, help="List the missing runs and their expected cost without running them.")
 def command(request: Request) -> int:
     """Do the missing runs of tables, the longest first, on all cores; then write DIR/TABLE.{md,csv,tex}.
 

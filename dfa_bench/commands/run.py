@@ -23,8 +23,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from dfa_bench.errors import Diverged, UserError
-from dfa_bench.experiments.protocol import refuse_protocol, settings_of
-from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra
+from dfa_bench.experiments.protocol import refuse_protocol, with_protocol
+from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, to_settings
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.training.allocator import keep_freed_memory
 
@@ -44,7 +44,7 @@ def run(config: DictConfig) -> None:
     message = None
     try:
         refuse_protocol(hydra_config.overrides.task)
-        outcome = execute(settings_of(config))
+        outcome = execute(with_protocol(to_settings(config)))
         if outcome.result.status == "diverged":
             raise Diverged(f"{outcome.result.message}\nRecorded in {outcome.folder}; force=true repeats the run.")
         _print_outcome(outcome)
@@ -101,9 +101,9 @@ class HydraCommand(click.Command):
         return [CompletionItem(each.removeprefix(started)) for each in complete(before + incomplete)]
 
 
-def complete(typed: str) -> list[str]:
-    """What Hydra offers for the last of the words typed after `dfa-bench run`."""
-    os.environ["COMP_LINE"] = f"dfa-bench {typed}"
+def complete(line: str) -> list[str]:
+    """What Hydra offers for the last word of what follows `dfa-bench run`."""
+    os.environ["COMP_LINE"] = f"dfa-bench {line}"
     with contextlib.redirect_stdout(io.StringIO()) as offered:
         run_hydra(["-sc", "query=bash"])
     return offered.getvalue().split()

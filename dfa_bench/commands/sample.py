@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 )
 @RUN
 @click.option("--prompt", default="", metavar="TEXT", help="The text to continue (default: the start of a line).")
-@click.option("--tokens", type=COUNT, default=100, show_default=True, help="How many tokens to add.")
+@click.option("--tokens", type=COUNT, default=100, show_default=True, help="Number of tokens to add.")
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="Below 1 prefers likely tokens.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the sampling.")
 @click.option(
     "--tokenizer", type=FILE, help="tokenizer.json of the run (default: trained again on the corpus, or cached)."
 )

@@ -17,6 +17,11 @@ from dfa_bench.data.download import download
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.settings.schema import DataSettings
 
+# What messages about missing and damaged data end with.
+SET_ROOT = "and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR."
+SMOKE = "With scale=smoke no data are needed: runs use synthetic data."
+COPY_AGAIN = "Copy the file again from the official source, or delete the folder from the cache to download it again."
+
 
 @dataclass(frozen=True)
 class DataCard:
@@ -37,7 +42,7 @@ class Files:
         name: of the data set, as shown to the user.
         folder: below `data.root` and the cache, as the official archive has it.
         sha256: file name to checksum.
-        url: where the official files lie; each file is `url/name`.
+        url: where the official files are; each file is `url/name`.
     """
 
     name: str
@@ -91,8 +96,7 @@ def find(files: Files, data: DataSettings) -> Path:
             return cached
     raise MissingData(
         f"{files.name} was not found. Looked in {' and in '.join(str(folder) for folder in looked_in)}. {reason} "
-        f"Get its {len(files.sha256)} files from {files.url}, put them into DIR/{files.folder}, and set data.root=DIR "
-        f"or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke no data are needed: runs use synthetic data."
+        f"Get its {len(files.sha256)} files from {files.url}, put them into DIR/{files.folder}, {SET_ROOT} {SMOKE}"
     )
 
 
@@ -101,19 +105,15 @@ def _check(files: Files, folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise CorruptData(
-                f"{files.name}: {path} is missing, although other files of the data set are present. {_advice()}"
+                f"{files.name}: {path} is missing, although other files of the data set are present. {COPY_AGAIN}"
             )
         stat = path.stat()
         actual = _sha256(path, stat.st_size, stat.st_mtime_ns)
         if actual != expected:
             raise CorruptData(
                 f"{files.name}: {path} is not the official file, or is truncated: {stat.st_size} bytes with sha256 "
-                f"{actual}, expected {expected}. {_advice()}"
+                f"{actual}, expected {expected}. {COPY_AGAIN}"
             )
-
-
-def _advice() -> str:
-    return "Copy the file again from the official source, or delete the folder from the cache to download it again."
 
 
 @functools.lru_cache(maxsize=1024)
@@ -144,8 +144,7 @@ def find_first(name: str, folder: str, files: Sequence[str], data: DataSettings,
             return path
     raise MissingData(
         f"{name} was not found. Looked for {', '.join(files)} in {' and in '.join(map(str, folders))}. {how_to_get} "
-        f"into DIR/{folder}, and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR. With scale=smoke no "
-        f"data are needed: runs use synthetic data."
+        f"into DIR/{folder}, {SET_ROOT} {SMOKE}"
     )
 
 

@@ -104,7 +104,7 @@ def _key(experiment: Experiment, overrides: Sequence[str]) -> str:
 def _compose(experiment: Experiment, overrides: Sequence[str], seeds: int) -> Iterator[tuple[int, PlannedCell]]:
     from dfa_bench.experiments.protocol import place  # Hydra and PyTorch, which a plan in the cache does without
     from dfa_bench.runs.outcome import digest, outcome_settings
-    from dfa_bench.settings.compose import typed
+    from dfa_bench.settings.compose import to_settings
     from dfa_bench.tasks.base import task_class
 
     for number, cell in enumerate(experiment.cells()):
@@ -114,7 +114,7 @@ def _compose(experiment: Experiment, overrides: Sequence[str], seeds: int) -> It
         values = []
         for seed in (0, 1):
             placed.config.seed = seed
-            settings = typed(placed.config).model_copy(update={"protocol": placed.settings.protocol})
+            settings = to_settings(placed.config).model_copy(update={"protocol": placed.settings.protocol})
             values.append(settings.model_dump(mode="json", by_alias=True))
         found = PlannedCell(
             cell, placed.changed, task_class(placed.settings).version, (), values[0], [*_differ(values[0], values[1])]

@@ -79,7 +79,7 @@ def identity_of(settings: RunSettings, cards: Mapping[str, DataCard]) -> str:
     return identity(settings, CardsHere(cards).of(settings), task_class(settings).version)
 
 
-def apart(stand_in: bool, changed: bool) -> str:
+def file_suffix(stand_in: bool, changed: bool) -> str:
     """What the name of a file of results ends with, so that nothing stands there as what it is not."""
     return "-stand-in" if stand_in else "-changed" if changed else ""
 

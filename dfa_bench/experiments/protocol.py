@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.runs.outcome import outcome_settings
-from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.compose import compose_config, compose_settings, to_settings
 from dfa_bench.settings.overrides import key_of
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, TrainerSettings
@@ -48,8 +48,8 @@ def place(own: Sequence[str], overrides: Sequence[str], is_paper: bool = False) 
         ConfigError: an override sets what the place sets itself, or cannot be composed.
     """
     _refuse_own(own, overrides)
-    config = compose_run([*own, *overrides])
-    settings = typed(config)
+    config = compose_config([*own, *overrides])
+    settings = to_settings(config)
     scale = [each for each in overrides if key_of(each) == "scale"]
     by_itself = settings if scale == [*overrides] else _composed((*own, *scale))
     changed = outcome_settings(settings) != outcome_settings(by_itself)
@@ -58,13 +58,13 @@ def place(own: Sequence[str], overrides: Sequence[str], is_paper: bool = False) 
     return Placed(config, with_protocol(settings), changed)
 
 
-def settings_of(config: DictConfig) -> RunSettings:
-    """The typed settings of a composed configuration, with their protocol.
+def run_settings(overrides: Sequence[str]) -> RunSettings:
+    """The settings of a run with these overrides, with the protocol that follows from them.
 
     Raises:
-        ConfigError: a key is unknown, or has an impossible value.
+        ConfigError: an override is unknown, or has an impossible value.
     """
-    return with_protocol(typed(config))
+    return with_protocol(compose_settings(overrides))
 
 
 def with_protocol(settings: RunSettings) -> RunSettings:
@@ -120,7 +120,7 @@ def _references(settings: RunSettings) -> Iterator[RunSettings]:
 
 @functools.lru_cache(maxsize=1024)  # cells share most of them
 def _composed(overrides: tuple[str, ...]) -> RunSettings:
-    return typed(compose_run(overrides))
+    return compose_settings(overrides)
 
 
 @functools.cache

@@ -103,12 +103,18 @@ class Claim(Strict):
     ratio: Positive | None = None  # instead of `by`: for perplexities, say
     rows: tuple[str, ...] = ()  # all, if empty
     columns: tuple[str, ...] = ()  # all with runs of their own, if empty
+    places: tuple[str, ...] = ()  # of these rows and columns only these cells, "ROW/COLUMN"; all, if empty
     min_seeds: Annotated[int, Field(ge=2)] = 3  # of both sides, for a verdict
 
     @property
     def terms(self) -> list[Term]:
         """The parts of both sides that are runs."""
         return [side for side in (*self.higher, *self.lower) if isinstance(side, Term)]
+
+    def is_about(self, row: str, column: str) -> bool:
+        """Whether its sides are looked up there, where they name no place of their own."""
+        listed = (self.rows, row), (self.columns, column), (self.places, f"{row}/{column}")
+        return all(not names or name in names for names, name in listed)
 
     @model_validator(mode="after")
     def _compares_one_way(self) -> Claim:
@@ -177,6 +183,7 @@ class Experiment(Strict):
             terms = claim.terms
             unknown = {*claim.rows, *(term.row for term in terms if term.row)} - {*self.rows}
             unknown |= {*claim.columns, *(term.column for term in terms if term.column)} - {*self.columns}
+            unknown |= {*claim.places} - {f"{row}/{column}" for row, column, _ in places}
             unknown |= {claim.metric, *(term.metric for term in terms if term.metric)} - {*self.metrics}
             unknown |= {
                 f"{term.rule} at {term.row}/{term.column}"

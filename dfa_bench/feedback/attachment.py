@@ -76,7 +76,7 @@ class Attachment(nn.Module, ABC):
         """
         if self._description is None:
             raise FeedbackError(
-                "What learns from what is read off the first forward with gradients outside torch.compile. "
+                "What each parameter learns from is known only after a forward with gradients outside torch.compile. "
                 "Run one, or pass an example batch to attach(model, paths, example=...)."
             )
         warn_of_both(self._description)
@@ -104,7 +104,7 @@ class Attachment(nn.Module, ABC):
             FeedbackError: the rule was removed, so there is nothing to pause.
         """
         if not self._handles:
-            raise FeedbackError("The rule was removed from its model. Attach it anew.")
+            raise FeedbackError("The rule was removed from its model. Attach it again.")
         tables = {id(table): table for handle in self._handles if (table := handle.hooks_dict_ref()) is not None}
         before = [(table, dict(table)) for table in tables.values()]
         ours = {handle.id for handle in self._handles}

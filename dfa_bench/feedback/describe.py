@@ -90,6 +90,6 @@ def _warning(both: list[str]) -> str:
     shown = ", ".join(both[:4]) + (", …" if len(both) > 4 else "")
     return (
         f"{len(both)} parameters learn from a point and by BP as well ({shown}): the true gradient gets past the "
-        f"points, for instance over a skip connection or a tied weight. If that is not meant, put the point after "
+        f"points, for instance over a skip connection or a tied weight. If this is not intended, put the point after "
         f"the sum."
     )

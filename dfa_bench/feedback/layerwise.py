@@ -120,7 +120,7 @@ class LayerHook(LearningHook):
             if torch.compiler.is_compiling():
                 raise LayerNotReplayable(
                     f"FeedbackAlignment runs the layer '{self.name}' ({type(module).__name__}) once more in the "
-                    f"backward, which no compiled graph can hold. Compile with fullgraph=False."
+                    f"backward, which a compiled graph cannot contain. Compile with fullgraph=False."
                 )
             self.random = RandomState(call.inputs[0].device)
         return call.with_inputs([each.detach() for each in call.inputs])

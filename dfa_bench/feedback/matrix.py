@@ -45,7 +45,7 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"seed={seed}: give a whole number from 0 to 2^63 - 1.")
 
 
-def draw(recipe: MatrixRecipe, path_number: int, error_width: int, widths: Mapping[str, int]) -> Tensor:
+def draw_matrix(recipe: MatrixRecipe, path_number: int, error_width: int, widths: Mapping[str, int]) -> Tensor:
     """Draw B of one path, in float32 on the CPU, so that a seed gives the same B on every device.
 
     Args:
@@ -66,7 +66,7 @@ def draw(recipe: MatrixRecipe, path_number: int, error_width: int, widths: Mappi
 
 
 def columns(recipe: MatrixRecipe, widths: Mapping[str, int]) -> dict[str, int]:
-    """First column of each point in the matrix that `draw` returns."""
+    """First column of each point in the matrix that `draw_matrix` returns."""
     if recipe.shared:
         return dict.fromkeys(widths, 0)
     starts, start = {}, 0

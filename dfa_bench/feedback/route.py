@@ -22,7 +22,7 @@ from dfa_bench.feedback.errors import (
     PointWithoutGradient,
     ShapeMismatch,
 )
-from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw
+from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw_matrix
 from dfa_bench.feedback.paths import ResolvedPath
 from dfa_bench.feedback.snapshot import Snapshot
 
@@ -146,14 +146,14 @@ class Route(nn.Module):
         if not self.learning:
             raise FeedbackError(
                 f"The forward of {self._scope()} called itself, so the calls of its points cannot be told apart. "
-                f"Let error_at and the points lie in a module that does not."
+                f"Choose error_at and points inside a module that does not."
             )
         late = [name for name, _ in self.kept]
         missed = [name for name in self.point_names + self.cut_names if name not in self.reached]
         if missed:
             raise PointNotReached(
-                f"The forward passed by '{missed[0]}' (feedback points and cuts not reached: {len(missed)}). "
-                f"Remove it from the path, or see that the model calls the module itself and not only its functions."
+                f"The forward never reached '{missed[0]}' (feedback points and cuts not reached: {len(missed)}). "
+                f"Remove it from the path, or make sure that the model calls the module itself, not only its functions."
             )
         if self.point_names and not self.source_runs:
             raise PointNotReached(
@@ -180,8 +180,8 @@ class Route(nn.Module):
         names = self.point_names or self.cut_names
         if self.entered is None:
             raise PointNotReached(
-                f"The forward passed by {self._scope()}, and with it by the feedback points, cuts or error source in "
-                f"it: {', '.join(names[:4])}. Remove the path, or see that the model calls that module itself."
+                f"The forward never ran {self._scope()}, nor the feedback points, cuts or error source in "
+                f"it: {', '.join(names[:4])}. Remove the path, or make sure that the model calls that module itself."
             )
         if not self.entered and self.point_names:
             _refuse_lost_gradient(names[0])
@@ -230,7 +230,7 @@ class Route(nn.Module):
         error_width = math.prod(error_at.shape[batch_axes:])
         dtype = torch.float64 if error_at.dtype == torch.float64 else torch.float32
         with torch.no_grad():
-            self.matrix = draw(self.recipe, self.number, error_width, self.widths).to(error_at.device, dtype)
+            self.matrix = draw_matrix(self.recipe, self.number, error_width, self.widths).to(error_at.device, dtype)
 
     # Axes.
 
@@ -252,7 +252,7 @@ class Route(nn.Module):
         if self.matrix is not None and (width := math.prod(error_at.shape[batch_axes:])) != self.matrix.shape[0]:
             raise ShapeMismatch(
                 f"The error at '{self.source_name}' is {width} wide (shape {tuple(error_at.shape)}, {batch_axes} batch "
-                f"axes), but its matrix was drawn for {self.matrix.shape[0]}. Attach anew."
+                f"axes), but its matrix was drawn for {self.matrix.shape[0]}. Attach again."
             )
 
     def _tensor(self, output: object, what: str) -> tuple[Tensor, Callable[[Tensor], object]]:

@@ -1,14 +1,16 @@
 """What the paper concludes from a table, checked over records with paired seeds.
 
-A claim says that in each of some places one side is higher than the other by more than a margin. The difference is
-taken seed by seed; its two-sided t interval, widened for the number of places (Bonferroni), decides.
+A claim says that in each of some places one side is higher than the other by more than a margin. Differences are taken
+seed by seed. A claim that has to hold everywhere is an intersection-union test (Berger 1982): it is supported if each
+place is at 5%, without correction. One place is enough to contradict it, so that is tested at 5% over the number of
+places (Bonferroni). docs/evidence.md gives the reasons.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -18,9 +20,17 @@ from dfa_bench.reporting.tables import Table
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.rules import rules
 
-Verdict = Literal["supported", "not supported", "undecided", "not tested"]
-CONFIDENCE = 0.95  # of all places of a claim together
-NOTE = "95% t intervals over paired seeds, Bonferroni over the places of a claim; none where a figure is read."
+Verdict = Literal["supported", "seen once", "contradicted", "contradicted at reduced scale", "undecided", "not tested"]
+AGREES: tuple[Verdict, ...] = ("supported", "seen once")
+CONTRADICTS: tuple[Verdict, ...] = ("contradicted", "contradicted at reduced scale")
+ERROR = 0.05  # probability of a wrong "supported", and of a wrong "contradicted", of a claim
+POWER = 0.8  # probability with which the seeds that are said to decide do so
+MOST_SEEDS = 100  # with more, their number is not worked out
+NOTE = (
+    "[a, b]: one-sided t bounds of the mean over paired seeds. Supported: in every place a, at 5%, is above what is "
+    "claimed. Contradicted: in some place b, at 5% over the number of places (Bonferroni), is below it. The seeds that "
+    "would decide do so with a probability of 80%, if mean and spread stay as they are (noncentral t)."
+)
 
 
 class CellKey(NamedTuple):
@@ -55,11 +65,12 @@ class Evidence:
     place: str
     seeds: int  # that both sides have
     difference: float  # mean over seeds in the table's unit, or their ratio
-    low: float  # of the interval
-    high: float
+    low: float  # bound that decides about support
+    high: float  # bound that decides about contradiction
     verdict: Verdict
     reason: str = ""  # why it is not tested
     lost: int = 0  # seeds that one of the sides has no number for, since its run diverged or is NaN
+    would_decide: float | None = None  # seeds in all; infinite if more than MOST_SEEDS; None if more do not help
 
 
 class Stated(Protocol):
@@ -88,21 +99,41 @@ class Checked:
     claim: Stated
     verdict: Verdict
     evidence: Sequence[Evidence]
+    protocol: str = ""  # of all runs that it is about, "paper and reduced" if they differ
 
     def summary(self) -> str:
         """The place that decides and how many agree, in one line."""
         tested = [each for each in self.evidence if each.verdict != "not tested"]
         if not tested:
             return "; ".join(dict.fromkeys(each.reason for each in self.evidence)) or "the table has no such place"
-        count = sum(each.verdict == "supported" for each in tested)
+        count = sum(each.verdict in AGREES for each in tested)
         agree = f"{count} of {len(tested)} places, {_seeds([each.seeds for each in tested])}"
         untested = len(self.evidence) - len(tested)
         decisive = [each for each in tested if each.verdict == self.verdict] or tested
-        worst = min(decisive, key=lambda each: each.high if self.verdict == "not supported" else each.low)
+        worst = min(decisive, key=lambda each: each.high if self.verdict in CONTRADICTS else each.low)
         rest = f", {untested} not tested" if untested else ""
         lost = max(each.lost for each in tested)
         rest += f", up to {lost} seeds of a place diverged or NaN" if lost else ""
-        return f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
+        text = f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
+        return f"{text}; {self.outlook}" if self.outlook else text
+
+    @property
+    def outlook(self) -> str:
+        """How many seeds would decide; "" if it is decided, or if that cannot be said."""
+        if self.verdict != "undecided" or (seeds := self._would_decide()) is None:
+            return ""
+        count = f"about {seeds:.0f}" if seeds < math.inf else f"more than {MOST_SEEDS}"
+        return f"{count} seeds would decide"
+
+    def _would_decide(self) -> float | None:
+        """One place that falls short decides. If none does, all of them have to be decided."""
+        open_places = [each for each in self.evidence if each.verdict == "undecided"]
+        short = [each.would_decide for each in open_places if each.difference <= self.margin]
+        needed = short or [each.would_decide for each in open_places]
+        known = [each for each in needed if each is not None]
+        if not known or (not short and len(known) < len(needed)):
+            return None
+        return min(known) if short else max(known)
 
     @property
     def margin_text(self) -> str:
@@ -114,9 +145,9 @@ class Checked:
         return self.claim.by if self.claim.ratio is None else self.claim.ratio
 
     def measured(self, evidence: Evidence) -> str:
-        """A place with its difference and interval; a number that was read off a figure has none."""
-        interval = f" [{self._text(evidence.low)}, {self._text(evidence.high)}]" if evidence.seeds > 1 else ""
-        return f"{evidence.place} {self._text(evidence.difference)}{interval}"
+        """A place with its difference and, with several seeds, its bounds."""
+        bounds = f" [{self._text(evidence.low)}, {self._text(evidence.high)}]" if evidence.seeds > 1 else ""
+        return f"{evidence.place} {self._text(evidence.difference)}{bounds}"
 
     def _text(self, value: float) -> str:
         return f"{value:+.3g}" if self.claim.ratio is None else f"× {value:.3g}"
@@ -129,21 +160,27 @@ def check(table: Table) -> list[Checked]:
 
 def _check(claim: Claim, table: Table) -> Checked:
     found = places(claim, table.experiment)
-    level = 1 - (1 - CONFIDENCE) / max(1, len(found))
-    evidence = [_weigh(claim, each, table, level) for each in found]
+    protocols = {run.protocol for place in found for run, _ in _runs(place, table)}
+    contradicted = contradiction(protocols)
+    evidence = [_weigh(claim, each, table, len(found), contradicted) for each in found]
     verdicts = {each.verdict for each in evidence}
     tested = verdicts - {"not tested"}
     verdict: Verdict
-    if "not supported" in verdicts:
-        verdict = "not supported"
+    if contradicted in verdicts:
+        verdict = contradicted
     elif not tested:
         verdict = "not tested"
     else:
         verdict = "supported" if tested == {"supported"} else "undecided"
-    return Checked(claim, verdict, evidence)
+    return Checked(claim, verdict, evidence, " and ".join(sorted(protocols)))
 
 
-def _weigh(claim: Claim, place: Place, table: Table, level: float) -> Evidence:
+def contradiction(protocols: Collection[str]) -> Verdict:
+    """What runs of these protocols can say against the paper: it did not do those of a reduced one."""
+    return "contradicted" if set(protocols) == {"paper"} else "contradicted at reduced scale"
+
+
+def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, contradicted: Verdict) -> Evidence:
     higher, lower = (_side(parts, table) for parts in (place.higher, place.lower))
     pairs = [(higher[seed], lower[seed]) for seed in sorted(set(higher) & set(lower))]
     if claim.ratio is not None:
@@ -151,17 +188,18 @@ def _weigh(claim: Claim, place: Place, table: Table, level: float) -> Evidence:
     if reason := _why_not(claim, place, table, len(pairs)):
         return Evidence(place.name, len(pairs), math.nan, math.nan, math.nan, "not tested", reason)
     if claim.ratio is None:
-        differences = [above - below for above, below in pairs]
-        mean, (low, high), margin = statistics.fmean(differences), interval(differences, level), claim.by
+        differences, margin = [above - below for above, below in pairs], claim.by
     else:
-        logs = [math.log(above / below) for above, below in pairs]
-        mean, margin = math.exp(statistics.fmean(logs)), claim.ratio
-        low, high = (_exp(bound) for bound in interval(logs, level))
-    verdict: Verdict = "supported" if low > margin else "not supported" if high < margin else "undecided"
+        differences, margin = [math.log(above / below) for above, below in pairs], math.log(claim.ratio)
+    low, high = bounds(differences, number_of_places)
+    verdict: Verdict = "supported" if low > margin else contradicted if high < margin else "undecided"
     lost = len({run.seed for run, metric in _runs(place, table) if run.value(metric.key) is None})
-    if lost and verdict == "supported":
-        verdict = "undecided"  # those that are left may be the lucky ones
-    return Evidence(place.name, len(pairs), mean, low, high, verdict, lost=lost)
+    needed = seeds_to_decide(differences, margin, number_of_places) if verdict == "undecided" else None
+    if lost and statistics.fmean(differences) > margin:
+        verdict, needed = "undecided", None  # those that are left may be the lucky ones
+    shown = statistics.fmean(differences), low, high
+    mean, low, high = shown if claim.ratio is None else map(_exp, shown)
+    return Evidence(place.name, len(pairs), mean, low, high, verdict, lost=lost, would_decide=needed)
 
 
 def _runs(place: Place, table: Table) -> Iterator[tuple[RunSummary, Metric]]:
@@ -210,7 +248,7 @@ def places(claim: Claim, experiment: Experiment) -> list[Place]:
             keys.append(_key(mean))
     found: dict[object, Place] = {}
     for key in keys:
-        if (claim.rows and key.row not in claim.rows) or (claim.columns and key.column not in claim.columns):
+        if not claim.is_about(key.row, key.column):
             continue
         higher, lower = (
             tuple(_part(term, claim, key, experiment, cells) for term in side) for side in (claim.higher, claim.lower)
@@ -259,29 +297,46 @@ def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
 
 
-def interval(values: Sequence[float], level: float) -> tuple[float, float]:
-    """Two-sided t interval of a mean of at least two values."""
+def bounds(differences: Sequence[float], number_of_places: int) -> tuple[float, float]:
+    """One-sided t bounds of the mean: the lower at ERROR, the upper at ERROR over the number of places."""
     from scipy.special import stdtrit  # as scipy.stats.t does, which takes three times as long to import
 
-    mean, spread = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * spread
-    return mean - half, mean + half
+    mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
+    below, above = (float(stdtrit(len(differences) - 1, 1 - level)) for level in (ERROR, ERROR / number_of_places))
+    return mean - below * error, mean + above * error
 
 
-def claims_grid(checked: Sequence[Checked], title: str = "") -> Grid:
+def seeds_to_decide(differences: Sequence[float], margin: float, number_of_places: int) -> float:
+    """How many seeds would put the bound beyond the margin with probability POWER; infinite if over MOST_SEEDS.
+
+    Mean and spread are taken to be those observed, so the t statistic of more seeds has a noncentral t distribution.
+    """
+    from scipy.special import nctdtr, stdtrit
+
+    away, spread = statistics.fmean(differences) - margin, statistics.stdev(differences)
+    level = ERROR if away > 0 else ERROR / number_of_places
+    for seeds in range(len(differences) + 1, MOST_SEEDS + 1):
+        critical = stdtrit(seeds - 1, 1 - level)
+        if spread and 1 - nctdtr(seeds - 1, abs(away) / spread * math.sqrt(seeds), critical) >= POWER:
+            return seeds
+    return math.inf
+
+
+def claims_grid(checked: Sequence[Checked], title: str = "", notes: Sequence[str] = (NOTE,)) -> Grid:
     """A line for each claim, with what decides about it."""
     return Grid(
-        heads=["claim", "verdict", "evidence"],
+        heads=["claim", "protocol", "verdict", "evidence"],
         rows=[
             [
                 GridCell(each.claim.says, label=each.claim.id),
+                GridCell(each.protocol or "–"),
                 GridCell(each.verdict, bold=True, look=f"verdict {each.verdict.replace(' ', '-')}"),
                 GridCell(each.summary()),
             ]
             for each in checked
         ],
         title=title,
-        notes=[NOTE],
+        notes=notes,
     )
 
 

@@ -22,7 +22,7 @@ def embed(text: str, root: Path) -> str:
     def block(found: re.Match[str]) -> str:
         source = root / found["source"]
         if not source.is_file():
-            raise ConfigError(f"A document quotes {source}, which is not there.")
+            raise ConfigError(f"A document quotes {source}, which does not exist.")
         quoted = source.read_text().strip()
         if source.suffix == ".py":
             quoted = f"```python\n{quoted}\n```"

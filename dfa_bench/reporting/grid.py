@@ -19,7 +19,9 @@ LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 # How the terminal shows a look.
 COLOURS = {
     "verdict supported": "green",
-    "verdict not-supported": "red",
+    "verdict seen-once": "cyan",
+    "verdict contradicted": "red",
+    "verdict contradicted-at-reduced-scale": "magenta",
     "verdict undecided": "yellow",
     "verdict not-tested": "dim",
 }

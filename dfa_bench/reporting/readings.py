@@ -1,6 +1,7 @@
 """What the paper concludes from figures, checked over the numbers of ours: experiments/figures.yaml.
 
-A figure is drawn from few runs, so there is no interval: each number that the claim is about is read off, and counts.
+Each number that the claim is about is read off, and counts. Nothing is tested, so what one seed shows is "seen once";
+only several seeds whose numbers all agree support or contradict.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
@@ -18,11 +20,24 @@ from pydantic import Field, ValidationError
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import FIGURE_CLAIMS
-from dfa_bench.reporting.claims import Checked, Evidence, Verdict
+from dfa_bench.reporting.claims import Checked, Evidence, Verdict, contradiction
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import Strict, explain
 
-Number = tuple[str, float]  # where it stands in the file, and what it is
+MIN_SEEDS = 3  # fewer neither support nor contradict; as for a claim over a table
+NOTE = (
+    "Read off figures, without a test; [least, most] of several seeds. Seen once: all numbers of the only seed agree. "
+    "Supported: all numbers of at least three seeds do. Contradicted: none of theirs does."
+)
+
+
+class Number(NamedTuple):
+    """A number of a figure's file."""
+
+    place: str
+    value: float
+    seed: str
+    protocol: str
 
 
 class Pick(Strict):
@@ -106,24 +121,38 @@ def check_readings(readings: Sequence[Reading | Untested], results: Path) -> lis
 def _check(reading: Reading, path: Path) -> Checked:
     records = read_records(path)
     higher = list(_numbers(records, reading.higher))
-    lower = [("", reading.lower)] if isinstance(reading.lower, float) else list(_numbers(records, reading.lower))
-    if not higher or not lower:
+    lower = [] if isinstance(reading.lower, float) else list(_numbers(records, reading.lower))
+    if not higher or not (lower or isinstance(reading.lower, float)):
         reason = f"results/{reading.file} has no such numbers of real runs" if records else f"no results/{reading.file}"
         return _not_tested(reading, reason)
-    bar = max(value for _, value in lower)
-    evidence = [_weigh(place, value - bar, reading.by) for place, value in higher]
+    bar = reading.lower if isinstance(reading.lower, float) else max(each.value for each in lower)
+    protocols = {each.protocol for each in (*higher, *lower)}
+    seeds = min(len({each.seed for each in side}) for side in (higher, lower) if side)
+    by_place: dict[str, list[Number]] = {}
+    for each in higher:
+        by_place.setdefault(each.place, []).append(each)
+    contradicted = contradiction(protocols)
+    evidence = [_weigh(*found, bar, reading.by, seeds, contradicted) for found in by_place.items()]
     verdicts = {each.verdict for each in evidence}
     verdict: Verdict = verdicts.pop() if len(verdicts) == 1 else "undecided"
-    return Checked(reading, verdict, evidence)
+    return Checked(reading, verdict, evidence, " and ".join(sorted(protocols)))
 
 
 def _not_tested(claim: Reading | Untested, reason: str) -> Checked:
     return Checked(claim, "not tested", [Evidence("", 0, math.nan, math.nan, math.nan, "not tested", reason)])
 
 
-def _weigh(place: str, difference: float, by: float) -> Evidence:
-    verdict: Verdict = "supported" if difference > by else "not supported"
-    return Evidence(place, 1, difference, difference, difference, verdict)
+def _weigh(place: str, numbers: Sequence[Number], bar: float, by: float, seeds: int, contradicted: Verdict) -> Evidence:
+    differences = [each.value - bar for each in numbers]
+    low, high = min(differences), max(differences)
+    here = len({each.seed for each in numbers})
+    seeds = min(seeds, here)  # the other side, or this place, may lack some
+    verdict: Verdict = "undecided"
+    if low > by and (seeds == 1 or seeds >= MIN_SEEDS):
+        verdict = "seen once" if seeds == 1 else "supported"
+    elif high <= by and seeds >= MIN_SEEDS:
+        verdict = contradicted
+    return Evidence(place, here, statistics.fmean(differences), low, high, verdict)
 
 
 def _numbers(records: Sequence[Mapping[str, Any]], pick: Pick) -> Iterator[Number]:
@@ -131,12 +160,11 @@ def _numbers(records: Sequence[Mapping[str, Any]], pick: Pick) -> Iterator[Numbe
     for record in records:
         if record.get("data") != "real" or any(str(record.get(key)) != value for key, value in pick.where.items()):
             continue
-        reduced = ", reduced" if record.get("protocol") == "reduced" else ""
+        about_run = str(record.get("seed", "?")), str(record.get("protocol", "not recorded"))
         for path, found in _below(record, pick.key.split("/")):
             value = found[-1] if isinstance(found, list) and found else found
             if isinstance(value, (int, float)) and math.isfinite(value):
-                about = " ".join([*pick.where.values(), *path])
-                yield f"{about} (seed {record.get('seed', '?')}{reduced})", float(value)
+                yield Number(" ".join([*pick.where.values(), *path]), float(value), *about_run)
 
 
 def _below(value: Any, parts: Sequence[str]) -> Iterator[tuple[list[str], Any]]:
@@ -162,5 +190,5 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}). Draw the figure again, or restore it with git.") from None
     if not isinstance(values, list) or not all(isinstance(record, dict) for record in values):
-        raise ConfigError(f"{path} is no list of records. Draw the figure again, or restore it with git.")
+        raise ConfigError(f"{path} is not a list of records. Draw the figure again, or restore it with git.")
     return values

@@ -123,7 +123,7 @@ def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
         if table.stand_in:
             print("Stand-in runs stay in the run store; nothing was written to results.")
         elif table.changed:
-            print("Your settings make another experiment: nothing was written but its rows in runs.csv.")
+            print("Your settings make a different experiment: only its rows in runs.csv were written.")
         else:
             write_table(table, request.results)
     if work.stand_in:

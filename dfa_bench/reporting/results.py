@@ -8,12 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from dfa_bench.experiments.request import Request
-from dfa_bench.reporting import forms
+from dfa_bench.reporting import claims, forms, readings
 from dfa_bench.reporting.claims import check, claims_grid
 from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.existing import existing
 from dfa_bench.reporting.grid import as_csv, markdown, terminal
-from dfa_bench.reporting.readings import readings_of
 from dfa_bench.reporting.released import evaluated, released_grid, released_values
 from dfa_bench.reporting.seeds import among_seeds, among_seeds_grid
 from dfa_bench.reporting.tables import Table
@@ -24,11 +23,11 @@ def write_results(request: Request) -> None:
     """Write the tables from the runs that exist, and renew what README.md and docs/ beside the results quote."""
     for table in (each.table for each in existing(request)):
         if table.changed:
-            print(f"Your settings make another experiment than {table.experiment.name}: nothing was written.")
+            print(f"Your settings make a different experiment from {table.experiment.name}: nothing was written.")
         elif table.entries and not table.stand_in:
             write_table(table, request.results)
-    if read := readings_of(request):
-        _write(request.results / "figures-claims", {".md": markdown(claims_grid(read))})
+    if read := readings.readings_of(request):
+        _write(request.results / "figures-claims", {".md": markdown(claims_grid(read, notes=[readings.NOTE]))})
     if evaluations := evaluated(request.results):
         block = {".md": markdown(released_grid(evaluations)), ".csv": as_csv(released_values(evaluations))}
         _write(request.results / "released", block)
@@ -50,16 +49,17 @@ def print_tables(request: Request) -> None:
         elif table.runs:
             print("\n".join([f"{table.experiment.title}:", *table.remarks()]))
         else:
-            which = " with your settings, which make another experiment" if table.changed else ""
+            which = " with your settings, which make a different experiment" if table.changed else ""
             command = f"`dfa-bench reproduce {table.experiment.name}` does them."
             print(f"{table.experiment.title}: no runs recorded{which}. {command}")
 
 
 def print_claims(request: Request) -> None:
     """Show what the paper concludes, with verdicts over the runs that exist."""
-    checked = [each for found in existing(request) for each in check(found.table)] + readings_of(request)
-    grid = terminal(claims_grid(checked, "What the paper concludes, over our runs"), show_lines=True)
-    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+    checked, read = [each for found in existing(request) for each in check(found.table)], readings.readings_of(request)
+    notes = [claims.NOTE, *([readings.NOTE] if read else [])]
+    grid = claims_grid([*checked, *read], "What the paper concludes, over our runs", notes)
+    Console(width=None if sys.stdout.isatty() else 160).print(terminal(grid, show_lines=True))
 
 
 def write_table(table: Table, folder: Path) -> None:

@@ -83,7 +83,9 @@ class Ledger:
         except (ValueError, OSError, csv.Error) as error:
             raise RecordError(f"{self.path} cannot be read ({error}). {MEND}") from error
         if missing := [name for name in REQUIRED if name not in head]:
-            raise RecordError(f"{self.path} lacks the columns {', '.join(missing)}: it is of another version.")
+            raise RecordError(
+                f"{self.path} has no columns {', '.join(missing)}: it was written by a different version."
+            )
         return [{name: text for name, text in row.items() if text} for row in rows]
 
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 from typing import Any
 
-from dfa_bench.runs.rule import build_path, build_rule
 from dfa_bench.settings.components import outcome_of
 from dfa_bench.settings.schema import RunSettings
 
@@ -64,5 +63,7 @@ def _canonical(value: Any) -> Any:
 
 def _outcome_of_rule(settings: RunSettings) -> dict[str, Any]:
     """What the rule itself says of its settings and paths."""
+    from dfa_bench.runs.rule import build_path, build_rule  # PyTorch, which the help of `run` does without
+
     paths = [build_path(path) for path in settings.feedback]
     return {"name": settings.rule.name, **build_rule(settings.rule).outcome(paths)}

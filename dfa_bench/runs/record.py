@@ -151,5 +151,5 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RecordError(
             f"{path} cannot be written: {error.strerror or error}. Free some space or choose another folder "
-            f"(store.root=DIR for runs, results=DIR for results); the same command then goes on where it stopped."
+            f"(store.root=DIR for runs, results=DIR for results); then run the same command to continue."
         ) from error

@@ -26,7 +26,7 @@ def build_rule(settings: RuleSettings) -> Rule:
         raise ConfigError(f"configs/rule/{settings.name}.yaml: {target} cannot be imported: {error}.") from error
     unknown = settings.arguments.keys() - {field.name for field in dataclasses.fields(rule)}
     if unknown:
-        lines = [f"There is no setting 'rule.{name}' with rule={settings.name}." for name in sorted(unknown)]
+        lines = [f"rule={settings.name} has no setting 'rule.{name}'." for name in sorted(unknown)]
         raise ConfigError("\n".join(lines))
     try:
         built: Rule = TypeAdapter(rule).validate_python(settings.arguments)

@@ -46,7 +46,7 @@ def owned(record: Record) -> Iterator[None]:
         try:
             lock.acquire(timeout=0.1)
         except Timeout:
-            print(f"Another process is at this run; waiting for it: {record.folder}", file=sys.stderr)
+            print(f"Another process is doing this run; waiting for it: {record.folder}", file=sys.stderr)
             lock.acquire()
     except OSError as error:
         raise RecordError(f"{record.folder} cannot be locked: {error.strerror or error}.") from error

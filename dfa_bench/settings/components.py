@@ -18,7 +18,7 @@ from dfa_bench.settings.schema import Component
 WHEREABOUTS = frozenset({"tasks", "url", "source", "sha256", "words", "nodes", "archive", "folder", "file"})
 
 
-def resolve(component: Component, part: str) -> Any:
+def import_class(component: Component, part: str) -> Any:
     """The class of a component.
 
     Raises:
@@ -36,7 +36,7 @@ def outcome_of(component: Component, part: str) -> dict[str, Any]:
     The dotted path of its class is left out, so that code can move; only a class that `configs/` does not have under
     this name is told apart by it.
     """
-    parameters = _parameters(resolve(component, part))
+    parameters = _parameters(import_class(component, part))
     ignored = WHEREABOUTS if part == "dataset" else frozenset({"tasks"})
     found = {
         name: _nested(value)

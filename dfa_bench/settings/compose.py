@@ -23,7 +23,7 @@ scenes.register()
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # a group that is no text is a bare ValueError
 
 
-def compose_run(overrides: Sequence[str]) -> DictConfig:
+def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The composed configuration of a run, before interpolation.
 
     Raises:
@@ -55,8 +55,17 @@ def explain_hydra(error: Exception) -> str:
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "See https" not in line)
 
 
-def typed(config: DictConfig) -> RunSettings:
-    """The typed settings of a composed configuration as it stands.
+def compose_settings(overrides: Sequence[str]) -> RunSettings:
+    """The settings of a run with these overrides, with the protocol that `configs/` state.
+
+    Raises:
+        ConfigError: an override is unknown, or has an impossible value.
+    """
+    return to_settings(compose_config(overrides))
+
+
+def to_settings(config: DictConfig) -> RunSettings:
+    """The typed settings of a composed configuration.
 
     Raises:
         ConfigError: a key is unknown, or has an impossible value.

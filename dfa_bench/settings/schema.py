@@ -61,7 +61,7 @@ class RuleSettings(BaseModel):
         facts = entry.model_dump(by_alias=True)
         for key in FACTS & values.keys():
             if values[key] != facts[key]:
-                raise ValueError(f"rule.{key}={values[key]}: configs/rule/{entry.name}.yaml fixes it.")
+                raise ValueError(f"rule.{key}={values[key]}: it is fixed by configs/rule/{entry.name}.yaml.")
         return {key: value for key, value in values.items() if key not in FACTS}
 
     @property
@@ -173,7 +173,7 @@ class RunSettings(Strict):
         for part, component in (("model", self.model), ("dataset", self.dataset)):
             if self.task.name not in component.tasks:
                 raise ValueError(
-                    f"{part}={component.name} does not go with task={self.task.name}: it is for "
+                    f"{part}={component.name} does not fit task={self.task.name}: it is for "
                     f"task={' or task='.join(component.tasks)}."
                 )
         return self

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import ConfigError
-from dfa_bench.settings.components import resolve
+from dfa_bench.settings.components import import_class
 from dfa_bench.settings.schema import Component, DatasetSettings, DataSettings, RunSettings, explain
 
 if TYPE_CHECKING:  # cards of data are wanted without PyTorch
@@ -98,7 +98,7 @@ class Task(Protocol):
 
 
 def task_class(settings: RunSettings) -> type[Task]:
-    found: type[Task] = resolve(settings.task, "task")
+    found: type[Task] = import_class(settings.task, "task")
     return found
 
 
@@ -145,7 +145,7 @@ def build(component: Component, part: str, **given: Any) -> Any:
     Raises:
         ConfigError: naming the setting that the class does not take, or whose value is impossible.
     """
-    target = resolve(component, part)
+    target = import_class(component, part)
     try:
         return target(**component.arguments, **given)
     except ValidationError as error:

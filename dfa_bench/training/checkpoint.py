@@ -74,11 +74,11 @@ def load_checkpoint(path: Path, identity: str, parts: Mapping[str, Any]) -> RunS
     except FileNotFoundError:
         return RunState()
     except Exception as error:  # what damaged bytes make the unpickler raise is open: Index-, Key-, Unicode-, ...
-        raise RecordError(f"The checkpoint {path} is damaged. Delete it to start this run anew.") from error
+        raise RecordError(f"The checkpoint {path} is damaged. Delete it to restart this run.") from error
     if saved.get("identity") != identity:
         raise RecordError(
-            f"The checkpoint {path} is of the run {saved.get('identity')}, not of {identity}: its settings, data or "
-            f"code version differ. Delete it to start this run anew."
+            f"The checkpoint {path} belongs to the run {saved.get('identity')}, not to {identity}: its settings, data "
+            f"or code version differ. Delete it to restart this run."
         )
     for name, part in parts.items():
         part.load_state_dict(saved[name])

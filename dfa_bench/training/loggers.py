@@ -74,7 +74,9 @@ class WandbLogger:
         try:
             yield
         except Exception as error:  # wandb raises many kinds
-            print(f"Weights & Biases: {_reason(error)}. The run goes on; metrics.jsonl has it all.", file=sys.stderr)
+            print(
+                f"Weights & Biases: {_reason(error)}. The run continues; metrics.jsonl has everything.", file=sys.stderr
+            )
 
 
 def publish_results(logger: LoggerSettings, results: Path, folder: Path) -> None:
@@ -109,7 +111,9 @@ def publish_results(logger: LoggerSettings, results: Path, folder: Path) -> None
             run.log({f"figures/{path.stem}": wandb.Image(str(path))})
         run.finish()
     except Exception as error:  # wandb raises many kinds: no account, no network, no disk
-        print(f"Weights & Biases did not take the results ({_reason(error)}). They lie in {results}.", file=sys.stderr)
+        print(
+            f"Weights & Biases did not accept the results ({_reason(error)}). They are in {results}.", file=sys.stderr
+        )
 
 
 def build_logger(settings: RunSettings, identity: str, folder: Path) -> Logger:
@@ -120,7 +124,7 @@ def build_logger(settings: RunSettings, identity: str, folder: Path) -> Logger:
         return WandbLogger(settings, identity, folder)
     except Exception as error:  # wandb raises many kinds: no account, no network, no disk
         print(
-            f"Weights & Biases did not start ({_reason(error)}). Going on without it; logger.mode=offline needs no "
+            f"Weights & Biases did not start ({_reason(error)}). Continuing without it; logger.mode=offline needs no "
             f"account.",
             file=sys.stderr,
         )

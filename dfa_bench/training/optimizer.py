@@ -36,8 +36,8 @@ def build_optimizer(model: nn.Module, recipe: RecipeSettings) -> torch.optim.Opt
 def _lazy_adam(model: nn.Module, recipe: RecipeSettings) -> LazyAdam:
     if recipe.weight_decay or recipe.gradient_clip is not None:
         raise ConfigError(
-            "recipe.optimizer=lazy_adam knows neither recipe.weight_decay nor recipe.gradient_clip: its gradients are "
-            "sparse. Set recipe.weight_decay=0 and recipe.gradient_clip=null, or recipe.optimizer=adam."
+            "recipe.optimizer=lazy_adam supports neither recipe.weight_decay nor recipe.gradient_clip: its gradients "
+            "are sparse. Set recipe.weight_decay=0 and recipe.gradient_clip=null, or recipe.optimizer=adam."
         )
     tables = sparse_tables(model)
     kept = {id(table) for table in tables}

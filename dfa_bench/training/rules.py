@@ -20,7 +20,7 @@ def check_needs(attachment: Attachment, task: Task, settings: RuleSettings) -> N
     if missing:
         raise ConfigError(
             f"rule={settings.name} needs the {', '.join(missing)} of a batch, which {type(task).__name__} "
-            f"does not give."
+            f"does not provide."
         )
 
 

@@ -5,13 +5,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.runs.rule import build_path, build_rule
-from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.click_through import models
-from dfa_bench.tasks.click_through.planted import Teacher, draw, planted
+from dfa_bench.tasks.click_through.planted import Teacher, draw_clicks, planted
 from dfa_bench.tasks.click_through.task import ClickBatch
 from dfa_bench.training.trainer import build_learner
 
@@ -26,7 +25,7 @@ BY_BP = {
 
 
 def settings(model: str, *overrides: str) -> RunSettings:
-    return settings_of(compose_run(["task=clicks", "dataset=criteo", f"model={model}", "scale=smoke", *overrides]))
+    return run_settings(["task=clicks", "dataset=criteo", f"model={model}", "scale=smoke", *overrides])
 
 
 def gradients(model: str, rule: str, *overrides: str) -> dict[str, torch.Tensor | None]:
@@ -101,7 +100,7 @@ TEACHER = Teacher(rows=12000, fields=4, values=6, linear=0.3, pairs=0.5, triples
 
 @pytest.fixture(scope="module")
 def taught():
-    return planted(TEACHER), draw(TEACHER)[2]
+    return planted(TEACHER), draw_clicks(TEACHER)[2]
 
 
 def learned_auc(data, name: str, rule: str = "bp") -> float:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from dfa_bench.errors import CorruptData
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
@@ -28,7 +27,7 @@ from dfa_bench.training.execute import execute
 
 def task_of(*overrides: str):
     chosen = ["task=clicks", "dataset=criteo", "model=fm", "rule=bp", "scale=smoke", *overrides]
-    return build_task(settings_of(compose_run(chosen)))
+    return build_task(run_settings(chosen))
 
 
 @given(st.integers(10, 1000))
@@ -98,7 +97,7 @@ def test_a_rating_out_of_range_is_refused(tmp_path):
     path = tmp_path / "ml-1m" / "ratings.csv"
     path.parent.mkdir()
     path.write_text("user_id,movie_id,rating\n1,1,7\n")
-    with pytest.raises(CorruptData, match="not from 1 to 5"):
+    with pytest.raises(CorruptData, match="outside 1 to 5"):
         MovieLens("MovieLens-1M", "").load(DataSettings(root=str(tmp_path), cache=str(tmp_path / "c")))
 
 
@@ -118,12 +117,12 @@ def test_the_rates_at_cpu_scale_are_those_that_the_search_chose():
     for (column, rule), cells in released.groupby(["column", "rule"]):
         best = float(cells.loc[cells["mean"].idxmax(), "row"].removeprefix("rate "))
         chosen = ["task=clicks", "dataset=criteo", f"model={names[column]}", f"rule={rule}"]
-        assert settings_of(compose_run(chosen)).recipe.lr == best, (column, rule)
+        assert run_settings(chosen).recipe.lr == best, (column, rule)
 
 
 def test_a_run_on_the_stand_in_is_recorded(tmp_path):
     chosen = ["task=clicks", "dataset=criteo", "model=deepfm", "rule=dfa", "scale=smoke", f"store.root={tmp_path}"]
-    outcome = execute(settings_of(compose_run([*chosen, "trainer.progress=none", "trainer.accelerator=cpu"])))
+    outcome = execute(run_settings([*chosen, "trainer.progress=none", "trainer.accelerator=cpu"]))
     result = json.loads((outcome.folder / "result.json").read_text())
     assert {"test/auc", "test/log_loss", "val/auc"} <= result["metrics"].keys()
     assert result["data_kind"] == "stand-in"
@@ -167,9 +166,7 @@ def test_a_sample_of_the_rows_is_never_the_papers_protocol(tmp_path):
         f"store.root={tmp_path}/runs",
         "trainer.progress=none",
     )
-    chosen = settings_of(
-        compose_run(["task=clicks", "dataset=movielens-1m", "model=fm", "rule=bp", "scale=paper", *where])
-    )
+    chosen = run_settings(["task=clicks", "dataset=movielens-1m", "model=fm", "rule=bp", "scale=paper", *where])
     assert chosen.protocol == "paper"
     assert execute(chosen).result.protocol == "reduced"
 
@@ -179,8 +176,6 @@ def test_a_sample_of_the_rows_is_never_the_papers_protocol(tmp_path):
     [("deepfm", "dfa", 5e-5, 30, 2048), ("dcn", "shallow", 1e-3, 30, 512), ("fm", "bp", 1e-4, 15, 2048)],
 )
 def test_the_paper_scale_has_the_papers_recipes(model, rule, rate, epochs, batch):
-    chosen = settings_of(
-        compose_run(["task=clicks", "dataset=criteo", f"model={model}", f"rule={rule}", "scale=paper"])
-    )
+    chosen = run_settings(["task=clicks", "dataset=criteo", f"model={model}", f"rule={rule}", "scale=paper"])
     assert (chosen.recipe.lr, chosen.trainer.max_epochs, chosen.task.arguments["batch"]) == (rate, epochs, batch)
     assert chosen.protocol == "paper"

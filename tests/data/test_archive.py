@@ -112,7 +112,7 @@ def test_without_being_asked_for_nothing_large_is_downloaded(source, cache):
 def test_an_archive_that_only_a_browser_gets_is_named(cache, monkeypatch):
     monkeypatch.delenv("DFA_BENCH_DATA", raising=False)
     folder = "https://drive.google.com/drive/folders/1"
-    with pytest.raises(MissingData, match=r"No program can fetch its archive: get nerf_synthetic.zip in a browser"):
+    with pytest.raises(MissingData, match=r"Its archive can only be downloaded in a browser: get nerf_synthetic.zip"):
         scene(folder).fetch(DataSettings(cache=str(cache), large=True))
 
 
@@ -144,7 +144,7 @@ def test_a_part_that_is_longer_than_the_archive_is_of_another_one(source, exampl
 
 def test_a_page_instead_of_an_archive_is_told_and_not_kept(source, cache):
     source.content = b"<html>please log in</html>"
-    with pytest.raises(MissingData, match=r"did not send a zip file.* Or get http://127"):
+    with pytest.raises(MissingData, match=r"did not send a zip file.* Or download http://127"):
         scene(source.url).fetch(DataSettings(cache=str(cache), large=True))
     assert [path.name for path in (cache / "downloads").iterdir()] == [".lock"]
 

@@ -1,6 +1,7 @@
 """No number gets into a cell that it is not of, whatever a user overrides."""
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.runs.outcome import outcome_settings
-from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.compose import compose_settings
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import Component, RunSettings
 
@@ -57,7 +58,7 @@ OVERRIDES = st.builds(
 def outcomes(experiment: Experiment, scale: str) -> dict:
     """What the cells come to by themselves, at a scale."""
     return {
-        cell: outcome_settings(typed(compose_run([*cell.overrides, f"scale={scale}"]))) for cell in experiment.cells()
+        cell: outcome_settings(compose_settings([*cell.overrides, f"scale={scale}"])) for cell in experiment.cells()
     }
 
 
@@ -131,4 +132,4 @@ def test_no_command_writes_changed_settings_over_the_papers(command, say, tmp_pa
     after = digests(results)
     assert {name: after[name] for name in before} == before
     assert all("-changed" in name for name in after.keys() - before.keys()), after.keys() - before.keys()
-    assert "another experiment" in out + err
+    assert re.search("(another|a different) experiment", out + err)

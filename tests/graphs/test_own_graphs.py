@@ -39,8 +39,8 @@ def test_every_model_trains_on_it_and_no_run_is_the_papers(smoke, file, task, mo
     own = "dataset=graph", "dataset.name=mine", f"dataset.file={file}", "data.stand_in=false", "scale=cpu"
     result = execute(smoke(f"task={task}", f"model={model}", *own, "trainer.max_epochs=2")).result
     assert (result.dataset, result.protocol) == ("mine", "reduced")
-    card = result.provenance.data
-    assert (card.kind, card.rows, card.whole) == ("real", NODES, False)
+    card = result.card
+    assert (card.kind, card.rows) == ("real", NODES)
     assert card.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -108,7 +108,10 @@ def test_negative_features_are_not_normalised_by_their_sum(smoke, tmp_path):
     [
         ({"edge_index": arrays()["edge_index"].T}, r"edge_index has shape \(60, 2\)"),
         ({"edge_index": arrays()["edge_index"].astype(float)}, r"\(float64\); expected \(2, edges\), whole numbers"),
-        ({"edge_index": arrays()["edge_index"] + 1}, "edge_index goes from 1 to 60, but features are of the 60 nodes"),
+        (
+            {"edge_index": arrays()["edge_index"] + 1},
+            "edge_index ranges from 1 to 60, but features are of the 60 nodes",
+        ),
         ({"edge_index": np.zeros((2, 0), int)}, r"edge_index has shape \(2, 0\)"),
         ({"features": arrays()["features"][0]}, r"features have shape \(12,\)"),
         ({"features": np.full((NODES, 2), np.nan)}, "features have NaN"),
@@ -116,8 +119,8 @@ def test_negative_features_are_not_normalised_by_their_sum(smoke, tmp_path):
         ({"labels": arrays()["labels"][:-1]}, r"labels have shape \(59,\)"),
         ({"labels": arrays()["labels"] - 2}, "-1 for a node without label"),
         ({"train": np.arange(5)}, "has train, but a split is train, val and test"),
-        ({"train": np.arange(9), "val": np.arange(8, 12), "test": np.arange(20, 30)}, "stands in two of train"),
-        ({"train": np.arange(9), "val": np.arange(60, 62), "test": np.arange(20, 30)}, "val goes from 60 to 61"),
+        ({"train": np.arange(9), "val": np.arange(8, 12), "test": np.arange(20, 30)}, "is in two of train"),
+        ({"train": np.arange(9), "val": np.arange(60, 62), "test": np.arange(20, 30)}, "val ranges from 60 to 61"),
         ({"train": np.arange(9), "val": np.array([], int), "test": np.arange(20, 30)}, r"val has shape \(0,\)"),
         ({"labels": np.full(NODES, -1), "train": [1], "val": [2], "test": [3]}, "of train, val or test has no label"),
     ],

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.training.trainer import build_learner
 
@@ -40,7 +39,7 @@ def test_rules_of_one_seed_start_from_the_same_weights(smoke, task, model):
 
 
 def test_the_public_split_is_planetoids(real_data):
-    task = build_task(settings_of(compose_run([f"data.root={real_data}"])))
+    task = build_task(run_settings([f"data.root={real_data}"]))
     assert {name: len(nodes) for name, nodes in task.nodes.items()} == {"train": 140, "val": 500, "test": 1000}
     assert torch.bincount(task.labels[task.nodes["train"]]).tolist() == [20] * 7
 
@@ -53,7 +52,7 @@ def test_the_folds_cover_all_nodes_once(smoke):
 
 @pytest.mark.parametrize("model", ["cheb", "gcn", "spline", "gat", "dna"])
 def test_isolated_nodes_of_citeseer_get_finite_outputs(real_data, model):
-    settings = settings_of(compose_run([f"data.root={real_data}", "dataset=citeseer", f"model={model}"]))
+    settings = run_settings([f"data.root={real_data}", "dataset=citeseer", f"model={model}"])
     task = build_task(settings)
     with torch.no_grad():
         assert torch.isfinite(task.build_model().eval()(task.graph)).all()

@@ -7,8 +7,7 @@ import polars as pl
 import pytest
 
 from dfa_bench.errors import CorruptData, MissingData
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.language.corpus import SPLITS, count_lines, find_files, open_corpus
@@ -56,7 +55,7 @@ def test_text_zip_and_parquet_are_the_same_corpus(data, tmp_path):
 
 
 def test_wikitext_2_has_its_published_number_of_words(real_data):
-    settings = settings_of(compose_run(["task=language", "dataset=wikitext-2", "model=transformer"]))
+    settings = run_settings(["task=language", "dataset=wikitext-2", "model=transformer"])
     card = build_dataset(settings).card(settings.data)
     assert (card.kind, card.rows, card.whole) == ("real", 2_088_628 + 217_646 + 245_569, True)
 
@@ -73,7 +72,7 @@ def test_the_same_number_of_other_words_is_not_the_official_corpus(data):
     write_text(
         Path(data.root) / "toy", LINES | {"train": ["= The Castles =" if "=" in x else x for x in LINES["train"]]}
     )
-    with pytest.raises(CorruptData, match="train split has as many words as the official one, but other ones"):
+    with pytest.raises(CorruptData, match="train split has as many words as the official one, but different ones"):
         small(sha256=official).load(data)
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from dfa_bench.commands.sample import command
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.tasks.language.tokenizer import train_tokenizer
 from dfa_bench.training.execute import execute
 from tests.language.conftest import LINES, write_text
@@ -62,7 +61,7 @@ def test_a_corpus_of_another_version_makes_another_tokenizer(tmp_path):
     small = "scale=cpu", "trainer.accelerator=cpu", "task.vocabulary=300", "task.streams=4", "task.context=8"
     tiny = "model.layers=1", "model.width=16", "model.heads=2", "trainer.max_epochs=1"
     where = f"data.root={root}", f"data.cache={tmp_path}/cache", "data.download=false", f"store.root={tmp_path}/runs"
-    settings = settings_of(compose_run([*LANGUAGE, "rule=bp", *small, *tiny, *where]))
+    settings = run_settings([*LANGUAGE, "rule=bp", *small, *tiny, *where])
     folder = str(execute(settings).folder)
     assert sample(folder, "--tokens", "3", "--temperature", "1e-40") == 0
     write_text(root / "wikitext-2", LINES | {"train": LINES["train"][::-1]})

@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dfa_bench.errors import ConfigError, CorruptData
-from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import record_of
-from dfa_bench.settings.compose import compose_run
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.language.perplexity import exponential, perplexities
 from dfa_bench.tasks.language.tokenizer import Tokens
 from dfa_bench.tasks.language.windows import Chunks, Windows
-from dfa_bench.training import loop
+from dfa_bench.training import trainer as loop
 from dfa_bench.training.execute import execute, run_identity
 from tests.language.conftest import LINES, write_text
 
@@ -122,17 +121,13 @@ def test_a_run_reports_perplexity_per_token_and_per_word(smoke, rule, feedback):
 
 def test_macro_and_micro_are_different_runs_with_feedback_and_the_same_with_bp(smoke):
     for rule, runs in (("bp", 1), ("dfa", 2), ("shallow", 2)):
-        chosen = [
-            smoke(*LANGUAGE, f"rule={rule}", "recipe=transformer/bp", f"feedback={f}") for f in ("macro", "micro")
-        ]
+        chosen = [smoke(*LANGUAGE, f"rule={rule}", "recipe.of=bp", f"feedback={f}") for f in ("macro", "micro")]
         assert len({run_identity(settings)[0] for settings in chosen}) == runs
 
 
 def test_the_columns_of_table_5_build_on_one_another():
     steps = ("baseline", "adam", "beta2", "schedule")
-    recipes = [
-        settings_of(compose_run([*LANGUAGE, "scale=paper", f"recipe=transformer/{step}"])).recipe for step in steps
-    ]
+    recipes = [run_settings([*LANGUAGE, "scale=paper", f"recipe=transformer/{step}"]).recipe for step in steps]
     baseline, adam, beta2, schedule = recipes
     assert baseline.lr == pytest.approx(512**-0.5 * 4000**-0.5)
     assert (baseline.betas, baseline.eps, baseline.gradient_clip) == ((0.9, 0.98), 1e-9, 0.5)
@@ -155,15 +150,13 @@ def test_each_cell_of_table_5_is_the_papers_protocol_at_scale_paper(column, vari
         f"variant={variant}",
     ]
     chosen += ["feedback=micro", f"recipe=transformer/{column}"]
-    assert settings_of(compose_run(chosen)).protocol == "paper"
-    assert settings_of(compose_run([*chosen, "recipe.lr=0.1"])).protocol == "reduced"
+    assert run_settings(chosen).protocol == "paper"
+    assert run_settings([*chosen, "recipe.lr=0.1"]).protocol == "reduced"
 
 
 def test_the_released_variant_trains_its_tokenizer_on_wikitext_2():
     chosen = ["task=language", "dataset=wikitext-103", "model=transformer"]
-    released, paper = (
-        settings_of(compose_run([*chosen, f"variant={v}"])).task.arguments for v in ("released", "paper")
-    )
+    released, paper = (run_settings([*chosen, f"variant={v}"]).task.arguments for v in ("released", "paper"))
     assert released["tokenizer_from"]["name"] == "WikiText-2"
     assert paper["tokenizer_from"] is None
 
@@ -221,7 +214,7 @@ def test_the_tokenizers_corpus_makes_another_run(tmp_path: Path):
 
     def identities(variant: str) -> list[str]:
         where = [(f"data.root={tmp_path / root}", f"data.cache={tmp_path / 'cache'}") for root in ("a", "b")]
-        return [run_identity(settings_of(compose_run([*chosen, f"variant={variant}", *each])))[0] for each in where]
+        return [run_identity(run_settings([*chosen, f"variant={variant}", *each]))[0] for each in where]
 
     assert len(set(identities("released"))) == 2  # trains it on WikiText-2
     assert len(set(identities("paper"))) == 1
@@ -231,7 +224,7 @@ def test_a_tokenizers_corpus_that_is_a_name_is_told(smoke, tmp_path):
     write_text(tmp_path / "wikitext-2")
     real = "data.stand_in=false", f"data.root={tmp_path}", f"data.cache={tmp_path}"
     with pytest.raises(ConfigError, match="dataset@task.tokenizer_from=wikitext-2"):
-        run_identity(smoke(*LANGUAGE, "task.tokenizer_from=wikitext-2", *real))
+        build_task(smoke(*LANGUAGE, "task.tokenizer_from=wikitext-2", *real))
 
 
 def test_a_budget_of_tokens_is_refused_where_nothing_counts_them(smoke):

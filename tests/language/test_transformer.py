@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.feedback import Backprop, DirectFeedback, FeedbackPath, Shallow
-from dfa_bench.settings.compose import compose_run
 from dfa_bench.tasks.language.models import Transformer, sinusoids
 from tests.feedback.models import assert_same, backward_per_block, gradients
 
@@ -106,7 +105,7 @@ def test_outputs_know_nothing_of_later_tokens(norm):
 def test_with_the_error_behind_the_vocabulary_projection_the_matrix_is_as_wide_as_the_vocabulary():
     for choice, widest in (("macro_logits", 8), ("micro_logits", 12)):
         chosen = ["task=language", "dataset=wikitext-2", "model=transformer", f"feedback={choice}"]
-        (path,) = settings_of(compose_run(chosen)).feedback
+        (path,) = run_settings(chosen).feedback
         model, (inputs, _) = small(), batch()
         attached = DirectFeedback().attach(model, FeedbackPath(path.points, path.error_at), example=inputs)
         assert attached.matrices[0].shape == (VOCABULARY, widest)

@@ -1,5 +1,11 @@
 """Verdicts on what the paper concludes."""
 
+import math
+import re
+from collections.abc import Sequence
+from importlib.resources import files as resource_files
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,16 +13,24 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.schema import Experiment, load_experiments
+from dfa_bench.experiments.schema import Cell, Experiment, Quoted, load_experiments
 from dfa_bench.reporting import forms
-from dfa_bench.reporting.claims import check, claims_grid, interval
-from dfa_bench.reporting.grid import markdown
+from dfa_bench.reporting.claims import CellMean, Verdict, bounds, check, claims_grid, places, seeds_to_decide
+from dfa_bench.reporting.grid import COLOURS, markdown
+from dfa_bench.reporting.page.render import SYMBOLS
 from dfa_bench.reporting.tables import Table
 from dfa_bench.settings.resources import resource_folder
 from tests.runs.summaries import summary
 
 
-def table(bp: list[float], dfa: list[float], shallow: list[float] = (), stand_in: bool = False, **claim) -> Table:
+def table(
+    bp: list[float],
+    dfa: list[float],
+    shallow: list[float] = (),
+    stand_in: bool = False,
+    protocol: str = "paper",
+    **claim,
+) -> Table:
     """One cell with these accuracies, seed by seed, and one claim about it."""
     stated = {"id": "c", "says": "s", "metric": "accuracy", "higher": "dfa", "lower": "bp", **claim}
     experiment = Experiment(
@@ -32,7 +46,7 @@ def table(bp: list[float], dfa: list[float], shallow: list[float] = (), stand_in
     values = {"bp": bp, "dfa": dfa, "shallow": shallow}
     runs = {
         cell: [
-            summary(f"{cell}{seed}", seed, {"test/accuracy": value / 100})
+            summary(f"{cell}{seed}", seed, {"test/accuracy": value / 100}, protocol=protocol)
             for seed, value in enumerate(values[cell.rule])
         ]
         for cell in experiment.cells()
@@ -45,19 +59,105 @@ def verdict(*values, **claim) -> str:
     return check(table(*values, **claim))[0].verdict
 
 
-@given(
-    st.lists(st.floats(-100, 100), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-3), st.floats(0.5, 0.999)
-)
-def test_the_interval_is_that_of_the_one_sample_t_test(values, level):
-    expected = stats.ttest_1samp(values, 0).confidence_interval(level)
-    assert interval(values, level) == pytest.approx((expected.low, expected.high), rel=1e-6, abs=1e-9)
+DIFFERENCES = st.lists(st.floats(-100, 100), min_size=3, max_size=12).filter(lambda v: np.std(v) > 1e-3)
+MARGINS = st.floats(-150, 150)
 
 
-def test_the_interval_decides():
+@given(DIFFERENCES, st.integers(1, 20))
+def test_only_the_bound_that_contradicts_is_corrected_for_the_number_of_places(values, number_of_places):
+    low = stats.ttest_1samp(values, 0, alternative="greater").confidence_interval(0.95).low
+    high = stats.ttest_1samp(values, 0, alternative="less").confidence_interval(1 - 0.05 / number_of_places).high
+    assert bounds(values, number_of_places) == pytest.approx((low, high), rel=1e-6, abs=1e-9)
+
+
+def several(differences: Sequence[Sequence[float]], by: float, protocol: str = "paper") -> Table:
+    """A column for each list, in which DFA is above BP by these differences, seed by seed."""
+    experiment = Experiment.model_validate(
+        {
+            "name": "toy",
+            "kind": "paper",
+            "title": "Toy",
+            "metrics": {"accuracy": {"key": "a"}},
+            "rules": ["bp", "dfa"],
+            "rows": {"Row": {}},
+            "columns": {str(number): {} for number in range(len(differences))},
+            "claims": [{"id": "c", "says": "s", "metric": "accuracy", "higher": "dfa", "lower": "bp", "by": by}],
+        }
+    )
+    runs = {
+        cell: [
+            summary(f"{cell}{seed}", seed, {"a": value if cell.rule == "dfa" else 0.0}, protocol=protocol)
+            for seed, value in enumerate(differences[int(cell.column)])
+        ]
+        for cell in experiment.cells()
+    }
+    return Table(experiment, runs)
+
+
+@given(st.lists(DIFFERENCES, min_size=1, max_size=4), MARGINS, st.sampled_from(["paper", "reduced"]))
+def test_a_claim_is_supported_if_every_place_is_at_5_percent(differences, by, protocol):
+    (checked,) = check(several(differences, by, protocol))
+    above = [stats.ttest_1samp(each, by, alternative="greater").pvalue for each in differences]
+    below = [stats.ttest_1samp(each, by, alternative="less").pvalue for each in differences]
+    assert (checked.verdict == "supported") == (max(above) < 0.05)
+    assert checked.verdict.startswith("contradicted") == (min(below) < 0.05 / len(differences))
+    assert (checked.verdict == "contradicted") <= (protocol == "paper")
+    assert (checked.verdict == "contradicted at reduced scale") <= (protocol == "reduced")
+
+
+@given(st.lists(DIFFERENCES, min_size=1, max_size=3), MARGINS, st.floats(0, 50))
+def test_a_claim_of_less_is_never_worse_off(differences, by, less):
+    order = ["contradicted", "undecided", "supported"]
+    (more,), (fewer,) = check(several(differences, by)), check(several(differences, by - less))
+    assert order.index(more.verdict) <= order.index(fewer.verdict)
+
+
+def test_the_bounds_decide():
     bp = [80.0, 81.0, 82.0]
     assert verdict(bp, [79.0, 80.1, 81.1], by=-2.5) == "supported"
-    assert verdict(bp, [70.0, 71.1, 72.1], by=-2.5) == "not supported"
+    assert verdict(bp, [70.0, 71.1, 72.1], by=-2.5) == "contradicted"
     assert verdict(bp, [77.5, 79.5, 78.5], by=-2.5) == "undecided"
+
+
+def test_runs_of_a_reduced_protocol_do_not_refute_the_paper():
+    (checked,) = check(table([80.0, 81.0, 82.0], [70.0, 71.1, 72.1], protocol="reduced"))
+    assert (checked.verdict, checked.protocol) == ("contradicted at reduced scale", "reduced")
+    mixed = several([[-9.0, -9.1, -9.2], [9.0, 9.1, 9.2]], by=0)
+    for cell, runs in mixed.runs.items():
+        if cell.column == "1":
+            mixed.runs[cell] = [summary(run.identity, run.seed, run.metrics, protocol="reduced") for run in runs]
+    (checked,) = check(mixed)
+    assert (checked.verdict, checked.protocol) == ("contradicted at reduced scale", "paper and reduced")
+
+
+def test_the_seeds_that_would_decide_do_so_with_a_probability_of_80_percent():
+    differences = [-1.0, 0.0, 1.0, 2.0]  # mean 0.5, standard deviation 1.29
+    for margin, number_of_places, level in ((0.0, 7, 0.05), (1.0, 5, 0.01)):  # leaning to support, to contradiction
+        seeds = seeds_to_decide(differences, margin, number_of_places)
+        power = [
+            stats.nct.sf(stats.t.isf(level, n - 1), n - 1, 0.5 / np.std(differences, ddof=1) * math.sqrt(n))
+            for n in (seeds - 1, seeds)
+        ]
+        assert power[0] < 0.8 <= power[1]
+
+
+def test_seeds_beyond_a_hundred_are_not_worked_out():
+    assert seeds_to_decide([-1.0, 0.0, 1.01], 0.0, 1) == math.inf
+    assert seeds_to_decide([0.0, 0.0, 0.0], 0.0, 1) == math.inf
+
+
+def test_an_undecided_claim_says_how_many_seeds_would_decide_it():
+    leaning = [[-1.0, 0.0, 1.0, 2.0], [-1.0, 0.1, 1.0, 3.0]]
+    each = [seeds_to_decide(found, 0.0, 2) for found in leaning]
+    (checked,) = check(several(leaning, by=0))
+    assert f"; about {max(each)} seeds would decide" in checked.summary()  # both places have to be decided
+    short = [*leaning, [-3.0, -1.0, 1.0, -2.0]]
+    (checked,) = check(several(short, by=0))
+    assert f"; about {seeds_to_decide(short[-1], 0.0, 3)} seeds would decide" in checked.summary()  # it is enough
+    (checked,) = check(several([[-1.0, 0.0, 1.01]], by=0))
+    assert "; more than 100 seeds would decide" in checked.summary()
+    (checked,) = check(several([[5.0, 5.1, 5.2]], by=0))
+    assert "would decide" not in checked.summary()
 
 
 def test_seeds_are_paired():
@@ -74,7 +174,7 @@ def test_too_few_seeds_of_both_sides_or_stand_ins_test_nothing():
 def test_a_side_can_be_the_mean_of_several_or_of_another_column():
     halfway = {"lower": ["bp", "shallow"]}
     assert verdict([80.0, 81.0, 82.0], [65.0, 66.1, 67.0], [40.0, 41.0, 42.0], **halfway) == "supported"
-    assert verdict([80.0, 81.0, 82.0], [55.0, 56.1, 57.0], [40.0, 41.0, 42.0], **halfway) == "not supported"
+    assert verdict([80.0, 81.0, 82.0], [55.0, 56.1, 57.0], [40.0, 41.0, 42.0], **halfway) == "contradicted"
     assert verdict([80.0, 81.0, 82.0], [85.0, 86.1, 87.0], lower="bp @ Other") == "supported"
 
 
@@ -127,15 +227,15 @@ def test_a_claim_whose_sides_name_their_places_is_about_these_only():
 def test_a_ratio_is_compared_as_a_difference_of_logarithms():
     macro, micro = [100.0, 110.0, 120.0], [200.0, 221.0, 239.0]
     logs = np.log(np.array(micro) / np.array(macro))
-    expected = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
+    expected = stats.ttest_1samp(logs, 0).confidence_interval(0.9)
     (checked,) = check(language({**MICRO_OVER_MACRO, "ratio": 1.5}, macro, micro))
     (evidence,) = checked.evidence
     assert (evidence.low, evidence.high) == pytest.approx((np.exp(expected.low), np.exp(expected.high)))
-    assert "× 2 [× 1.98, × 2.02]; claimed: more than × 1.5" in checked.summary()
+    assert "× 2 [× 1.99, × 2.01]; claimed: more than × 1.5" in checked.summary()
     verdicts = [
         check(language({**MICRO_OVER_MACRO, "ratio": ratio}, macro, micro))[0].verdict for ratio in (1.5, 2.0, 3.0)
     ]
-    assert verdicts == ["supported", "undecided", "not supported"]
+    assert verdicts == ["supported", "undecided", "contradicted"]
 
 
 def test_a_side_may_be_another_metric_that_the_table_does_not_show():
@@ -180,6 +280,7 @@ def test_a_diverged_seed_is_named_and_leaves_no_support():
     (checked,) = check(found)
     assert checked.verdict == "undecided"
     assert "3 seeds, up to 1 seeds of a place diverged or NaN" in checked.summary()
+    assert "would decide" not in checked.summary()
 
 
 def test_seeds_that_were_not_run_alike_test_nothing():
@@ -194,8 +295,8 @@ def test_seeds_that_were_not_run_alike_test_nothing():
 def test_the_summary_shows_the_place_that_decides():
     claim = {"higher": {"rule": "dfa"}, "lower": {"rule": "dfa", "metric": "floor"}, "columns": ["Baseline"]}
     (checked,) = check(language(claim, [150.0, 199.0, 240.0], [180.0, 181.0, 182.0]))
-    assert [each.verdict for each in checked.evidence] == ["undecided", "not supported"]
-    assert checked.verdict == "not supported"
+    assert [each.verdict for each in checked.evidence] == ["undecided", "contradicted"]
+    assert checked.verdict == "contradicted"
     assert "least: Micro/Baseline -19" in checked.summary()
 
 
@@ -219,6 +320,36 @@ def test_a_claim_may_be_about_a_mean_over_columns():
     ]
 
 
+def test_a_claim_may_list_its_places():
+    found = language({"higher": "dfa", "lower": {"value": 9, "says": "a"}, "places": ["Macro/+ Adam"]}, [9.5] * 3, [])
+    assert [each.name for each in places(found.experiment.claims[0], found.experiment)] == ["Macro/+ Adam"]
+
+
+def papers(part: CellMean | Quoted, experiment: Experiment) -> float | None:
+    """The paper's number of a cell, or of a mean that it gives itself."""
+    if isinstance(part, Quoted):
+        return part.value
+    means: dict[tuple[Cell, ...], Cell] = {tuple(cells): mean for mean, cells in experiment.means()}
+    cell = part.cells[0] if len(part.cells) == 1 else means[part.cells]
+    return experiment.paper_value(part.metric, cell)
+
+
+def test_the_papers_numbers_satisfy_what_the_paper_concludes_from_them():
+    checked = set()
+    for experiment in load_experiments(resource_folder("experiments")).values():
+        for claim in (each for each in experiment.claims if each.of == "paper"):
+            for place in places(claim, experiment):
+                higher, lower = ([papers(part, experiment) for part in side] for side in (place.higher, place.lower))
+                if None in (*higher, *lower):
+                    continue
+                above, below = np.mean(higher), np.mean(lower)
+                beyond = above - below > claim.by if claim.ratio is None else above / below > claim.ratio
+                assert beyond, f"{claim.id} at {place.name}: {above} against {below}"
+                checked.add(claim.id)
+    assert {claim.partition("-")[0] for claim in checked} == {"table1", "table2", "table3", "table4", "table5"}
+    assert len(checked) > 10
+
+
 @pytest.mark.parametrize(
     "claim, message",
     [
@@ -228,6 +359,7 @@ def test_a_claim_may_be_about_a_mean_over_columns():
         ({"higher": {"rule": "dfa", "line": "Micro"}, "lower": "dfa"}, "line"),
         ({"higher": {"value": 1, "says": "a"}, "lower": {"value": 2, "says": "b"}}, "both sides are quoted"),
         ({"higher": "dfa", "lower": "bp", "by": 1, "ratio": 2}, "not both"),
+        ({"higher": "dfa", "lower": "bp", "places": ["Micro/+ Adam"]}, r"the table has no Micro/\+ Adam"),
     ],
 )
 def test_a_side_that_cannot_be_is_refused(claim, message):
@@ -237,7 +369,18 @@ def test_a_side_that_cannot_be_is_refused(claim, message):
 
 def test_the_ledger_shows_claim_verdict_and_evidence():
     text = markdown(claims_grid(check(table([80.0, 81.0, 82.0], [79.0, 80.1, 81.1], by=-2.5))))
-    assert "| `c`: s | **supported** | 1 of 1 places, 3 seeds; least: Row/Column -0.933" in text
+    assert "| `c`: s | paper | **supported** | 1 of 1 places, 3 seeds; least: Row/Column -0.933" in text
+
+
+def test_every_verdict_has_a_symbol_and_a_look_of_its_own():
+    verdicts = get_args(Verdict)
+    assert tuple(SYMBOLS) == verdicts
+    assert len(set(SYMBOLS.values())) == len(verdicts)
+    looks = [f"verdict {each.replace(' ', '-')}" for each in verdicts]
+    assert len({COLOURS[look] for look in looks}) == len(verdicts)
+    css = resource_files("dfa_bench.reporting.page").joinpath("report.css").read_text()
+    rules = [re.search(rf"^\.{look.split()[1]} {{(.*)}}$", css, re.MULTILINE)[1] for look in looks]
+    assert len(set(rules)) == len(verdicts)
 
 
 def test_every_conclusion_of_the_shipped_experiments_has_a_name_of_its_own():

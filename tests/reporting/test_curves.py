@@ -4,10 +4,9 @@ import pytest
 
 from dfa_bench.commands.curves import span_of_epoch
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting.figures.curves import Curve, draw_curves
-from dfa_bench.settings.compose import compose_run
 from dfa_bench.settings.resources import resource_folder
 
 FALLING = [(epoch * 500_000.0, 800.0 / epoch) for epoch in (1, 2, 4)]
@@ -60,7 +59,7 @@ def test_every_cell_of_table_5_is_in_a_panel(table5):
 
 
 def test_an_epoch_has_the_tokens_of_its_steps(table5):
-    settings = settings_of(compose_run([*table5.overrides, "scale=cpu", "task.streams=5", "task.context=20"]))
+    settings = run_settings([*table5.overrides, "scale=cpu", "task.streams=5", "task.context=20"])
     assert span_of_epoch(table5, settings, steps=122) == 5 * 20 * 122
     wrong = table5.model_copy(update={"curves": table5.curves.model_copy(update={"per_step": ("task.words",)})})
     with pytest.raises(ConfigError, match=r"per_step: task\.words is not a number"):

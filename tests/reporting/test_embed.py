@@ -23,5 +23,5 @@ def test_a_quoted_program_is_shown_as_code(tmp_path):
 
 
 def test_a_quote_of_nothing_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"quotes .*t\.md, which is not there"):
+    with pytest.raises(ConfigError, match=r"quotes .*t\.md, which does not exist"):
         embed("<!-- from results/t.md -->\n<!-- end -->\n", tmp_path)

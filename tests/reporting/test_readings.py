@@ -31,8 +31,8 @@ RECORDS = [
 ]
 
 
-def checked(tmp_path, **claim):
-    (tmp_path / "f.json").write_text(json.dumps(RECORDS))
+def checked(tmp_path, records=RECORDS, **claim):
+    (tmp_path / "f.json").write_text(json.dumps(records))
     reading = Reading.model_validate({"id": "c", "says": "s", "file": "f.json", **claim})
     return check_readings([reading], tmp_path)[0]
 
@@ -40,10 +40,32 @@ def checked(tmp_path, **claim):
 DFA, BP = ({"where": {"rule": rule}, "key": "score"} for rule in ("dfa", "bp"))
 
 
-def test_every_number_has_to_lie_above_by_the_margin(tmp_path):
-    assert checked(tmp_path, higher=DFA, lower=0.1).verdict == "supported"
-    assert checked(tmp_path, higher=DFA, lower=0.1, by=0.15).verdict == "undecided"
-    assert checked(tmp_path, higher=DFA, lower=0.3).verdict == "not supported"
+def seeds(*scores, protocol="paper"):
+    about = {"rule": "dfa", "data": "real", "protocol": protocol}
+    return [{**about, "seed": seed, "score": score} for seed, score in enumerate(scores)]
+
+
+def test_every_number_of_several_seeds_has_to_lie_above_by_the_margin(tmp_path):
+    records = seeds(0.3, 0.2, 0.4)
+    found = checked(tmp_path, records, higher=DFA, lower=0.1)
+    assert (found.verdict, found.protocol) == ("supported", "paper")
+    assert "1 of 1 places, 3 seeds; least: dfa +0.2 [+0.1, +0.3]" in found.summary()
+    assert checked(tmp_path, records, higher=DFA, lower=0.1, by=0.15).verdict == "undecided"
+    assert checked(tmp_path, records, higher=DFA, lower=0.4).verdict == "contradicted"
+
+
+def test_one_seed_shows_something_once_and_two_decide_nothing(tmp_path):
+    assert checked(tmp_path, seeds(0.3), higher=DFA, lower=0.1).verdict == "seen once"
+    assert checked(tmp_path, seeds(0.3), higher=DFA, lower=0.4).verdict == "undecided"
+    assert checked(tmp_path, seeds(0.3, 0.2), higher=DFA, lower=0.1).verdict == "undecided"
+    shallow = {"rule": "shallow", "data": "real", "seed": 0, "score": 0.0}
+    against = {"where": {"rule": "shallow"}, "key": "score"}
+    assert checked(tmp_path, [*seeds(0.3, 0.2, 0.4), shallow], higher=DFA, lower=against).verdict == "seen once"
+
+
+def test_figures_of_a_reduced_protocol_do_not_refute_the_paper(tmp_path):
+    found = checked(tmp_path, seeds(0.3, 0.2, 0.4, protocol="reduced"), higher=DFA, lower=0.5)
+    assert (found.verdict, found.protocol) == ("contradicted at reduced scale", "reduced")
 
 
 def test_what_nothing_checks_is_in_the_ledger_with_its_reason(tmp_path):
@@ -52,15 +74,12 @@ def test_what_nothing_checks_is_in_the_ledger_with_its_reason(tmp_path):
 
 
 def test_stand_ins_and_nan_are_no_evidence(tmp_path):
-    assert checked(tmp_path, higher=DFA, lower=BP).verdict == "supported"  # neither the 7 nor the NaN counts
+    assert checked(tmp_path, higher=DFA, lower=BP).verdict == "seen once"  # neither the 7 nor the NaN counts
 
 
 def test_a_path_of_patterns_reads_the_end_of_each_series(tmp_path):
     found = checked(tmp_path, higher={"where": {"rule": "dfa"}, "key": "layers/a.*/mean"}, lower=0)
-    assert {each.place: each.difference for each in found.evidence} == {
-        "dfa a.0 (seed 0)": 0.2,
-        "dfa a.0 (seed 1)": -0.1,
-    }
+    assert [(each.place, each.seeds, each.low, each.high) for each in found.evidence] == [("dfa a.0", 2, -0.1, 0.2)]
     assert found.verdict == "undecided"
 
 

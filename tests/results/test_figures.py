@@ -5,13 +5,12 @@ from pathlib import Path
 
 import dfa_bench
 from dfa_bench.experiments.plan import identity_of
-from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.reporting.bootstrap import bootstrap_grid, read_bootstrap
 from dfa_bench.reporting.consistency import consistency_grid
 from dfa_bench.reporting.figures.alignment import load_subjects
 from dfa_bench.reporting.grid import as_csv, markdown
 from dfa_bench.runs.ledger import Ledger
-from dfa_bench.settings.compose import compose_run
 
 RESULTS = Path(dfa_bench.__file__).parents[1] / "results"
 
@@ -23,7 +22,7 @@ def test_the_committed_figure_of_alignment_is_of_real_runs_of_committed_code():
     for panel in panels:
         assert (panel["rule"], panel["data"]) == ("dfa", "real")
         subject = next(each for each in load_subjects().values() if each.title == panel["panel"])
-        settings = settings_of(compose_run([*subject.run, "rule=dfa"]))
+        settings = run_settings([*subject.run, "rule=dfa"])
         assert panel["identity"] == identity_of(settings, ledger.cards()), f"{subject.title}: draw it again"
         assert "dirty" not in panel["commit"]
 

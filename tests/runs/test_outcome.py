@@ -5,7 +5,7 @@ from torch import nn
 
 from dfa_bench.runs.outcome import outcome_settings
 from dfa_bench.settings.components import outcome_of, registered
-from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.compose import compose_settings
 from dfa_bench.settings.schema import Component, ModelSettings
 
 GCN = ["task=nodes", "model=gcn", "dataset=cora"]
@@ -19,7 +19,7 @@ class Moved(nn.Module):
 
 
 def outcome(*overrides: str) -> dict:
-    return outcome_settings(typed(compose_run([*GCN, *overrides])))
+    return outcome_settings(compose_settings([*GCN, *overrides]))
 
 
 def component(**arguments: object) -> ModelSettings:
@@ -69,7 +69,7 @@ def test_a_number_is_the_same_however_it_is_written():
 def test_where_data_are_found_is_left_out_and_how_they_are_read_is_not():
     clicks = ["task=clicks", "model=fm", "dataset=criteo"]
     plain, elsewhere, rarer = (
-        outcome_settings(typed(compose_run([*clicks, *more])))
+        outcome_settings(compose_settings([*clicks, *more]))
         for more in ([], ["dataset.url=https://example.org"], ["dataset.min_count=5"])
     )
     assert plain == elsewhere != rarer

@@ -92,8 +92,8 @@ def test_the_class_of_every_rule_has_the_settings_of_its_file():
         ("dfa", {"scale": 0}, "rule.scale=0"),
         ("dfa", {"seed": "abc"}, "rule.seed=abc: input should be a valid integer"),
         ("fa", {"scale": "inf"}, "rule.scale=inf"),
-        ("fa", {"shared": True}, "There is no setting 'rule.shared' with rule=fa."),
-        ("bp", {"seed": 1, "foo": 1}, "There is no setting 'rule.foo' with rule=bp.\nThere is no setting 'rule.seed'"),
+        ("fa", {"shared": True}, "rule=fa has no setting 'rule.shared'."),
+        ("bp", {"seed": 1, "foo": 1}, "rule=bp has no setting 'rule.foo'.\nrule=bp has no setting 'rule.seed'"),
     ],
 )
 def test_impossible_settings_are_told_in_a_sentence(rule, values, told):

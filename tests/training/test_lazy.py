@@ -58,7 +58,7 @@ def test_its_state_goes_on_where_it_stopped():
 
 @pytest.mark.parametrize("recipe", [{"weight_decay": 0.1}, {"gradient_clip": 1.0}])
 def test_what_needs_dense_gradients_is_refused(recipe):
-    with pytest.raises(ConfigError, match="knows neither"):
+    with pytest.raises(ConfigError, match="supports neither"):
         build_optimizer(Scorer(), RecipeSettings(optimizer="lazy_adam", lr=0.1, **recipe))
 
 

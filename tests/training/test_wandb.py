@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 import dfa_bench
-from dfa_bench.experiments.protocol import settings_of
-from dfa_bench.settings.compose import compose_run
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import LoggerSettings
 from dfa_bench.training.execute import execute
 from dfa_bench.training.loggers import publish_results
@@ -56,15 +55,8 @@ def test_rules_share_the_group_and_seeds_do_too(smoke):
 
 
 def test_a_resumed_run_goes_on_under_the_same_id(smoke, tmp_path):
-    overrides = [*OFFLINE, "trainer.max_epochs=400", "trainer.checkpoint_seconds=0", "trainer.accelerator=cpu"]
-    command = [
-        sys.executable,
-        "-m",
-        "dfa_bench",
-        "run",
-        "scale=smoke",
-        *overrides,
-    ]
+    overrides = [*OFFLINE, "trainer.max_epochs=400", "trainer.accelerator=cpu"]
+    command = [sys.executable, "-m", "dfa_bench", "run", "scale=smoke", *overrides, "trainer.checkpoint_seconds=0"]
     process = subprocess.Popen(
         [*command, f"store.root={tmp_path / 'runs'}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -135,7 +127,7 @@ def test_every_command_of_a_sweep_is_a_run(file):
         [value if axis is changed else axis[0] for axis in axes] for changed in axes for value in changed[1:]
     ]
     for parameters in chosen:
-        settings = settings_of(compose_run([*fixed, *parameters]))
+        settings = run_settings([*fixed, *parameters])
         assert settings.logger.name == "wandb"
 
 

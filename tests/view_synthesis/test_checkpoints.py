@@ -97,7 +97,7 @@ def test_widths_that_do_not_fit_together_are_told(tmp_path):
 
 
 def test_other_files_are_told(tmp_path):
-    with pytest.raises(MissingData, match="no checkpoint"):
+    with pytest.raises(MissingData, match="does not exist"):
         load_released(tmp_path / "none.ckpt", SCENE)
     (tmp_path / "text.ckpt").write_text("hello")
     with pytest.raises(CorruptData):

@@ -17,7 +17,7 @@ from dfa_bench.reporting.forms import CSV_COLUMNS
 from dfa_bench.reporting.released import evaluated
 from dfa_bench.tasks.view_synthesis import views as rendering
 from dfa_bench.tasks.view_synthesis.camera_paths import orbit
-from dfa_bench.tasks.view_synthesis.consistency import project
+from dfa_bench.tasks.view_synthesis.consistency import to_pixels
 from dfa_bench.tasks.view_synthesis.rays import view_rays
 from dfa_bench.tasks.view_synthesis.scenes import check_pose
 from dfa_bench.tasks.view_synthesis.standin import stand_in_scene, trace
@@ -85,9 +85,9 @@ def test_the_nearest_view_of_a_real_scene_is_the_one_nearest_to_the_mean_positio
         (["lego", "--views", "7"], "no test view '7' here. Choose from 0, 1, 2"),
         (["lego", "--stride", "0"], "'0' is not a whole number"),
         (["lego", "--chunk", "3"], "--chunk"),
-        (["lego", "--checkpoint", "none.ckpt"], "no checkpoint none.ckpt"),
-        (["chair"], "The scene chair is not here"),
-        (["cora"], "dataset=Cora does not go with task=view_synthesis"),
+        (["lego", "--checkpoint", "none.ckpt"], "The checkpoint none.ckpt does not exist"),
+        (["chair"], "The scene chair was not found"),
+        (["cora"], "dataset=Cora does not fit task=view_synthesis"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(say, root, arguments, told):
@@ -101,14 +101,14 @@ def test_a_mistake_is_told_in_a_sentence(say, root, arguments, told):
 def test_finished_views_are_kept_when_rendering_is_interrupted(say, root, monkeypatch):
     """Ctrl-C in the second view."""
     file = root / "lego.json"
-    measure = evaluate_command.measure
+    measure_view = evaluate_command.measure_view
 
     def interrupted(model, scene, view, stride):
         if view.number == 1:
             raise KeyboardInterrupt
-        return measure(model, scene, view, stride)
+        return measure_view(model, scene, view, stride)
 
-    monkeypatch.setattr(evaluate_command, "measure", interrupted)
+    monkeypatch.setattr(evaluate_command, "measure_view", interrupted)
     code, _, err = say("evaluate-checkpoint", "lego", "--json", str(file), f"data.root={root}")
     assert code == 130
     assert "Interrupted after 1 of 3 views" in err
@@ -206,7 +206,7 @@ def test_cameras_of_an_orbit_look_at_the_scene():
         scene = dataclasses.replace(stand_in_scene(), ndc=ndc)
         for pose in orbit(scene, 5):
             check_pose(pose, "orbit")
-            row, column, _ = project(scene.camera, pose, target)
+            row, column, _ = to_pixels(scene.camera, pose, target)
             assert (row.item(), column.item()) == pytest.approx((16, 16), abs=1e-3)
 
 

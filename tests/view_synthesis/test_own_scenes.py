@@ -114,7 +114,7 @@ def test_the_split_that_nerfstudio_writes_is_kept(tmp_path, capsys):
     assert {split: len(views) for split, views in load(folder).splits.items()} == {"train": 7, "val": 1, "test": 2}
     assert "every 8th" not in capsys.readouterr().err
     edit(folder / "transforms.json", lambda values: values.update(test_filenames=["images/nope.jpg"]))
-    with pytest.raises(CorruptData, match=r"nope.jpg stands in the list of a split, but has no frame"):
+    with pytest.raises(CorruptData, match=r"nope.jpg is listed in a split, but has no frame"):
         load(folder)
 
 
@@ -198,8 +198,8 @@ def test_an_own_scene_trains_from_its_folder_or_below_data_root_and_is_never_the
     first = execute(smoke(*chosen, f"data.root={tmp_path}")).result
     second = execute(smoke(*chosen, f"dataset.folder={tmp_path / 'elsewhere'}"))
     assert (first.dataset, first.protocol) == ("mine", "reduced")
-    card = first.provenance.data
-    assert (card.kind, card.whole, card.rows) == ("real", False, {write_blender: 8}.get(write, 10))
+    card = first.card
+    assert (card.kind, card.rows) == ("real", {write_blender: 8}.get(write, 10))
     assert second.result.metrics["test/psnr"] == first.metrics["test/psnr"]
     assert second.reused  # the same scene, wherever it lies
 
@@ -229,7 +229,7 @@ def test_an_llff_scene_may_have_its_images_in_one_folder_only(smoke, tmp_path):
     assert size("dataset.images=images_4", "dataset.longest_side=16")[:2] == (12, 16)
     (folder / "images").rename(folder / "photos")
     assert size("dataset.images=photos")[:2] == (24, 32)
-    with pytest.raises(MissingData, match="its views are not in images_4. There is photos: set dataset.images=NAME"):
+    with pytest.raises(MissingData, match="not in images_4. There is only photos: set dataset.images=NAME"):
         size("dataset.images=images_4")
 
 
@@ -237,7 +237,7 @@ def test_fewer_poses_than_images_are_told_as_the_file_does_not_say_whose_they_ar
     folder = write_llff(tmp_path / "mine")
     np.save(folder / "poses_bounds.npy", np.load(folder / "poses_bounds.npy")[:-2])
     settings = smoke(*OWN, "dataset=llff", "dataset.name=m", f"dataset.folder={folder}", "dataset.images=images_8")
-    with pytest.raises(CorruptData, match=r"10 images, poses_bounds.npy 8 poses.*Remove the images that got no pose"):
+    with pytest.raises(CorruptData, match=r"10 images, but .* has 8 poses.*Remove the images without a pose"):
         build_dataset(settings).load(settings.data)
     (folder / "images_8" / "image008.png").unlink()
     (folder / "images_8" / "image009.png").rename(folder / "images_8" / "._image009.png")
@@ -248,12 +248,12 @@ def test_fewer_poses_than_images_are_told_as_the_file_does_not_say_whose_they_ar
     "chosen, told",
     [
         (["dataset=blender", "dataset.folder={root}/nowhere"], "there is no such folder"),
-        (["dataset=blender", "dataset.folder={root}/llff"], "transforms.json or .* is not there.* take dataset=llff"),
-        (["dataset=llff", "dataset.folder={root}/ngp"], "poses_bounds.npy is not there.* take dataset=blender"),
-        (["dataset=llff", "dataset.folder={root}"], "poses_bounds.npy is not there. docs/own_data.md"),
+        (["dataset=blender", "dataset.folder={root}/llff"], "has no transforms.json or .* use dataset=llff"),
+        (["dataset=llff", "dataset.folder={root}/ngp"], "has no poses_bounds.npy.* use dataset=blender"),
+        (["dataset=llff", "dataset.folder={root}"], "has no poses_bounds.npy. docs/own_data.md"),
         (
             ["dataset=blender", "data.root={root}"],
-            "The scene mine is not here.*give its folder with dataset.folder=DIR",
+            "The scene mine was not found.*give its folder with dataset.folder=DIR",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from dfa_bench.tasks.view_synthesis.cameras import Camera, centred
-from dfa_bench.tasks.view_synthesis.consistency import project, surface_points, warp_psnr
+from dfa_bench.tasks.view_synthesis.consistency import surface_points, to_pixels, warp_psnr
 from dfa_bench.tasks.view_synthesis.rays import (
     Rays,
     camera_tensor,
@@ -244,7 +244,7 @@ def test_points_project_to_the_pixels_whose_rays_they_lie_on():
     pose = scene.views("test")[1].pose
     rows, columns = torch.tensor([3.0, 20.0]), torch.tensor([7.0, 31.0])
     rays = rays_through(scene, camera_tensor(scene.camera), pose, rows, columns)
-    found = project(scene.camera, pose, rays.origins + torch.tensor([[2.5], [4.0]]) * rays.directions)
+    found = to_pixels(scene.camera, pose, rays.origins + torch.tensor([[2.5], [4.0]]) * rays.directions)
     assert_close(found, (rows, columns, torch.tensor([2.5, 4.0])), atol=1e-4, rtol=0)
 
 
@@ -256,7 +256,7 @@ def test_surface_points_are_where_the_depth_of_the_rendered_rays_says(ndc):
     points = surface_points(scene, scene.camera, pose, depth)
     expected = -2.0 if ndc else 0.3 - 2.0  # NDC 0.5 is at z = 1 / (0.5 - 1)
     assert_close(points[..., 2], torch.full((8, 8), expected))
-    rows, columns, _ = project(scene.camera, pose, points)
+    rows, columns, _ = to_pixels(scene.camera, pose, points)
     assert_close(rows, torch.arange(8.0).unsqueeze(1).expand(8, 8), atol=1e-4, rtol=0)
     assert_close(columns, torch.arange(8.0).expand(8, 8), atol=1e-4, rtol=0)
 

@@ -133,8 +133,8 @@ def set_pose(entry, value):
     "change, told",
     [
         (set_pose((0, 3), float("nan")), "r_1: the pose has NaN"),
-        (set_pose((0, 0), 3.0), "r_1: the pose is no rotation"),
-        (lambda values: values["frames"][1].pop("transform_matrix"), "no 4 × 4 matrix"),
+        (set_pose((0, 0), 3.0), "r_1: the pose is not a rotation"),
+        (lambda values: values["frames"][1].pop("transform_matrix"), "not a 4 × 4 matrix"),
         (lambda values: values["frames"][1].pop("file_path"), "no file_path"),
         (lambda values: values.update(camera_angle_x=float("nan")), "camera_angle_x"),
         (lambda values: values.pop("camera_angle_x"), "neither fl_x nor camera_angle_x"),
@@ -182,7 +182,7 @@ def test_a_damaged_llff_scene_is_told(tmp_path):
     for change, told in (
         (lambda r: r.__setitem__((2, 15), 60.0), "view 2: the depth bounds are 60 and 50"),
         (lambda r: r.__setitem__((2, 0), np.nan), "view 2: the pose has NaN"),
-        (lambda r: r.__setitem__((2, 0), 5.0), "view 2: the pose is no rotation"),
+        (lambda r: r.__setitem__((2, 0), 5.0), "view 2: the pose is not a rotation"),
     ):
         changed = rows.copy()
         change(changed)
@@ -193,7 +193,7 @@ def test_a_damaged_llff_scene_is_told(tmp_path):
     with pytest.raises(CorruptData, match="expected \\(views, 17\\)"):
         llff(folder)
     np.save(folder / "poses_bounds.npy", rows[:-1])
-    with pytest.raises(CorruptData, match="has 10 images, poses_bounds.npy 9 poses"):
+    with pytest.raises(CorruptData, match="has 10 images, but poses_bounds.npy has 9 poses"):
         llff(folder)
     np.save(folder / "poses_bounds.npy", rows)
     Image.new("RGB", (9, 6)).save(folder / "images_8" / "image003.png")

@@ -114,9 +114,9 @@ def test_a_model_learns_the_analytic_scene_by_bp_and_dfa(smoke):
 
 @pytest.mark.parametrize("width", [425, 512])
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
-def test_the_wider_networks_of_appendix_e_are_recipes_that_train(smoke, scale, width):
+def test_the_wider_networks_of_appendix_e_train(smoke, scale, width):
     small = "task.rays=4", "task.steps_per_epoch=1", "task.test_rays=4", "task.val_rays=4", "trainer.max_epochs=1"
-    wide = f"scale={scale}", f"recipe=nerf/dfa_{width}", "data.stand_in=true", *small
+    wide = f"scale={scale}", f"model.width={width}", "data.stand_in=true", *small
     settings = smoke(*NERF, *wide, "model.coarse_samples=4", "model.fine_samples=4")
     layer = build_task(settings).build_model().coarse.trunk[1].linear
     assert (layer.in_features, layer.out_features) == (width, width)
@@ -156,7 +156,7 @@ def test_a_scene_of_the_official_layout_trains(smoke, tmp_path, layout):
 
 def test_what_is_here_is_hashed_and_what_is_not_is_told(smoke, tmp_path):
     settings = smoke(*NERF, "data.stand_in=false", "dataset.longest_side=200", f"data.root={tmp_path}")
-    with pytest.raises(MissingData, match="The scene lego is not here"):
+    with pytest.raises(MissingData, match="The scene lego was not found"):
         build_dataset(settings).card(settings.data)
     folder = write_blender(Path(tmp_path) / "nerf_synthetic" / "lego")
     before = build_dataset(settings).card(settings.data)

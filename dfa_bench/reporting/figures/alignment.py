@@ -13,13 +13,14 @@ from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.plan import apart
+from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import Placed, place
 from dfa_bench.experiments.schema import ALIGNMENT_PANELS
 from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, LayerCurve, draw_alignment
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.readings import read_records
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record, atomic
+from dfa_bench.settings.overrides import key_of
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, Strict, explain
 from dfa_bench.training.execute import execute
@@ -67,11 +68,11 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     known = load_subjects()
     chosen = models or list(known)
     if unknown := [name for name in chosen if name not in known]:
-        raise ConfigError(f"models={unknown[0]}: there is no such panel. There are: {', '.join(known)}.")
+        raise ConfigError(f"unknown panel '{unknown[0]}'. Panels: {', '.join(known)}.")
     placed = {name: _place(known[name], overrides) for name in chosen}
     measured = {known[name].title: _measure(known[name], placed[name].settings) for name in chosen}
     stand_in = any(each["data"] != "real" for each in measured.values())
-    name = f"alignment{apart(stand_in, any(each.changed for each in placed.values()))}"
+    name = f"alignment{file_suffix(stand_in, any(each.changed for each in placed.values()))}"
     before = {str(record.get("panel")): record for record in read_records(folder / f"{name}.json")}
     evidence = {**before, **measured}
     shown = [subject for subject in known.values() if subject.title in evidence]
@@ -85,7 +86,9 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
 
 
 def _place(subject: Subject, overrides: Sequence[str]) -> Placed:
-    return place([*subject.run, f"trainer.alignment_every={subject.every}", "rule=dfa"], overrides)
+    every = f"trainer.alignment_every={subject.every}"  # a default: how often it is measured changes no run
+    chosen = any(key_of(override) == key_of(every) for override in overrides)
+    return place([*subject.run, "rule=dfa"], overrides if chosen else [every, *overrides])
 
 
 def _measure(subject: Subject, settings: RunSettings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
-from dfa_bench.experiments.plan import apart
+from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
@@ -54,7 +54,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str]) -> None:
             position,
         )
     heading = "Figure 2: t-SNE of the hidden layer of GraphConv on Cora" + (" (STAND-IN DATA)" if stand_in else "")
-    name = f"figure2{apart(stand_in, changed)}"
+    name = f"figure2{file_suffix(stand_in, changed)}"
     paths = save(draw_embeddings(embeddings, labels, heading), folder, name)
     paths.append(folder / f"{name}.json")
     with atomic(paths[-1]) as file:
@@ -78,6 +78,7 @@ def hidden_layer(settings: RunSettings, folder: Path) -> tuple[np.ndarray, np.nd
 def _evidence(result: RunSummary, hidden: np.ndarray, position: np.ndarray, labels: np.ndarray) -> dict[str, object]:
     return {
         **result.origin,
+        "protocol": result.protocol,
         "test_accuracy": result.metrics["test/accuracy"],
         "silhouette_tsne": round(float(silhouette_score(position, labels)), 4),
         "silhouette_hidden": round(float(silhouette_score(hidden, labels)), 4),

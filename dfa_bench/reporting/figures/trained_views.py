@@ -36,7 +36,9 @@ def settings_of_views(folder: Path) -> RunSettings:
     """
     settings = settings_of_record(folder)
     if settings.task.name != "view_synthesis":
-        raise ConfigError(f"{folder} is a run of task={settings.task.name}; only view_synthesis has views to render.")
+        raise ConfigError(
+            f"{folder} is a run of task={settings.task.name}; only runs of task=view_synthesis can be rendered."
+        )
     return settings
 
 

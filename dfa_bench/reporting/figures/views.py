@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dfa_bench.errors import MissingData
-from dfa_bench.experiments.plan import apart
+from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.reporting.consistency import consistency_grid
@@ -61,7 +61,7 @@ def draw_figure1(
         evidence += measured
     stand_in = any(each["data"] != "real" for each in evidence)
     heading = "Figure 1: held-out views" + (" (STAND-IN DATA)" if stand_in else "")
-    title = f"figure1{apart(stand_in, changed)}"
+    title = f"figure1{file_suffix(stand_in, changed)}"
     paths = save(draw_views(drawn, heading), folder, title, vector=False)
     texts = {".json": json.dumps(evidence, indent=2) + "\n"}
     if neighbours:
@@ -96,7 +96,7 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[View
             panels.append(panel)
             evidence.append({"scene": files.name, "rule": "dfa", "checkpoint": path.name, "data": "real", **numbers})
     except MissingData as error:
-        print(f"{error} The figure does without it.", file=sys.stderr)
+        print(f"{error} The figure is drawn without it.", file=sys.stderr)
     return panels, evidence
 
 

@@ -69,7 +69,7 @@ def _section(found: Existing, request: Request) -> Section:
     name, title = table.experiment.name, table.experiment.title
     more = _tables_beside(name, request.results)
     if among := among_seeds(table):
-        more["Is it a good seed? The paper's numbers among ours"] = among_seeds_grid(among)
+        more["Was it a lucky seed? The paper's numbers among ours"] = among_seeds_grid(among)
     return Section(
         anchor=name.replace("/", "-"),
         table=table,
@@ -88,10 +88,10 @@ def _tables_beside(name: str, results: Path) -> dict[str, Grid]:
         if evaluations := evaluated(results):
             found["The authors' own DFA models, evaluated here"] = released_grid(evaluations)
         if warped := [each for each in read_records(results / "figure1.json") if "neighbour" in each]:
-            title = "Do views agree? Multi-view consistency of the renders of Figure 1"
+            title = "Do the views agree? Multi-view consistency of the renders of Figure 1"
             found[title] = consistency_grid(warped)
     if values := read_bootstrap(results / f"{name}-bootstrap.csv"):
-        found["How sure is it? Intervals over test rows"] = bootstrap_grid(values)
+        found["How certain is it? Intervals over test rows"] = bootstrap_grid(values)
     return found
 
 

@@ -12,7 +12,7 @@ WIDTH = 100.0  # of the drawing; all positions are between 0 and this
 
 
 @dataclass(frozen=True)
-class Bar:
+class IntervalBar:
     """One place: positions of its difference and interval, cut off at the edges."""
 
     dot: float
@@ -50,16 +50,16 @@ def scale_of(checked: Checked) -> Scale:
     return Scale(checked.margin, reach if 0 < reach < math.inf else 1.0, logarithmic)
 
 
-def bars(checked: Checked) -> dict[str, Bar]:
+def bars(checked: Checked) -> dict[str, IntervalBar]:
     """By place, those that are tested."""
     scale = scale_of(checked)
     return {each.place: _bar(each, scale) for each in checked.evidence if each.verdict != "not tested"}
 
 
-def _bar(evidence: Evidence, scale: Scale) -> Bar:
+def _bar(evidence: Evidence, scale: Scale) -> IntervalBar:
     low, high = scale.position(evidence.low), scale.position(evidence.high)
     dot = scale.position(evidence.difference)
-    return Bar(dot, low, high, not scale.holds(evidence.low), not scale.holds(evidence.high))
+    return IntervalBar(dot, low, high, not scale.holds(evidence.low), not scale.holds(evidence.high))
 
 
 def _away(value: float, origin: float, logarithmic: bool) -> float:

@@ -128,10 +128,10 @@ class Page:
 
     @property
     def tallies(self) -> list[tuple[str, Counter[str]]]:
-        """Verdicts counted: those with an interval over seeds, and those read off a figure, which have none."""
-        found = {"over its tables, with intervals over seeds": [each for _, each in self.named_over_tables]}
+        """Verdicts counted: those that seeds test, and those read off a figure."""
+        found = {"over its tables, tested over seeds": [each for _, each in self.named_over_tables]}
         if self.readings:
-            found["about its figures and text, read off one run each"] = list(self.readings)
+            found["about its figures and text, read off"] = list(self.readings)
         return [(text, Counter(each.verdict for each in checked)) for text, checked in found.items()]
 
     @property

@@ -8,8 +8,15 @@ from dfa_bench.reporting.page.intervals import bars
 from dfa_bench.reporting.page.page import Page
 from dfa_bench.settings.rules import rules
 
-SYMBOLS = {"supported": "✓", "not supported": "✗", "undecided": "≈", "not tested": "–"}  # a verdict without colours
-
+# A verdict without colours.
+SYMBOLS = {
+    "supported": "✓",
+    "seen once": "(✓)",
+    "contradicted": "✗",
+    "contradicted at reduced scale": "(✗)",
+    "undecided": "≈",
+    "not tested": "–",
+}
 
 # The dash styles of curves, as backgrounds.
 DASHES = {

@@ -61,7 +61,7 @@ def _categories(path: Path, table: Table, columns: Columns) -> list[str]:
     for name in rest:
         if decimals := _decimals(table[name]):
             raise CorruptData(
-                f"{path}: the column '{name}' has decimal numbers, such as {decimals}, of which each would be a "
+                f"{path}: the column '{name}' has decimal numbers, such as {decimals}, each of which would be a "
                 f"category of its own. Put them into bins with dataset.counts=[{name}], or name the columns of "
                 f"categories with dataset.categories=[…]."
             )

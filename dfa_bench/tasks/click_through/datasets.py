@@ -76,7 +76,8 @@ class Criteo:
 
     def _find(self, data: DataSettings) -> Path:
         how_to_get = (
-            f"It is too large to be fetched unasked: get it from {self.url} (train.txt: 45,840,617 rows, 11 GB), put it"
+            f"It is too large to be downloaded automatically: get it from {self.url} (train.txt: 45,840,617 rows, "
+            f"11 GB), put it"
         )
         return find_first(self.name, "criteo", CRITEO_FILES, data, how_to_get)
 

@@ -33,7 +33,7 @@ class Teacher(NamedTuple):
 STAND_IN = Teacher(rows=3000, fields=6, values=20, linear=0.5, pairs=1.0, triples=1.0, seed=0)
 
 
-def draw(teacher: Teacher) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_clicks(teacher: Teacher) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids within their fields (rows, fields), labels (rows,) and the teacher's logits (rows,).
 
     Each value of each field has a sign vector; products of two and three of them, of neighbouring fields, are the
@@ -56,7 +56,7 @@ def draw(teacher: Teacher) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def planted(teacher: Teacher) -> Interactions:
     """The teacher's rows, with one range of ids per field."""
-    local, labels, _ = draw(teacher)
+    local, labels, _ = draw_clicks(teacher)
     ids = (local + teacher.values * np.arange(teacher.fields)).astype(np.int32)
     return Interactions("planted interactions", ids, labels, teacher.fields * teacher.values)
 

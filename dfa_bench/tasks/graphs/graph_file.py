@@ -31,7 +31,7 @@ def read_graph(path: Path, name: str) -> CitationGraph:
     for key in ("edge_index", "features"):
         if key not in arrays:
             raise CorruptData(
-                f"{path} has no array '{key}'. It has {', '.join(arrays)}; docs/own_data.md has the form."
+                f"{path} has no array '{key}'. It has {', '.join(arrays)}; docs/own_data.md describes the format."
             )
     features = arrays["features"]
     if features.ndim != 2 or features.dtype.kind not in "bifu" or not features.size:
@@ -76,8 +76,8 @@ def _undirected(edges: np.ndarray, nodes: int, path: Path) -> np.ndarray:
         )
     if edges.min() < 0 or edges.max() >= nodes:
         raise CorruptData(
-            f"{path}: edge_index goes from {edges.min()} to {edges.max()}, but features are of the {nodes} nodes 0 to "
-            f"{nodes - 1}."
+            f"{path}: edge_index ranges from {edges.min()} to {edges.max()}, but features are of the {nodes} nodes "
+            f"0 to {nodes - 1}."
         )
     both = np.concatenate([edges, edges[::-1]], axis=1).astype(np.int64)
     return np.unique(both[:, both[0] != both[1]], axis=1)
@@ -96,7 +96,7 @@ def _split(arrays: Mapping[str, np.ndarray], labels: np.ndarray, path: Path, nam
     split = {part: _indices(arrays[part], len(labels), f"{path}: {part}") for part in SPLITS}
     together = np.concatenate(list(split.values()))
     if len(np.unique(together)) < len(together):
-        raise CorruptData(f"{path}: a node stands in two of train, val and test, or twice in one.")
+        raise CorruptData(f"{path}: a node is in two of train, val and test, or twice in one.")
     if (labels[together] < 0).any():
         raise CorruptData(f"{path}: a node of train, val or test has no label.")
     return split
@@ -109,7 +109,7 @@ def _indices(chosen: np.ndarray, nodes: int, where: str) -> np.ndarray:
     if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not len(chosen):
         raise CorruptData(f"{where} has shape {chosen.shape} ({chosen.dtype}); expected numbers of nodes, or a mask.")
     if chosen.min() < 0 or chosen.max() >= nodes:
-        raise CorruptData(f"{where} goes from {chosen.min()} to {chosen.max()}; nodes are 0 to {nodes - 1}.")
+        raise CorruptData(f"{where} ranges from {chosen.min()} to {chosen.max()}; nodes are 0 to {nodes - 1}.")
     return chosen
 
 

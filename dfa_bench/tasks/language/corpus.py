@@ -27,7 +27,7 @@ ROWS = 2**16  # of Parquet, at a time
 
 
 @dataclass(frozen=True)
-class Count:
+class SplitCounts:
     """Of a split."""
 
     lines: int
@@ -46,7 +46,7 @@ class Corpus:
     """
 
     name: str
-    count: Mapping[CorpusSplit, Count]
+    count: Mapping[CorpusSplit, SplitCounts]
     read: Callable[[CorpusSplit], Iterator[str]]
 
     def lines(self, split: CorpusSplit) -> Iterator[str]:
@@ -57,7 +57,7 @@ class Corpus:
         return hashlib.sha256("".join(self.count[split].sha256 for split in SPLITS).encode()).hexdigest()
 
 
-def count_lines(name: str, split: str, lines: Iterable[str]) -> Count:
+def count_lines(name: str, split: str, lines: Iterable[str]) -> SplitCounts:
     """What is in a split.
 
     Raises:
@@ -70,7 +70,7 @@ def count_lines(name: str, split: str, lines: Iterable[str]) -> Count:
         digest.update(f"{line}\n".encode())
     if words == number:
         raise CorruptData(f"{name}: the {split} split is empty: {number} lines without a word. Copy it again.")
-    return Count(number, words, digest.hexdigest())
+    return SplitCounts(number, words, digest.hexdigest())
 
 
 def open_corpus(name: str, files: Mapping[CorpusSplit, Sequence[Path]], cache: Path) -> Corpus:
@@ -94,7 +94,7 @@ def open_corpus(name: str, files: Mapping[CorpusSplit, Sequence[Path]], cache: P
 
     every = sorted({path for paths in files.values() for path in paths})
     counts = remembered(cache, "word-counts", every, count)
-    return Corpus(name, {split: Count(**counts[split]) for split in SPLITS}, read)
+    return Corpus(name, {split: SplitCounts(**counts[split]) for split in SPLITS}, read)
 
 
 def read_lines(path: Path, split: CorpusSplit) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from pydantic import validate_call
 
 from dfa_bench.data.download import download
-from dfa_bench.data.resolve import DataCard, cache_folder, data_root
+from dfa_bench.data.resolve import SET_ROOT, SMOKE, DataCard, cache_folder, data_root
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.settings.schema import DataSettings, Strict
 from dfa_bench.tasks.language.corpus import SPLITS, Corpus, CorpusSplit, count_lines, find_files, open_corpus
@@ -93,8 +93,8 @@ class WikiText:
             found = corpus.count[split]
             if found.words == self.words[split] and found.sha256 != expected:
                 raise CorruptData(
-                    f"{self.name}: the {split} split has as many words as the official one, but other ones: checksum "
-                    f"{found.sha256[:16]}…, expected {expected[:16]}…. Copy it again from {self.source.url}."
+                    f"{self.name}: the {split} split has as many words as the official one, but different ones: "
+                    f"checksum {found.sha256[:16]}…, expected {expected[:16]}…. Copy it again from {self.source.url}."
                 )
         return corpus
 
@@ -111,7 +111,7 @@ class WikiText:
                 break  # a download broke off: fetch what it has left
             if files:
                 return folder, files
-        reason = "It is not downloaded without being asked for: `dfa-bench data get` does."
+        reason = "It is downloaded only on request, with `dfa-bench data get`."
         if may_fetch:
             try:
                 download(self.source.url, dict.fromkeys(self.source.parquet), cached, self.name)
@@ -127,8 +127,7 @@ class WikiText:
         raise MissingData(
             f"{self.name} was not found. Looked in {places} for text (wiki.train.tokens, wiki.valid.tokens, "
             f"wiki.test.tokens), the official zip, or Parquet. {reason} Get {', '.join(self.source.parquet)} from "
-            f"{self.source.url}, put them into DIR/{self.source.folders[0]}, and set data.root=DIR or the environment "
-            f"variable DFA_BENCH_DATA=DIR. With scale=smoke no data are needed: runs use synthetic data."
+            f"{self.source.url}, put them into DIR/{self.source.folders[0]}, {SET_ROOT} {SMOKE}"
         )
 
 

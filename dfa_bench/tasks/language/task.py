@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class LanguageModelling:
         data: DataSettings,
         seed: int,
         vocabulary: Count,
-        tokenizer_from: DatasetSettings | None,
+        tokenizer_from: Any,  # told below if it is no data set
         streams: Count,
         context: Count,
         shuffle: bool,
@@ -117,7 +117,7 @@ class LanguageModelling:
 
 
 def tokenised_corpus(
-    dataset: CorpusDataset, tokenizer_from: DatasetSettings | None, vocabulary: int, data: DataSettings
+    dataset: CorpusDataset, tokenizer_from: Any, vocabulary: int, data: DataSettings
 ) -> TokenisedCorpus:
     """The tokens of a data set; see `tokenised`."""
     corpus = dataset.load(data)

@@ -92,7 +92,7 @@ def _view(frame: Frame, full: tuple[int, int], size: tuple[int, int]) -> View:
     except (TypeError, ValueError):
         matrix = torch.empty(0)
     if matrix.shape != (4, 4):
-        raise CorruptData(f"{frame.where}: transform_matrix is no 4 × 4 matrix. Copy the file anew.")
+        raise CorruptData(f"{frame.where}: transform_matrix is not a 4 × 4 matrix. Copy the file again.")
     check_pose(matrix[:3], frame.where)
     digits = re.findall(r"\d+", frame.image.stem)
     number = int(digits[-1]) if digits else -1

@@ -46,7 +46,7 @@ def released_checkpoint(files: SceneFiles, data: DataSettings) -> Path:
         if place.is_file():
             return place
     raise MissingData(
-        f"The checkpoint {name} is not here. Looked for {' and '.join(map(str, places))}. Get it from "
+        f"The checkpoint {name} was not found. Looked for {' and '.join(map(str, places))}. Get it from "
         f"github.com/lightonai/dfa-scales-to-modern-deep-learning, or give a file with --checkpoint PATH."
     )
 
@@ -76,7 +76,9 @@ def load_released(path: Path, scene: Scene) -> NeRF:
             model.get_submodule(field).load_state_dict(values)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise CorruptData(f"{path} is not of the released form, 4 layers of one width ({reason[:300]}).") from None
+        raise CorruptData(
+            f"{path} does not have the released form, 4 layers of equal width ({reason[:300]})."
+        ) from None
     return model.eval()
 
 
@@ -84,7 +86,7 @@ def _read(path: Path) -> dict[str, Mapping[str, Tensor]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise MissingData(f"There is no checkpoint {path}. Give one with --checkpoint PATH.") from None
+        raise MissingData(f"The checkpoint {path} does not exist. Give one with --checkpoint PATH.") from None
     except pickle.UnpicklingError as error:
         raise CorruptData(
             f"{path} holds more than tensors and plain values, or is damaged; nothing in it was run "
@@ -92,14 +94,14 @@ def _read(path: Path) -> dict[str, Mapping[str, Tensor]]:
         ) from None
     except Exception as error:  # the restricted unpickler has one of its own for each way in which a file is damaged
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CorruptData(f"{path} is truncated or no checkpoint ({reason[:160]}).") from None
+        raise CorruptData(f"{path} is truncated or not a checkpoint ({reason[:160]}).") from None
     return {field: _state(content, key, path) for field, key in FIELDS.items()}
 
 
 def _state(content: Any, key: str, path: Path) -> Mapping[str, Tensor]:
     state = content.get(key) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CorruptData(f"{path} has no '{key}' of tensors, so it is no checkpoint of the released NeRF.")
+        raise CorruptData(f"{path} has no '{key}' of tensors, so it is not a checkpoint of the released NeRF.")
     return state
 
 
@@ -112,5 +114,5 @@ def _renamed(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
             raise CorruptData(f"{path} has a layer '{module}'; a released NeRF has {', '.join(NAMES)} (4 layers).")
         renamed[f"{ours}.{kind}"] = value
     if "trunk.0.linear.weight" not in renamed:
-        raise CorruptData(f"{path} has no 'layer1.weight', so it is no checkpoint of the released NeRF.")
+        raise CorruptData(f"{path} has no 'layer1.weight', so it is not a checkpoint of the released NeRF.")
     return renamed

@@ -32,7 +32,7 @@ def surface_points(scene: Scene, camera: Camera, pose: Tensor, depth: Tensor) ->
     return points.view(scene.height, scene.width, 3)
 
 
-def project(camera: Camera, pose: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def to_pixels(camera: Camera, pose: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, columns and depths at which a view sees points (..., 3); the inverse of `rays_through`."""
     in_camera = (points - pose[:, 3]) @ pose[:, :3]
     depth = -in_camera[..., 2]
@@ -59,9 +59,9 @@ def warp_psnr(
         PSNR in dB over the pixels of the second view whose surface the first one sees, and their share of the image.
     """
     points = surface_points(scene, cameras[1], poses[1], depths[1])
-    rows, columns, depth = project(cameras[0], poses[0], points)
+    rows, columns, depth = to_pixels(cameras[0], poses[0], points)
     first_points = surface_points(scene, cameras[0], poses[0], depths[0])
-    first_depth = project(cameras[0], poses[0], first_points)[2]
+    first_depth = to_pixels(cameras[0], poses[0], first_points)[2]
     stacked = torch.cat([images[0], first_depth.unsqueeze(-1), opacities[0].unsqueeze(-1)], dim=-1)
     found = _bilinear(stacked, rows, columns)
     inside = (rows >= 0) & (rows <= scene.height - 1) & (columns >= 0) & (columns <= scene.width - 1) & (depth > 0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from pydantic import validate_call
 
-from dfa_bench.data.resolve import DataCard, cache_folder, data_root
+from dfa_bench.data.resolve import SET_ROOT, SMOKE, DataCard, cache_folder, data_root
 from dfa_bench.errors import MissingData
 from dfa_bench.settings.schema import Count, DataSettings, Name, NotNegative
 from dfa_bench.tasks.view_synthesis.spheres import VIEWS, made_of
@@ -97,17 +97,16 @@ class SceneFiles:
         looked_in = ([str(root)] if root else []) + [str(cache_folder(data))]
         with_files = f"{self.images} and poses_bounds.npy" if self.layout == "llff" else NEEDED["blender"]
         told = (
-            f"The scene {self.name} is not here. Looked in {' and in '.join(looked_in)} for "
+            f"The scene {self.name} was not found. Looked in {' and in '.join(looked_in)} for "
             f"{' and '.join(self._places())} with {with_files}."
         )
-        smoke = "With scale=smoke a run needs no data: it uses a stand-in."
         if self.url is None:
-            raise MissingData(f"{told} Put it there, or give its folder with dataset.folder=DIR. {smoke}")
-        by_hand = f"Or get {self.url} by hand"
+            raise MissingData(f"{told} Put it there, or give its folder with dataset.folder=DIR. {SMOKE}")
+        by_hand = f"Or download {self.url} yourself"
         if not self.url.endswith(".zip"):
-            how = f"No program can fetch its archive: get {self.archive}.zip in a browser from {self.url}"
+            how = f"Its archive can only be downloaded in a browser: get {self.archive}.zip from {self.url}"
         elif not (data.download and data.large):
-            how = f"`dfa-bench data get {self.name}` downloads its archive, of over 100 MB. {by_hand}"
+            how = f"`dfa-bench data get {self.name}` downloads its archive (over 100 MB). {by_hand}"
         else:
             from dfa_bench.data.archive import fetch_folder
 
@@ -115,10 +114,7 @@ class SceneFiles:
                 return fetch_folder(self.url, self._official(), cache_folder(data), self._read)
             except MissingData as error:
                 how = f"{error} {by_hand}"
-        raise MissingData(
-            f"{told} {how}, unpack it so that DIR/{self._official()} is there, and set data.root=DIR or the "
-            f"environment variable DFA_BENCH_DATA=DIR. {smoke}"
-        )
+        raise MissingData(f"{told} {how}, unpack it so that DIR/{self._official()} is there, {SET_ROOT} {SMOKE}")
 
     def load(self, data: DataSettings) -> Scene:
         """Read the scene; images are read when they are asked for.
@@ -190,11 +186,13 @@ class SceneFiles:
         is_llff = (folder / "poses_bounds.npy").is_file()
         if not (is_llff if self.layout == "llff" else is_here(folder)):
             other = "llff" if is_llff else "blender" if is_here(folder) else None
-            hint = f" For what is there, take dataset={other}." if other else " docs/own_data.md says how it is made."
-            raise MissingData(f"{told}: {NEEDED[self.layout]} is not there.{hint}")
+            hint = f" For these files, use dataset={other}." if other else " docs/own_data.md describes the format."
+            raise MissingData(f"{told}: the folder has no {NEEDED[self.layout]}.{hint}")
         if not self._is_here(folder):
             there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "no folder"
-            raise MissingData(f"{told}: its views are not in {self.images}. There is {there}: set dataset.images=NAME.")
+            raise MissingData(
+                f"{told}: its views are not in {self.images}. There is only {there}: set dataset.images=NAME."
+            )
         return folder
 
 

@@ -18,16 +18,16 @@ def read_image(path: Path) -> Tensor:
     """Colours of an image file, shape (height, width, 3), in [0, 1]; alpha is laid over white, in floats.
 
     Raises:
-        CorruptData: the file is missing, truncated or no image.
+        CorruptData: the file is missing, truncated or not an image.
     """
     try:
         with Image.open(path) as image:
             mode = "RGBA" if _has_alpha(image) else "RGB"
             values = np.asarray(image.convert(mode))
     except FileNotFoundError:
-        raise CorruptData(f"{path} is missing, although its scene names it. Copy the scene anew.") from None
+        raise CorruptData(f"{path} is missing, although its scene names it. Copy the scene again.") from None
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's for truncated and foreign files
-        raise CorruptData(f"{path} is truncated or no image ({error}). Copy the file anew.") from None
+        raise CorruptData(f"{path} is truncated or not an image ({error}). Copy the file again.") from None
     return over_white(torch.from_numpy(values.copy()).float() / 255)
 
 
@@ -48,9 +48,9 @@ def read_header(path: Path) -> Header:
         with Image.open(path) as image:
             return Header((image.height, image.width), _has_alpha(image))
     except FileNotFoundError:
-        raise CorruptData(f"{path} is missing, although its scene names it. Copy the scene anew.") from None
+        raise CorruptData(f"{path} is missing, although its scene names it. Copy the scene again.") from None
     except (OSError, SyntaxError) as error:
-        raise CorruptData(f"{path} is truncated or no image ({error}). Copy the file anew.") from None
+        raise CorruptData(f"{path} is truncated or not an image ({error}). Copy the file again.") from None
 
 
 def common_size(headers: Mapping[Path, Header]) -> tuple[int, int]:

@@ -43,9 +43,9 @@ def load_llff(
     paths = view_files(images)
     if len(paths) != len(poses):
         raise CorruptData(
-            f"{name}: {images} has {len(paths)} images, poses_bounds.npy {len(poses)} poses, and it does not say which "
-            f"images they are of. Remove the images that got no pose (COLMAP lists those that did), or make the poses "
-            f"anew from the images that are there."
+            f"{name}: {images} has {len(paths)} images, but poses_bounds.npy has {len(poses)} poses and does not say "
+            f"which images they belong to. Remove the images without a pose (COLMAP lists those with one), or make "
+            f"the poses again from these images."
         )
     full = common_size({path: read_header(path) for path in paths})
     size = shrunk_size(max(1, round(full[0] / shrink_by)), max(1, round(full[1] / shrink_by)), longest_side)
@@ -92,11 +92,11 @@ def read_poses_bounds(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         rows = np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise CorruptData(f"{path} is missing. Copy the scene anew.") from None
+        raise CorruptData(f"{path} is missing. Copy the scene again.") from None
     except (OSError, ValueError, EOFError) as error:
-        raise CorruptData(f"{path} is damaged ({error}). Copy the file anew.") from None
+        raise CorruptData(f"{path} is damaged ({error}). Copy the file again.") from None
     if rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
-        raise CorruptData(f"{path} has shape {rows.shape}, expected (views, 17). Copy the file anew.")
+        raise CorruptData(f"{path} has shape {rows.shape}, expected (views, 17). Copy the file again.")
     matrices, bounds = rows[:, :15].reshape(-1, 3, 5).astype(np.float64), rows[:, 15:].astype(np.float64)
     down, right, rest = matrices[:, :, 0:1], matrices[:, :, 1:2], matrices[:, :, 2:4]
     poses, sizes = np.concatenate([right, -down, rest], axis=2), matrices[:, :, 4]

@@ -82,13 +82,14 @@ def check_pose(pose: Tensor, where: str) -> None:
         CorruptData: NaN, infinite, or the axes are not orthonormal and right-handed.
     """
     if not torch.isfinite(pose).all():
-        raise CorruptData(f"{where}: the pose has NaN or infinite entries. Copy the file anew.")
+        raise CorruptData(f"{where}: the pose has NaN or infinite entries. Copy the file again.")
     axes = pose[:, :3].double()
     off = (axes.T @ axes - torch.eye(3, dtype=torch.float64)).abs().max().item()
     if off > ORTHONORMAL_WITHIN or torch.linalg.det(axes) < 0:
         raise CorruptData(
-            f"{where}: the pose is no rotation (its axes are off orthonormal by {off:.2g}, allowed "
-            f"{ORTHONORMAL_WITHIN:g}; determinant {torch.linalg.det(axes).item():.3g}, expected 1). Copy the file anew."
+            f"{where}: the pose is not a rotation (its axes are off orthonormal by {off:.2g}, allowed "
+            f"{ORTHONORMAL_WITHIN:g}; determinant {torch.linalg.det(axes).item():.3g}, expected 1). Copy the file "
+            f"again."
         )
 
 

@@ -64,7 +64,7 @@ def read_transforms(folder: Path, name: str) -> Transforms:
         return Transforms({split: _read(path)[1] for split, path in files.items() if path.is_file()}, True)
     if not (folder / "transforms.json").is_file():
         raise CorruptData(
-            f"{name}: {folder} has no transforms_train.json or transforms.json. Copy the scene anew, or give its "
+            f"{name}: {folder} has no transforms_train.json or transforms.json. Copy the scene again, or give its "
             f"folder with dataset.folder=DIR."
         )
     values, frames = _read(folder / "transforms.json")
@@ -101,7 +101,9 @@ def camera_of(frame: Frame, image: tuple[int, int], size: tuple[int, int]) -> Ca
     across, down = size[1] / width, size[0] / height
     fx, fy = _focal(values, "x", where, size[1], across), _focal(values, "y", where, size[0], down)
     if fx is None and fy is None:
-        raise CorruptData(f"{where}: the file has neither fl_x nor camera_angle_x. One of them says the focal length.")
+        raise CorruptData(
+            f"{where}: the file has neither fl_x nor camera_angle_x. One of them must give the focal length."
+        )
     middle = centred(fx or fy or 0.0, *size)  # square pixels
     cx = _number(values, "cx", where) * across - 0.5 if "cx" in values else middle.cx
     cy = _number(values, "cy", where) * down - 0.5 if "cy" in values else middle.cy
@@ -155,7 +157,7 @@ def _read(path: Path) -> tuple[Mapping[str, Any], list[Frame]]:
 
 def _frame(path: Path, values: Mapping[str, Any], frame: Any) -> Frame:
     if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
-        raise CorruptData(f"{path}: a frame has no file_path. Copy the file anew.")
+        raise CorruptData(f"{path}: a frame has no file_path. Copy the file again.")
     image = _image(path.parent, frame["file_path"])
     known = (*CAMERA_KEYS, *DISTORTION)
     camera = {key: value for key, value in {**values, **frame}.items() if key in known}
@@ -176,7 +178,5 @@ def _named(folder: Path, frames: Sequence[Frame], names: Sequence[str]) -> list[
     by_image = {frame.image: frame for frame in frames}
     images = [_image(folder, str(name)) for name in names]
     if unknown := [image for image in images if image not in by_image]:
-        raise CorruptData(
-            f"{folder / 'transforms.json'}: {unknown[0].name} stands in the list of a split, but has no frame."
-        )
+        raise CorruptData(f"{folder / 'transforms.json'}: {unknown[0].name} is listed in a split, but has no frame.")
     return [by_image[image] for image in images]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.protocol import settings_of
+from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting import claims, forms
@@ -22,7 +22,6 @@ from dfa_bench.reporting.page.page import Page
 from dfa_bench.reporting.page.render import render
 from dfa_bench.reporting.tables import Table
 from dfa_bench.runs.summary import RunSummary
-from dfa_bench.settings.compose import compose_run
 from tests.browser import CHROMIUM, browser
 from tests.runs.summaries import summary
 
@@ -61,7 +60,7 @@ def table(
 
 
 def page_of(tmp_path: Path, *tables: Table) -> Page:
-    settings = settings_of(compose_run(["scale=smoke"]))
+    settings = run_settings(["scale=smoke"])
     found = [Existing(each, dict.fromkeys(each.experiment.cells(), settings)) for each in tables]
     return build_page(found, Request([], 0, 1, tmp_path / "results", [], []))
 

@@ -1,5 +1,6 @@
 """What tests share: real data where there are any, and runs on the stand-in."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,18 @@ from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import RunSettings
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # one test runs on each core, or one at all
+
+
+def pytest_collection_finish() -> None:
+    """Each run collects garbage before it measures memory; what was imported until here is not looked at each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs write in this process need not survive a power cut: syncing takes minutes of the suite on a busy disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

@@ -1,18 +1,13 @@
 """`dfa-bench align` and `figure alignment`: what they print and write, and what they refuse."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
-import dfa_bench
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.plan import identity_of
-from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.reporting.figures import alignment as alignment_figure
 from dfa_bench.reporting.figures.alignment import load_subjects, over_training
-from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Record
 from dfa_bench.training.execute import Outcome, execute
 
@@ -150,16 +145,3 @@ def test_every_panel_has_the_layers_that_it_names(say, tmp_path, name):
     assert say("figure", "alignment", f"models={name}", *short, *noise, *where)[0] == 0
     (panel,) = json.loads((tmp_path / "out" / "alignment-stand-in.json").read_text())
     assert len(panel["drawn"]) >= len(load_subjects()[name].layers)
-
-
-def test_the_committed_figure_is_of_real_runs_of_committed_code():
-    results = Path(dfa_bench.__file__).parent.parent / "results"
-    ledger = Ledger(results / "runs.csv")
-    panels = json.loads((results / "alignment.json").read_text())
-    assert {panel["panel"] for panel in panels} <= {subject.title for subject in load_subjects().values()}
-    for panel in panels:
-        assert (panel["rule"], panel["data"]) == ("dfa", "real")
-        subject = next(each for each in load_subjects().values() if each.title == panel["panel"])
-        settings = run_settings([*subject.run, "rule=dfa"])
-        assert panel["identity"] == identity_of(settings, ledger.cards()), f"{subject.title}: draw it again"
-        assert "dirty" not in panel["commit"]

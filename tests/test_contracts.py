@@ -1,4 +1,4 @@
-"""What each task keeps with each of its models and each rule. A new one is tested by being there."""
+"""What each task keeps with each of its models, rules and data sets. A new one is tested by being there."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.runs.record import Record
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings
-from dfa_bench.tasks.base import build_task
+from dfa_bench.tasks.base import Shard, build_task, data_card
 from dfa_bench.training.execute import execute
 from dfa_bench.training.trainer import build_learner
 
@@ -24,6 +24,13 @@ def models() -> Iterator[tuple[str, str]]:
     """Each task with each model that is for it."""
     for path in sorted((CONFIGS / "model").glob("*.yaml")):
         for task in OmegaConf.load(path).model.tasks:
+            yield task, path.stem
+
+
+def datasets() -> Iterator[tuple[str, str]]:
+    """Each task with each data set that is for it."""
+    for path in sorted((CONFIGS / "dataset").glob("*.yaml")):
+        for task in OmegaConf.load(path).get("tasks", []):
             yield task, path.stem
 
 
@@ -81,6 +88,20 @@ def test_a_rule_leaves_initial_weights_alone_and_describes_every_parameter(chose
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True))
     assert set(attached.describe().learns_from) == {name for name, _ in model.named_parameters()}
     attached.remove()
+
+
+@pytest.mark.parametrize("task, dataset", datasets(), ids=" ".join)
+def test_a_data_set_has_a_stand_in_that_its_tasks_learn_from(task, dataset, smoke):
+    values = OmegaConf.load(CONFIGS / "dataset" / f"{dataset}.yaml")
+    users_own = [f"dataset.{key}=mine" for key in values if OmegaConf.is_missing(values, key)]
+    settings = smoke(f"task={task}", f"dataset={dataset}", *users_own)
+    assert data_card(settings).kind == "stand-in"
+    built = build_task(settings)
+    model = built.build_model()
+    batch = next(iter(built.batches(1, Shard())))
+    assert built.loss(model, batch).isfinite()
+    with torch.no_grad():
+        assert built.watch.metric in built.evaluate(model.eval(), "val")
 
 
 def _has_nowhere_to_send_feedback(settings: RunSettings, error: ConfigError) -> bool:

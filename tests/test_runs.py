@@ -58,19 +58,12 @@ PLATEAU = ["recipe.schedule.name=plateau", "recipe.schedule.factor=0.9"]
 @pytest.mark.parametrize("task", [["model=gcn", *PLATEAU], ["task=links", "model=gae"]])
 def test_a_killed_run_goes_on_and_ends_with_the_same_metrics(smoke, tmp_path, task):
     # dfa-bench run in a process of its own, killed as soon as a checkpoint of a few epochs is there.
-    overrides = [*task, "rule=dfa", "trainer.max_epochs=400", "trainer.checkpoint_seconds=0"]
+    overrides = [*task, "rule=dfa", "trainer.max_epochs=400"]
     whole = execute(smoke(*overrides, f"store.root={tmp_path / 'whole'}"))
     settings = smoke(*overrides)
     record = record_of(settings, run_identity(settings)[0])
-    command = [
-        sys.executable,
-        "-m",
-        "dfa_bench",
-        "run",
-        "scale=smoke",
-        *overrides,
-    ]
-    command += [f"store.root={tmp_path / 'runs'}", "trainer.accelerator=cpu"]
+    command = [sys.executable, "-m", "dfa_bench", "run", "scale=smoke", *overrides, f"store.root={tmp_path / 'runs'}"]
+    command += ["trainer.accelerator=cpu", "trainer.checkpoint_seconds=0"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not record.checkpoint.exists() and process.poll() is None:
         threading.Event().wait(0.01)

@@ -1,21 +1,7 @@
-"""The committed table of multi-view consistency is what Figure 1 measured."""
+"""The table of multi-view consistency."""
 
-import json
-from pathlib import Path
-
-import dfa_bench
 from dfa_bench.reporting.consistency import consistency_grid
 from dfa_bench.reporting.grid import markdown
-
-RESULTS = Path(dfa_bench.__file__).parent.parent / "results"
-
-
-def test_the_committed_consistency_is_that_of_the_committed_figure():
-    evidence = json.loads((RESULTS / "figure1.json").read_text())
-    assert (RESULTS / "figure1.md").read_text() == markdown(consistency_grid(evidence))
-    assert {(each["scene"], each["rule"]) for each in evidence} == {
-        (scene, rule) for scene in ("lego", "chair", "fern", "flower") for rule in ("bp", "dfa", "shallow")
-    }
 
 
 def test_an_empty_scene_has_nothing_to_warp():

@@ -4,20 +4,18 @@ import itertools
 import os
 import subprocess
 import sys
-import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from wandb.proto import wandb_internal_pb2
 
 import dfa_bench
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import LoggerSettings
 from dfa_bench.training.execute import execute
 from dfa_bench.training.loggers import publish_results
+from tests.wandb_file import history, run_of, to_the_end, written
 
 ROOT = Path(dfa_bench.__file__).parent.parent
 OFFLINE = ("logger=wandb", "logger.mode=offline", "rule=bp")
@@ -31,52 +29,6 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
-
-
-def written(folder: Path) -> list[Any]:
-    """The records of the one offline run below a folder, when its process has written the last."""
-    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    return to_the_end(file)
-
-
-def to_the_end(file: Path) -> list[Any]:
-    """wandb-core, a process of its own, may still be writing when the run has finished."""
-    for _ in range(600):
-        found = records(file)
-        if any(record.WhichOneof("record_type") == "exit" for record in found):
-            return found
-        threading.Event().wait(0.1)
-    raise AssertionError(f"{file} never came to its end")
-
-
-def records(file: Path) -> list[Any]:
-    """A .wandb file: 7 bytes ahead, then LevelDB's log format: blocks of 32 KiB with records cut into pieces."""
-    content, found, piece, at = file.read_bytes(), [], b"", 7
-    assert content[:4] == b":W&B"
-    while at + 7 <= len(content):
-        if 32768 - at % 32768 < 7:  # no piece begins so near to the end of a block
-            at += 32768 - at % 32768
-            continue
-        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
-        piece += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            found.append(wandb_internal_pb2.Record.FromString(piece))
-            piece = b""
-    return found
-
-
-def run_of(found: list[Any]) -> Any:
-    """What was said of the run at first; wandb may say it again."""
-    return next(record.run for record in found if record.WhichOneof("record_type") == "run")
-
-
-def history(found: list[Any]) -> list[dict[str, str]]:
-    return [
-        {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-        for record in found
-        if record.WhichOneof("record_type") == "history"
-    ]
 
 
 def test_a_run_has_group_job_type_tags_and_its_curves(smoke):
@@ -103,15 +55,8 @@ def test_rules_share_the_group_and_seeds_do_too(smoke):
 
 
 def test_a_resumed_run_goes_on_under_the_same_id(smoke, tmp_path):
-    overrides = [*OFFLINE, "trainer.max_epochs=400", "trainer.checkpoint_seconds=0", "trainer.accelerator=cpu"]
-    command = [
-        sys.executable,
-        "-m",
-        "dfa_bench",
-        "run",
-        "scale=smoke",
-        *overrides,
-    ]
+    overrides = [*OFFLINE, "trainer.max_epochs=400", "trainer.accelerator=cpu"]
+    command = [sys.executable, "-m", "dfa_bench", "run", "scale=smoke", *overrides, "trainer.checkpoint_seconds=0"]
     process = subprocess.Popen(
         [*command, f"store.root={tmp_path / 'runs'}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -165,7 +110,8 @@ def test_results_are_an_artifact_with_tables_and_figures(tmp_path):
     assert any(key.startswith("figures/figure2") for key in logged)
 
 
-def test_results_that_cannot_be_published_are_a_warning(tmp_path, capfd):
+def test_results_that_cannot_be_published_are_a_warning(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("dfa_bench.training.loggers.START_SECONDS", 1)
     publish_results(LoggerSettings(name="wandb", mode="online"), ROOT / "results", tmp_path)
     assert "Weights & Biases did not take the results" in capfd.readouterr().err
 

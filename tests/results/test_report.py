@@ -16,7 +16,7 @@ from dfa_bench.reporting.page.page import Page
 from dfa_bench.reporting.page.render import render
 from tests.browser import CHROMIUM, Browser, browser
 
-ROOT = Path(dfa_bench.__file__).parent.parent
+ROOT = Path(dfa_bench.__file__).parents[1]
 SCREENSHOTS = ROOT / "build" / "screenshots"  # kept for people; git ignores it
 WEBP = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/=]*")
 

@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 
 import dfa_bench
-from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting.claims import claims_grid
-from dfa_bench.reporting.embed import documents, embed, embed_all
+from dfa_bench.reporting.embed import documents, embed
 from dfa_bench.reporting.existing import build_table
 from dfa_bench.reporting.grid import markdown
 from dfa_bench.reporting.readings import NOTE, check_readings, load_readings
@@ -18,7 +17,7 @@ from dfa_bench.reporting.results import files_of
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.resources import resource_folder
 
-ROOT = Path(dfa_bench.__file__).parent.parent
+ROOT = Path(dfa_bench.__file__).parents[1]
 EXPERIMENTS = load_experiments(resource_folder("experiments"))
 
 
@@ -81,27 +80,6 @@ def test_documents_quote_the_committed_results():
     assert {ROOT / "README.md", ROOT / "docs" / "results.md"} <= set(found)
     for path in found:
         assert embed(path.read_text(), ROOT) == path.read_text(), f"{path}: `make results` renews it"
-
-
-def test_a_quote_is_renewed_and_the_rest_stays(tmp_path):
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "t.md").write_text("| new |\n")
-    text = "# Title\n<!-- from results/t.md -->\n\n| old |\n\n<!-- end -->\nrest\n"
-    (tmp_path / "README.md").write_text(text)
-    assert embed_all(tmp_path) == [tmp_path / "README.md"]
-    assert (tmp_path / "README.md").read_text() == text.replace("old", "new")
-    assert embed_all(tmp_path) == []
-
-
-def test_a_quoted_program_is_shown_as_code(tmp_path):
-    (tmp_path / "own.py").write_text("print(1)\n")
-    text = "<!-- from own.py -->\n<!-- end -->\n"
-    assert embed(text, tmp_path) == "<!-- from own.py -->\n\n```python\nprint(1)\n```\n\n<!-- end -->\n"
-
-
-def test_a_quote_of_nothing_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"quotes .*t\.md, which does not exist"):
-        embed("<!-- from results/t.md -->\n<!-- end -->\n", tmp_path)
 
 
 def test_a_table_shows_runs_of_other_machines_where_its_data_are_not_here(ledger, tmp_path):

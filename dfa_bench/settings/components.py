@@ -15,7 +15,9 @@ from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import Component
 
 # Arguments that say where the files of a data set are and how to recognise them. A run is on what its checksum says.
-WHEREABOUTS = frozenset({"tasks", "url", "source", "sha256", "words", "nodes", "archive", "folder", "file"})
+WHEREABOUTS = frozenset(
+    {"tasks", "url", "source", "sha256", "words", "lines", "bytes", "nodes", "archive", "folder", "file"}
+)
 
 
 def import_class(component: Component, part: str) -> Any:

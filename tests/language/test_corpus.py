@@ -21,21 +21,25 @@ WORDS = {split: sum(len(line.split()) + 1 for line in lines) for split, lines in
 
 def small(url: str = "https://example.invalid", unasked: bool = True, **known: dict[str, str]) -> WikiText:
     source = Source(folders=["toy", "toy-v1"], url=url, parquet=PARQUET, fetch_unasked=unasked)
-    return WikiText(name="Toy", words=WORDS, sha256=known.get("sha256", {}), source=source)
+    return WikiText(name="Toy", words=WORDS, source=source, **known)
 
 
-def write_zip(folder: Path, tmp_path: Path) -> None:
+def write_zip(folder: Path, tmp_path: Path, name: str = "toy") -> None:
     folder.mkdir(parents=True)
-    with zipfile.ZipFile(folder / "toy-v1.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(folder / f"{name}-v1.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(write_text(tmp_path / "loose").iterdir()):
-            archive.write(path, f"toy/{path.name}")
+            archive.write(path, f"{name}/{path.name}")
 
 
-def write_parquet(folder: Path) -> None:
+def write_parquet(folder: Path, names: list[str] = PARQUET) -> None:
+    """Each split in as many files as there are names of it."""
     folder.mkdir(parents=True)
-    for split, name in zip(SPLITS, PARQUET, strict=True):
+    for split, (wanted, _) in zip(SPLITS, (name.split("-", 1) for name in PARQUET), strict=True):
+        parts = [name for name in names if name.startswith(wanted)]
         text = [f" {line} \n" if line else "" for line in LINES[split]]
-        pl.DataFrame({"text": text}).write_parquet(folder / name)
+        share = -(-len(text) // len(parts))
+        for number, name in enumerate(parts):
+            pl.DataFrame({"text": text[number * share : (number + 1) * share]}).write_parquet(folder / name)
 
 
 def test_text_zip_and_parquet_are_the_same_corpus(data, tmp_path):
@@ -74,6 +78,64 @@ def test_the_same_number_of_other_words_is_not_the_official_corpus(data):
     )
     with pytest.raises(CorruptData, match="train split has as many words as the official one, but different ones"):
         small(sha256=official).load(data)
+
+
+LINE_COUNTS = {split: len(lines) for split, lines in LINES.items()}
+BYTES = sum(len(f" {line} \n".encode()) for line in LINES["val"] if line)
+OFFICIAL_103 = [
+    "train-00000-of-00002.parquet",
+    "train-00001-of-00002.parquet",
+    "validation-00000-of-00001.parquet",
+    "test-00000-of-00001.parquet",
+]
+
+
+def wikitext_103(**known: dict[str, int]) -> WikiText:
+    """The data set as configured, expecting the small corpus's counts."""
+    overrides = [f"dataset.{what}.{split}={number}" for what, each in known.items() for split, number in each.items()]
+    settings = settings_of(compose_run(["task=language", "dataset=wikitext-103", "model=transformer", *overrides]))
+    return build_dataset(settings)
+
+
+@pytest.mark.parametrize("form", ["zip", "text", "parquet"])
+@pytest.mark.parametrize("folder", ["wikitext-103", "wikitext-103-v1"])
+def test_an_official_folder_of_wikitext_103_is_accepted(data, tmp_path, form, folder):
+    where = Path(data.root) / folder
+    if form == "zip":
+        write_zip(where, tmp_path, "wikitext-103")
+    elif form == "text":
+        write_text(where)
+    else:
+        write_parquet(where, OFFICIAL_103)
+    dataset = wikitext_103(words=WORDS, lines=LINE_COUNTS, bytes={"val": BYTES})
+    assert not dataset.official["sha256"]
+    card = dataset.card(data)
+    assert (card.name, card.kind, card.rows, card.whole) == ("WikiText-103", "real", sum(WORDS.values()), True)
+    assert not wikitext_103().card(data).whole  # its real counts
+
+
+@pytest.mark.parametrize("what, off", [("bytes", {"val": 1}), ("lines", {"test": 7})])
+def test_wikitext_103_with_the_words_of_another_text_is_refused(data, what, off):
+    write_text(Path(data.root) / "wikitext-103")
+    known = {"lines": LINE_COUNTS, "bytes": {"val": BYTES}}
+    with pytest.raises(CorruptData, match=rf"as many words as the official one, but other ones: {what} \d+, expected"):
+        wikitext_103(words=WORDS, **known | {what: known[what] | off}).load(data)
+
+
+def test_wikitext_2_counts_the_bytes_of_its_data_card(real_data):
+    """So WikiText-103's are known: the card's num_bytes are those of the text and 4 for each of the lines."""
+    settings = settings_of(compose_run(["task=language", "dataset=wikitext-2", "model=transformer"]))
+    count = build_dataset(settings).load(settings.data).count
+    card = {"train": 10_918_118, "val": 1_134_123, "test": 1_270_947}  # of huggingface.co/datasets/Salesforce/wikitext
+    assert {split: count[split].bytes + 4 * count[split].lines for split in SPLITS} == card
+
+
+def test_wikitext_103_is_not_wikitext_2(data, real_data):
+    """Its validation and test articles are the same, with as many lines and words."""
+    (Path(data.root) / "wikitext-103").parent.mkdir(parents=True)
+    (Path(data.root) / "wikitext-103").symlink_to(real_data / "wikitext-2")
+    with pytest.raises(CorruptData, match="the val split has as many words .* bytes 1119083, expected 1139711"):
+        wikitext_103().load(data)
 
 
 def test_a_line_that_is_not_utf8_is_named(data, tmp_path):

@@ -32,6 +32,7 @@ class SplitCounts:
 
     lines: int
     words: int  # the end of a line is one, `<eos>`
+    bytes: int  # of its lines with words, as the official text has them: " WORDS \n"
     sha256: str  # of its lines, whichever file they come from
 
 
@@ -63,14 +64,16 @@ def count_lines(name: str, split: str, lines: Iterable[str]) -> SplitCounts:
     Raises:
         CorruptData: no word.
     """
-    digest, number, words = hashlib.sha256(), 0, 0
+    digest, number, words, size = hashlib.sha256(), 0, 0, 0
     for line in lines:
         number += 1
         words += len(line.split()) + 1
-        digest.update(f"{line}\n".encode())
+        ended = f"{line}\n".encode()
+        size += len(ended) + 2 if line else 0
+        digest.update(ended)
     if words == number:
         raise CorruptData(f"{name}: the {split} split is empty: {number} lines without a word. Copy it again.")
-    return SplitCounts(number, words, digest.hexdigest())
+    return SplitCounts(number, words, size, digest.hexdigest())
 
 
 def open_corpus(name: str, files: Mapping[CorpusSplit, Sequence[Path]], cache: Path) -> Corpus:
@@ -93,7 +96,7 @@ def open_corpus(name: str, files: Mapping[CorpusSplit, Sequence[Path]], cache: P
         return {split: asdict(count_lines(name, split, read(split))) for split in SPLITS}
 
     every = sorted({path for paths in files.values() for path in paths})
-    counts = remembered(cache, "word-counts", every, count)
+    counts = remembered(cache, "line-counts", every, count)
     return Corpus(name, {split: SplitCounts(**counts[split]) for split in SPLITS}, read)
 
 

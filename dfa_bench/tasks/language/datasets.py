@@ -46,8 +46,9 @@ class WikiText:
     Args:
         name: of the data set.
         words: of each split, with `<eos>` for the end of a line: another number is a sample.
-        sha256: of each split's lines, where it is known.
         source: where its files are.
+        lines, bytes, sha256: of the splits where they are known; see `Count`. A split with as many words as the
+            official one, but another of these, is refused.
     """
 
     @validate_call
@@ -55,10 +56,13 @@ class WikiText:
         self,
         name: str,
         words: Mapping[CorpusSplit, int],
-        sha256: Mapping[CorpusSplit, str],
         source: Source,
+        lines: Mapping[CorpusSplit, int] | None = None,
+        bytes: Mapping[CorpusSplit, int] | None = None,
+        sha256: Mapping[CorpusSplit, str] | None = None,
     ) -> None:
-        self.name, self.words, self.sha256, self.source = name, words, sha256, source
+        self.name, self.words, self.source = name, words, source
+        self.official = {"lines": lines or {}, "bytes": bytes or {}, "sha256": sha256 or {}}  # fields of `Count`
 
     def card(self, data: DataSettings) -> DataCard:
         corpus = self.load(data)
@@ -89,13 +93,17 @@ class WikiText:
         if data.stand_in:
             return help_topics()
         corpus = open_corpus(self.name, self._found(data)[1], cache_folder(data))
-        for split, expected in self.sha256.items():
-            found = corpus.count[split]
-            if found.words == self.words[split] and found.sha256 != expected:
-                raise CorruptData(
-                    f"{self.name}: the {split} split has as many words as the official one, but different ones: "
-                    f"checksum {found.sha256[:16]}…, expected {expected[:16]}…. Copy it again from {self.source.url}."
-                )
+        for split in SPLITS:
+            count = corpus.count[split]
+            if count.words != self.words[split]:
+                continue  # a sample
+            for what, known in self.official.items():
+                found = getattr(count, what)
+                if split in known and found != known[split]:
+                    raise CorruptData(
+                        f"{self.name}: the {split} split has as many words as the official one, but different ones: {what} "
+                        f"{str(found)[:16]}, expected {str(known[split])[:16]}. Copy it again from {self.source.url}."
+                    )
         return corpus
 
     def _found(self, data: DataSettings) -> tuple[Path, dict[CorpusSplit, list[Path]]]:

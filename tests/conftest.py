@@ -24,7 +24,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs write in this process need not survive a power cut: syncing takes minutes of the suite on a busy disk."""
+    """What a test writes need not survive a power cut: syncing takes minutes of the suite on a busy disk."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dfa_bench.feedback import Attachment
 from dfa_bench.runs.rule import build_path, build_rule
-from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.compose import compose_settings
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build, task_class
 from dfa_bench.tasks.click_through.task import ClickBatch
@@ -94,7 +94,7 @@ class Case:
 
 @functools.cache
 def _composed(overrides: tuple[str, ...]) -> RunSettings:
-    return typed(compose_run(["variant=released", "scale=paper", *overrides]))
+    return compose_settings(["variant=released", "scale=paper", *overrides])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dfa_bench.settings.compose import compose_run, typed
+from dfa_bench.settings.compose import compose_settings
 from dfa_bench.tasks.base import build
 from tests.golden import names
 
@@ -181,7 +181,7 @@ class Spread:
 def initial(model: str) -> tuple[dict[str, Spread], dict[str, bool]]:
     """The spread of each parameter by the released name, and whether all layers of a family are equal."""
     constructor = CONSTRUCTORS[model]
-    settings = typed(compose_run(["variant=released", "scale=paper", *constructor.choice]))
+    settings = compose_settings(["variant=released", "scale=paper", *constructor.choice])
     torch.manual_seed(0)
     built: nn.Module = build(settings.model, "model", **constructor.given)
     parameters = dict(built.named_parameters())

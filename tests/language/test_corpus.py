@@ -93,7 +93,7 @@ OFFICIAL_103 = [
 def wikitext_103(**known: dict[str, int]) -> WikiText:
     """The data set as configured, expecting the small corpus's counts."""
     overrides = [f"dataset.{what}.{split}={number}" for what, each in known.items() for split, number in each.items()]
-    settings = settings_of(compose_run(["task=language", "dataset=wikitext-103", "model=transformer", *overrides]))
+    settings = run_settings(["task=language", "dataset=wikitext-103", "model=transformer", *overrides])
     return build_dataset(settings)
 
 
@@ -124,7 +124,7 @@ def test_wikitext_103_with_the_words_of_another_text_is_refused(data, what, off)
 
 def test_wikitext_2_counts_the_bytes_of_its_data_card(real_data):
     """So WikiText-103's are known: the card's num_bytes are those of the text and 4 for each of the lines."""
-    settings = settings_of(compose_run(["task=language", "dataset=wikitext-2", "model=transformer"]))
+    settings = run_settings(["task=language", "dataset=wikitext-2", "model=transformer"])
     count = build_dataset(settings).load(settings.data).count
     card = {"train": 10_918_118, "val": 1_134_123, "test": 1_270_947}  # of huggingface.co/datasets/Salesforce/wikitext
     assert {split: count[split].bytes + 4 * count[split].lines for split in SPLITS} == card

@@ -102,7 +102,8 @@ class WikiText:
                 if split in known and found != known[split]:
                     raise CorruptData(
                         f"{self.name}: the {split} split has as many words as the official one, but different ones: "
-                        f"{what} {str(found)[:16]}, expected {str(known[split])[:16]}. Copy it again from {self.source.url}."
+                        f"{what} {str(found)[:16]}, expected {str(known[split])[:16]}. Copy it again from "
+                        f"{self.source.url}."
                     )
         return corpus
 

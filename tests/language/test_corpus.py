@@ -92,7 +92,7 @@ OFFICIAL_103 = [
 
 def wikitext_103(**known: dict[str, int]) -> WikiText:
     """The data set as configured, expecting the small corpus's counts."""
-    overrides = [f"dataset.{what}.{split}={number}" for what, each in known.items() for split, number in each.items()]
+    overrides = [f"++dataset.{what}.{split}={number}" for what, each in known.items() for split, number in each.items()]
     settings = run_settings(["task=language", "dataset=wikitext-103", "model=transformer", *overrides])
     return build_dataset(settings)
 
@@ -118,7 +118,9 @@ def test_an_official_folder_of_wikitext_103_is_accepted(data, tmp_path, form, fo
 def test_wikitext_103_with_the_words_of_another_text_is_refused(data, what, off):
     write_text(Path(data.root) / "wikitext-103")
     known = {"lines": LINE_COUNTS, "bytes": {"val": BYTES}}
-    with pytest.raises(CorruptData, match=rf"as many words as the official one, but other ones: {what} \d+, expected"):
+    with pytest.raises(
+        CorruptData, match=rf"as many words as the official one, but different ones: {what} \d+, expected"
+    ):
         wikitext_103(words=WORDS, **known | {what: known[what] | off}).load(data)
 
 

@@ -13,7 +13,7 @@ from dfa_bench.commands.main import main
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import RunSettings
 
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # one test runs on each core, or one at all
+torch.set_num_threads(1)  # tests are small, and one runs on each core
 
 
 def pytest_collection_finish() -> None:
@@ -24,7 +24,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs write in this process need not survive a power cut: syncing takes minutes of the suite on a busy disk."""
+    """Records written here need not survive a power cut, and syncing takes minutes of the suite on a busy disk."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -126,7 +126,7 @@ def test_a_panel_that_is_drawn_anew_leaves_the_others(say, tmp_path):
 
 def test_a_panel_that_is_not_there_is_refused(say):
     code, _, err = say("figure", "alignment", "models=resnet")
-    assert (code, "There are: cheb, gcn," in err) == (2, True)
+    assert (code, "unknown panel 'resnet'. Panels: cheb, gcn," in err) == (2, True)
 
 
 def test_a_panel_with_an_unknown_key_is_refused(monkeypatch, tmp_path):

@@ -84,8 +84,8 @@ def test_an_impossible_row_is_refused_with_the_file_and_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     "content, told",
     [
-        (b"identity,seed\nabc,0\n", "lacks the columns status, task"),
-        (b"", "lacks the columns identity"),
+        (b"identity,seed\nabc,0\n", "has no columns status, task"),
+        (b"", "has no columns identity"),
         (b"identity,seed\nabc\n", "cannot be read"),
         (b'identity,seed\n"abc,0\n', "cannot be read"),
         (b"\xff\xfe\x00", "cannot be read"),

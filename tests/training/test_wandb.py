@@ -113,7 +113,7 @@ def test_results_are_an_artifact_with_tables_and_figures(tmp_path):
 def test_results_that_cannot_be_published_are_a_warning(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("dfa_bench.training.loggers.START_SECONDS", 1)
     publish_results(LoggerSettings(name="wandb", mode="online"), ROOT / "results", tmp_path)
-    assert "Weights & Biases did not take the results" in capfd.readouterr().err
+    assert "Weights & Biases did not accept the results" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("file", TABLES, ids=lambda file: file.stem)

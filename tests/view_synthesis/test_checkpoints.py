@@ -86,13 +86,13 @@ def test_a_malicious_checkpoint_is_refused_and_not_run(tmp_path, how):
 
 
 def test_widths_that_do_not_fit_together_are_told(tmp_path):
-    with pytest.raises(CorruptData, match="4 layers of one width"):
+    with pytest.raises(CorruptData, match="4 layers of equal width"):
         load_released(write(tmp_path / "a.ckpt", released_state(16), released_state(32)), SCENE)
-    with pytest.raises(CorruptData, match="4 layers of one width"):
+    with pytest.raises(CorruptData, match="4 layers of equal width"):
         load_released(write(tmp_path / "b.ckpt", released_state(16, 39), released_state(16, 39)), SCENE)
     missing = released_state(16)
     del missing["fc_rgb.bias"]
-    with pytest.raises(CorruptData, match="4 layers of one width"):
+    with pytest.raises(CorruptData, match="4 layers of equal width"):
         load_released(write(tmp_path / "c.ckpt", missing, released_state(16)), SCENE)
 
 

@@ -20,6 +20,7 @@ from dfa_bench.reporting.page.pictures import Picture, picture
 from dfa_bench.reporting.readings import read_records, readings_of
 from dfa_bench.reporting.released import evaluated, released_grid
 from dfa_bench.reporting.seeds import among_seeds, among_seeds_grid
+from dfa_bench.settings.overrides import is_whereabouts
 
 DEVIATIONS = "docs/fidelity.md"  # beside the results
 # By name: title, what it shows, the command that draws it.
@@ -74,7 +75,7 @@ def _section(found: Existing, request: Request) -> Section:
         anchor=name.replace("/", "-"),
         table=table,
         checked=claims.check(table),
-        details=cell_details(table, found.settings, request.overrides),
+        details=cell_details(table, found.settings, [each for each in request.overrides if not is_whereabouts(each)]),
         curves=None if table.stand_in else _curves(request.results, name, title),
         more=[] if table.stand_in else [dataclasses.replace(grid, title=about) for about, grid in more.items()],
         cost=None if table.experiment.kind != "paper" else cost_grid(table, title.partition(":")[0]),

@@ -90,7 +90,7 @@ def test_a_rule_leaves_initial_weights_alone_and_describes_every_parameter(chose
     attached.remove()
 
 
-@pytest.mark.parametrize("task, dataset", datasets(), ids=" ".join)
+@pytest.mark.parametrize("task, dataset", list(datasets()), ids=map(" ".join, datasets()))
 def test_a_data_set_has_a_stand_in_that_its_tasks_learn_from(task, dataset, smoke):
     values = OmegaConf.load(CONFIGS / "dataset" / f"{dataset}.yaml")
     users_own = [f"dataset.{key}=mine" for key in values if OmegaConf.is_missing(values, key)]

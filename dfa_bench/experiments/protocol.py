@@ -104,12 +104,16 @@ def _may_be_paper(settings: RunSettings) -> bool:
 
 
 def _references(settings: RunSettings) -> Iterator[RunSettings]:
-    """Compositions that a run's protocol may come from: of its parts, then of cells of the paper's tables."""
+    """Compositions that a run's protocol may come from: of its parts, then of cells of the paper's tables.
+
+    None, for a task, model and rule that no table of the paper has together: the paper set no protocol for them.
+    """
     task, model, rule = (f"{part}={getattr(settings, part).name}" for part in ("task", "model", "rule"))
     rest = [f"variant={settings.variant}", f"scale={settings.scale}", f"seed={settings.seed}"]
-    candidates = [[task, model, f"dataset={settings.dataset.name.lower()}", rule]]
-    for cell in _choices_of_tables():
-        if {task, model, rule} <= {*cell}:
+    cells = [cell for cell in _cells_of_tables() if {task, model, rule} <= {*cell}]
+    candidates = [[task, model, f"dataset={settings.dataset.name.lower()}", rule]] if cells else []
+    for cell in cells:
+        if {"recipe", "feedback"} & {key_of(each) for each in cell}:  # the others are the defaults
             candidates.append([each for each in cell if key_of(each) != "variant"])
     for candidate in candidates:
         try:
@@ -124,12 +128,11 @@ def _composed(overrides: tuple[str, ...]) -> RunSettings:
 
 
 @functools.cache
-def _choices_of_tables() -> list[tuple[str, ...]]:
-    """Overrides of those cells of the paper's tables that choose a recipe or feedback; the others are the defaults."""
+def _cells_of_tables() -> list[tuple[str, ...]]:
+    """The overrides of every cell of the paper's tables."""
     return [
         cell.overrides
         for experiment in load_experiments(resource_folder("experiments")).values()
         if experiment.kind == "paper"
         for cell in experiment.cells()
-        if {"recipe", "feedback"} & {key_of(each) for each in cell.overrides}
     ]

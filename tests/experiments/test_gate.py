@@ -13,7 +13,7 @@ from pydantic import BaseModel
 import dfa_bench
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import plan
-from dfa_bench.experiments.protocol import place
+from dfa_bench.experiments.protocol import place, run_settings
 from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.runs.outcome import outcome_settings
 from dfa_bench.settings.compose import compose_settings
@@ -85,6 +85,18 @@ def test_a_cell_of_the_papers_table_holds_only_runs_of_its_own_outcome(overrides
 def test_what_a_cell_sets_itself_is_refused(override):
     with pytest.raises(ConfigError, match=r"sets \w+ itself|choose the seeds of a table with --seeds"):
         plan(TABLE3, range(1), [override])
+
+
+@pytest.mark.parametrize(
+    "choices, protocol",
+    [
+        (["task=nodes", "model=gcn", "dataset=cora", "rule=dfa"], "paper"),
+        (["task=nodes", "model=gcn", "dataset=cora", "rule=fa"], "reduced"),  # a rule that no table of the paper has
+        (["task=nodes", "model=gcn", "dataset=cora", "rule=fa", "recipe.of=bp"], "reduced"),
+    ],
+)
+def test_only_what_a_table_of_the_paper_trains_has_the_papers_protocol(choices, protocol):
+    assert run_settings(choices).protocol == protocol
 
 
 def test_a_protocol_follows_from_the_settings_and_cannot_be_set():

@@ -127,7 +127,7 @@ def test_a_checkpoint_of_other_settings_is_refused(smoke):
     record = record_of(settings, run_identity(settings)[0])
     record.create()
     torch.save({"identity": "another"}, record.checkpoint)
-    with pytest.raises(RecordError, match="of the run another"):
+    with pytest.raises(RecordError, match="belongs to the run another, not to"):
         execute(settings)
 
 

@@ -14,7 +14,7 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.settings.rules import RuleName
 from dfa_bench.settings.schema import Positive, Strict, explain
 
-Variant = Literal["released", "paper"]
+Variant = Literal["released", "paper", "clean"]
 # What an experiment is: a table of the paper, a study of our own, a search of hyperparameters, a short first look.
 Kind = Literal["paper", "study", "search", "first"]
 # Beside the experiments:

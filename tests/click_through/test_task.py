@@ -113,11 +113,10 @@ ROOT = Path(__file__).parents[2]
 def test_the_rates_at_cpu_scale_are_those_that_the_search_chose():
     found = pd.read_csv(ROOT / "results" / "search" / "table2.csv")
     names = {"FM": "fm", "DeepFM": "deepfm", "Deep&Cross": "dcn", "AFN": "afn", "AutoInt": "autoint"}
-    released = found[found.variant == "released"]
-    for (column, rule), cells in released.groupby(["column", "rule"]):
+    for (column, variant, rule), cells in found.groupby(["column", "variant", "rule"]):
         best = float(cells.loc[cells["mean"].idxmax(), "row"].removeprefix("rate "))
-        chosen = ["task=clicks", "dataset=criteo", f"model={names[column]}", f"rule={rule}"]
-        assert run_settings(chosen).recipe.lr == best, (column, rule)
+        chosen = ["task=clicks", "dataset=criteo", f"model={names[column]}", f"variant={variant}", f"rule={rule}"]
+        assert run_settings(chosen).recipe.lr == best, (column, variant, rule)
 
 
 def test_a_run_on_the_stand_in_is_recorded(tmp_path):
@@ -173,9 +172,29 @@ def test_a_sample_of_the_rows_is_never_the_papers_protocol(tmp_path):
 
 @pytest.mark.parametrize(
     "model, rule, rate, epochs, batch",
-    [("deepfm", "dfa", 5e-5, 30, 2048), ("dcn", "shallow", 1e-3, 30, 512), ("fm", "bp", 1e-4, 15, 2048)],
+    [
+        ("deepfm", "dfa", 5e-5, 30, 2048),
+        ("dcn", "dfa", 5e-5, 15, 512),
+        ("dcn", "shallow", 1e-3, 30, 2048),
+        ("fm", "bp", 1e-4, 15, 2048),
+    ],
 )
 def test_the_paper_scale_has_the_papers_recipes(model, rule, rate, epochs, batch):
     chosen = run_settings(["task=clicks", "dataset=criteo", f"model={model}", f"rule={rule}", "scale=paper"])
     assert (chosen.recipe.lr, chosen.trainer.max_epochs, chosen.task.arguments["batch"]) == (rate, epochs, batch)
+    assert chosen.trainer.keep == "best_if_stopped"
     assert chosen.protocol == "paper"
+
+
+def test_only_autoints_shallow_attention_drops_weights():
+    for rule, dropout in {"bp": 0.0, "dfa": 0.0, "shallow": 0.5}.items():
+        chosen = run_settings(["task=clicks", "model=autoint", f"rule={rule}", "scale=paper"])
+        assert chosen.model.arguments["attention_dropout"] == dropout
+
+
+def test_the_clean_models_are_never_the_papers_protocol():
+    chosen = ["task=clicks", "model=deepfm", "scale=paper"]
+    assert [run_settings([*chosen, f"variant={each}"]).protocol for each in ("released", "clean")] == [
+        "paper",
+        "reduced",
+    ]

@@ -16,11 +16,11 @@ from sklearn.metrics import roc_auc_score
 from dfa_bench.errors import CorruptData
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import DataSettings
-from dfa_bench.tasks.base import Shard, build_task
+from dfa_bench.tasks.base import Shard, build_task, data_card
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.datasets import MovieLens
 from dfa_bench.tasks.click_through.interactions import split_rows
-from dfa_bench.tasks.click_through.planted import STAND_IN, planted
+from dfa_bench.tasks.click_through.planted import STAND_IN, Teacher, draw_chunks, planted
 from dfa_bench.tasks.click_through.task import RowBatches
 from dfa_bench.training.execute import execute
 
@@ -77,6 +77,19 @@ def test_metrics_are_those_of_the_whole_split():
     found = task.evaluate(model, "val")
     assert found["log_loss"] == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-5)
     assert found["auc"] == pytest.approx(roc_auc_score(clicked, logits))
+
+
+def test_planted_clicks_are_drawn_in_chunks_and_never_pass_for_real(tmp_path, monkeypatch):
+    monkeypatch.setattr("dfa_bench.tasks.click_through.planted.CHUNK_ROWS", 300)
+    sizes = ["dataset.rows=1000", "dataset.fields=3", "dataset.values=200"]
+    chosen = run_settings(["task=clicks", "dataset=planted", "scale=cpu", *sizes, f"data.cache={tmp_path}"])
+    card, task = data_card(chosen), build_task(chosen)
+    assert (card.kind, card.whole, len(task.data.labels)) == ("stand-in", False, 1000)
+    drawn = np.concatenate([chunk.keys[0] for chunk in draw_chunks(Teacher(1000, 3, 200, 0.5, 1.0, 1.0, 0))])
+    ids = np.asarray(task.data.ids[:, 0])
+    values = {each: np.unique(drawn[ids == each]) for each in np.unique(ids)}
+    assert len(values.pop(0)) > 100  # rare values share an id
+    assert {len(each) for each in values.values()} == {1}
 
 
 def test_movielens_reads_both_layouts_alike(tmp_path):

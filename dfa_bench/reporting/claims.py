@@ -27,6 +27,7 @@ CONTRADICTS: tuple[Verdict, ...] = ("contradicted", "contradicted at reduced sca
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)  # in the order in which they are counted
 ERROR = 0.05  # probability of a wrong "supported", and of a wrong "contradicted", of a claim
 POWER = 0.8  # probability with which the seeds that are said to decide do so
+QUOTED = "a number that the paper quotes is a reference only for runs of a reduced protocol"
 MOST_SEEDS = 100  # with more, their number is not worked out
 NOTE = (
     "[a, b]: one-sided t bounds of the mean over paired seeds. Supported: in every place a, at 5%, is above what is "
@@ -47,7 +48,8 @@ class Evidence:
     verdict: Verdict
     reason: str = ""  # why it is not tested
     lost: int = 0  # seeds that one of the sides has no number for, since its run diverged or is NaN
-    would_decide: float | None = None  # seeds in all; infinite if more than MOST_SEEDS; None if more do not help
+    # Seeds in all that would decide, or test it at all; infinite if more than MOST_SEEDS; None if more do not help.
+    would_decide: float | None = None
 
 
 class Stated(Protocol):
@@ -182,7 +184,9 @@ def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, cont
     if claim.ratio is not None:
         pairs = [pair for pair in pairs if min(pair) > 0]  # others have no ratio
     if reason := _why_not(claim, place, table, len(pairs)):
-        return Evidence(place.name, len(pairs), math.nan, math.nan, math.nan, "not tested", reason)
+        at_least = claim.min_seeds if reason == _too_few(claim) else None
+        nothing = math.nan
+        return Evidence(place.name, len(pairs), nothing, nothing, nothing, "not tested", reason, would_decide=at_least)
     if claim.ratio is None:
         differences, margin = [above - below for above, below in pairs], claim.by
     else:
@@ -213,16 +217,20 @@ def _why_not(claim: Claim, place: Place, table: Table, seeds: int) -> str:
         return "stand-in data"
     if table.changed:
         return "settings of your own: the claim is about another experiment"
-    if seeds < claim.min_seeds:
-        return f"fewer than {claim.min_seeds} seeds of both sides"
     parts = (*place.higher, *place.lower)
     quoted = any(isinstance(part, Quoted) for part in parts)
     if quoted and any(run.protocol != "paper" for run, _ in _runs(place, table)):
-        return "a number that the paper quotes is a reference only for runs of a reduced protocol"
+        return QUOTED
+    if seeds < claim.min_seeds:
+        return _too_few(claim)
     cells = [cell for part in parts if isinstance(part, CellMean) for cell in part.cells]
     if mixed := next((cell for cell in cells if table.is_mixed(cell)), None):
         return f"seeds of {table.cell_text(mixed)} differ in protocol or scale"
     return ""
+
+
+def _too_few(claim: Claim) -> str:
+    return f"fewer than {claim.min_seeds} seeds of both sides"
 
 
 def _side(parts: Sequence[CellMean | Quoted], table: Table) -> Mapping[int, float]:

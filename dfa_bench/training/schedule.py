@@ -71,8 +71,8 @@ def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, total_steps
         return Schedule()
     if settings.name == "plateau":
         mode: Literal["min", "max"] = "max" if watch.better == "higher" else "min"
-        # Any improvement counts, as for the best epoch: no threshold.
-        return PlateauSchedule(ReduceLROnPlateau(optimizer, mode, settings.factor, settings.patience, threshold=0.0))
+        # PyTorch's threshold, as in the released code: an improvement by less than a ten-thousandth does not count.
+        return PlateauSchedule(ReduceLROnPlateau(optimizer, mode, settings.factor, settings.patience))
     if settings.name == "exponential":
         assert settings.steps is not None
         factor, span = settings.factor, settings.steps

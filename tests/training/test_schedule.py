@@ -45,6 +45,16 @@ def test_a_plateau_lowers_the_rate_after_its_patience():
     assert found == pytest.approx([1, 1, 1, 0.2, 0.2, 0.04, 0.04])
 
 
+def test_an_improvement_by_less_than_a_ten_thousandth_is_a_plateau():
+    optimizer = torch.optim.Adam(nn.Linear(1, 1).parameters(), 1.0)
+    schedule = build_schedule(optimizer, ScheduleSettings(name="plateau", factor=0.2, patience=0), 1, LOSS)
+    found = []
+    for value in (4.0, 3.999, 3.9987):  # by 2.5 and by 0.75 ten-thousandths
+        schedule.after_evaluation(value)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == pytest.approx([1, 1, 0.2])
+
+
 @pytest.mark.parametrize(
     "name, needed", [("exponential", "steps"), ("inverse_sqrt", "steps or recipe.schedule.warmup")]
 )

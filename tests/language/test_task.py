@@ -179,6 +179,13 @@ def test_each_cell_of_table_5_is_the_papers_protocol_at_scale_paper(column, vari
     assert run_settings([*chosen, "recipe.lr=0.1"]).protocol == "reduced"
 
 
+@pytest.mark.parametrize("scale, dataset", [("cpu", "wikitext-2"), ("smoke", "wikitext-2"), ("paper", "wikitext-103")])
+def test_the_tables_corpus_is_the_one_of_its_scale_and_nothing_of_another(scale, dataset):
+    chosen = ["task=language", "model=transformer", f"scale={scale}"]
+    by_scale, by_name = (run_settings([*chosen, f"dataset={name}"]).dataset for name in ("wikitext", dataset))
+    assert by_scale == by_name
+
+
 def test_the_released_variant_trains_its_tokenizer_on_wikitext_2():
     chosen = ["task=language", "dataset=wikitext-103", "model=transformer"]
     released, paper = (run_settings([*chosen, f"variant={v}"]).task.arguments for v in ("released", "paper"))

@@ -44,6 +44,7 @@ class Line(Strict):
 
 class Row(Line):
     columns: tuple[str, ...] = ()  # where it has cells; all, if empty
+    at: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # by column, overrides in place of the column's own
 
 
 class Column(Line):
@@ -205,8 +206,9 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _rows_have_columns_of_the_table(self) -> Experiment:
         for name, row in self.rows.items():
-            if unknown := {*row.columns} - {*self.columns}:
-                raise ValueError(f"rows.{name}.columns: the table has no {', '.join(sorted(unknown))}.")
+            for key, named in (("columns", row.columns), ("at", row.at)):
+                if unknown := {*named} - {*self.columns}:
+                    raise ValueError(f"rows.{name}.{key}: the table has no {', '.join(sorted(unknown))}.")
         return self
 
     @model_validator(mode="after")
@@ -238,7 +240,13 @@ class Experiment(Strict):
                 column,
                 rule,
                 variant,
-                (*self.overrides, *in_row.overrides, *in_column.overrides, f"rule={rule}", f"variant={variant}"),
+                (
+                    *self.overrides,
+                    *in_row.overrides,
+                    *in_row.at.get(column, in_column.overrides),
+                    f"rule={rule}",
+                    f"variant={variant}",
+                ),
                 in_row.cost * in_column.cost,
             )
             for row, in_row in self.rows.items()

@@ -84,7 +84,7 @@ class PathSettings(Strict):
 class ScheduleSettings(Strict):
     """How the learning rate goes; `recipe.lr` is its highest value."""
 
-    name: Literal["constant", "exponential", "inverse_sqrt", "plateau"] = "constant"
+    name: Literal["constant", "exponential", "inverse_sqrt", "plateau", "one_cycle"] = "constant"
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1  # exponential: per `steps` steps; plateau: at each plateau
     steps: Count | None = None  # exponential: in which the rate falls by `factor`; inverse_sqrt: of the rising part
     warmup: Annotated[float, Field(gt=0, le=1)] | None = None  # inverse_sqrt: rising part as a fraction, if not `steps`
@@ -103,7 +103,7 @@ class ScheduleSettings(Strict):
 
 class RecipeSettings(Strict):
     of: str = ""  # the rule whose hyperparameters these are; the other settings spell them out
-    optimizer: Literal["adam", "lazy_adam"] = "adam"
+    optimizer: Literal["adam", "radam", "lazy_adam"] = "adam"
     lr: Positive
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     eps: Positive = 1e-8

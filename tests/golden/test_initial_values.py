@@ -96,28 +96,13 @@ CONSTRUCTORS = {
 
 LINEAR_TERM = "torchfm leaves PyTorch's N(0, 1) of an embedding, ours starts at zero"
 XAVIER = "PyTorch's MultiheadAttention: Xavier over all three maps and zero biases; ours are plain linear layers"
-PROJECTION = "the released one is uniform in ±0.1 with zero bias; ours is a plain linear layer"
-COPIES = "torch's TransformerEncoder clones one layer; ours are drawn one by one"
 DIFFERENT = {
     **{(model, "linear.fc.weight"): LINEAR_TERM for model in ("fm", "deepfm", "afn", "autoint")},
     ("afn", "LNN.weight"): "torchfm's is uniform in ±1/sqrt(fields), ours N(0, 0.02)",
     **{("autoint", f"self_attns.*.{part}"): XAVIER for part in ("in_proj_weight", "in_proj_bias", "out_proj.bias")},
     **{("spline", f"conv{layer}.root"): "PyG 1.5.0 drew it in ±1/sqrt(2 in), ours in ±1/sqrt(in)" for layer in (1, 2)},
-    **{
-        ("transformer", f"transformer_encoder.layers.*.self_attn.{part}"): XAVIER
-        for part in ("in_proj_weight", "in_proj_bias", "out_proj.bias")
-    },
-    **{("transformer", f"decoder.{kind}"): PROJECTION for kind in ("weight", "bias")},
 }
 NO_COPIES = {
-    **{
-        ("transformer", f"transformer_encoder.layers.*.{part}{kind}"): COPIES
-        for part in ("self_attn.in_proj_", "self_attn.out_proj.", "linear1.", "linear2.")
-        for kind in ("weight", "bias")
-    },
-    **{
-        ("transformer", f"transformer_encoder.layers.*.self_attn.in_proj_{kind}"): COPIES for kind in ("weight", "bias")
-    },
     ("autoint", "self_attns.*.in_proj_bias"): XAVIER,
     ("autoint", "self_attns.*.out_proj.bias"): XAVIER,
 }

@@ -78,8 +78,9 @@ def test_rows_and_columns_may_lack_cells():
     assert places == [("A", "x", "bp"), ("A", "x", "dfa"), ("B", "x", "bp"), ("B", "y", "bp")]
 
 
-def test_a_row_of_columns_that_are_not_there_is_refused():
-    with pytest.raises(ValueError, match=r"rows\.A\.columns: the table has no z"):
+@pytest.mark.parametrize("row", [{"columns": ["z"]}, {"at": {"z": ["seed=1"]}}])
+def test_a_row_of_columns_that_are_not_there_is_refused(row):
+    with pytest.raises(ValueError, match=rf"rows\.A\.{next(iter(row))}: the table has no z"):
         Experiment.model_validate(
             {
                 "name": "t",
@@ -87,7 +88,7 @@ def test_a_row_of_columns_that_are_not_there_is_refused():
                 "title": "T",
                 "metrics": {},
                 "rules": ["bp"],
-                "rows": {"A": {"columns": ["z"]}},
+                "rows": {"A": row},
                 "columns": {"x": {}},
             }
         )

@@ -74,8 +74,10 @@ def _printed_cell(table: Table, line: tuple[str, str], head: tuple[str, Variant,
     if entry is None:
         return GridCell("")
     digits = table.experiment.metrics[head[2]].digits
-    paper = "" if entry.paper is None else f" ({entry.paper:.{digits}f})"
-    return GridCell(table.mean_text(entry, head[2]), f"[{len(entry.values)}]{paper}", bold=table.is_bold(line, head))
+    printed = "" if entry.paper is None else f" ({entry.paper:.{digits}f})"
+    if entry.paper is None and entry.code is not None:
+        printed = f" (code {entry.code:.{digits}f})"
+    return GridCell(table.mean_text(entry, head[2]), f"[{len(entry.values)}]{printed}", bold=table.is_bold(line, head))
 
 
 def values(table: Table) -> Grid:

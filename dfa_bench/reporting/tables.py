@@ -20,6 +20,7 @@ class Entry:
 
     values: Sequence[float]  # one per seed
     paper: float | None
+    code: float | None  # figure of the released code: a reference, never compared
     diverged: int
     nan: int  # runs that did not diverge and yet have no number
     scale: str  # of all its runs, "cpu and paper" if they differ
@@ -88,10 +89,12 @@ class Table:
         return self._of(runs, mean, [*values.values()], name, metric) if values else None
 
     def _of(self, runs: Sequence[RunSummary], cell: Cell, values: Sequence[float], name: str, metric: Metric) -> Entry:
-        paper = None if self.stand_in or self.changed else self.experiment.paper_value(name, cell)
+        apart = self.stand_in or self.changed  # from the experiment that printed numbers are about
+        paper = None if apart else self.experiment.paper_value(name, cell)
+        code = None if apart else self.experiment.code_value(name, cell)
         lost = [run.diverged for run in runs if run.value(metric.key) is None]
         scale, protocol = _listed(run.scale for run in runs), _listed(run.protocol for run in runs)
-        return Entry(values, paper, sum(lost), len(lost) - sum(lost), scale, protocol)
+        return Entry(values, paper, code, sum(lost), len(lost) - sum(lost), scale, protocol)
 
     def heads(self) -> list[tuple[str, Variant, str]]:
         """Columns shown: (column, variant, metric)."""
@@ -159,10 +162,10 @@ class Table:
         return ", ".join([f"(n={len(entry.values)})", *(f"{count} {how}" for how, count in lost.items() if count)])
 
     def paper_text(self, entry: Entry, metric: str) -> str:
-        """The paper's number and our difference from it; "" where there is none."""
-        if entry.paper is None:
-            return ""
+        """The paper's number and our difference from it, else the released code's figure; "" where there is none."""
         digits = self.experiment.metrics[metric].digits
+        if entry.paper is None:
+            return "" if entry.code is None else f"code {entry.code:.{digits}f}"
         reference = f"{entry.mean - entry.paper:+.{digits}f}" if entry.protocol == "paper" else "reference"
         return f"paper {entry.paper:.{digits}f}, {reference}"
 
@@ -183,6 +186,7 @@ class Table:
         """What a reader has to know beside the numbers."""
         return [
             *self._bold_note(),
+            *self._code_note(),
             *self._off_note(),
             *self._mixed_note(),
             *self._numerics_note(),
@@ -200,6 +204,10 @@ class Table:
                 for rule, reference in compared_pairs(self.experiment.rules):
                     near, to = rules()[rule].label, rules()[reference].label
                     yield f"Bold, as in the paper: {near} within {metric.bold_within} of {to}{by}."
+
+    def _code_note(self) -> Iterable[str]:
+        if any(entry.paper is None and entry.code is not None for entry in self.entries.values()):
+            yield "Code: a figure of the released code, where the paper has none; a reference only."
 
     def _off_note(self) -> Iterable[str]:
         limit = self.experiment.off_by

@@ -116,7 +116,9 @@ class RecipeSettings(Strict):
 class TrainerSettings(Strict):
     max_epochs: Count
     max_tokens: Count | None = None  # language: budget of the whole training, spread over the epochs
-    keep: Literal["best", "last"] = "best"  # which weights are tested: first best validation, or the last epoch's
+    # Which weights are tested: of the first epoch with the best validation metric, or of the last epoch;
+    # best_if_stopped: the best ones if patience ran out, else the last.
+    keep: Literal["best", "last", "best_if_stopped"] = "best"
     patience: Count | None = None  # epochs without a better validation metric before training stops
     evaluate_every: Count = 1  # epochs
     alignment_every: Count | None = None  # epochs between measurements of the rule's alignment with BP; null: none
@@ -160,7 +162,7 @@ class RunSettings(Strict):
     feedback: list[PathSettings]
     recipe: RecipeSettings
     trainer: TrainerSettings
-    variant: Literal["released", "paper"] = "released"
+    variant: Literal["released", "paper", "clean"] = "released"
     scale: Literal["smoke", "cpu", "paper"]
     protocol: Literal["paper", "reduced"]
     data: DataSettings = DataSettings()

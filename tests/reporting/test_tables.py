@@ -41,6 +41,20 @@ def test_a_cell_is_mean_spread_seeds_paper_and_difference():
     assert rows[1] == "table3,Cora,GraphConv,bp,released,accuracy,81.0,1.414214,2,80.1,cpu,paper"
 
 
+def test_printed_numbers_stand_beside_the_model_that_they_are_of():
+    experiment = load_experiments(resource_folder("experiments"))["table2"]
+    runs = {cell: [summary(str(cell), 0, {"test/auc": 0.75})] for cell in experiment.cells()}
+    found = Table(experiment, runs)
+    printed = {
+        (cell.column, cell.variant, cell.rule): found.paper_text(entry, metric)
+        for (cell, metric), entry in found.entries.items()
+    }
+    assert printed["DeepFM", "released", "dfa"] == "paper 0.7956, -0.0456"
+    assert printed["DeepFM", "released", "shallow"] == "code 0.7920"
+    assert printed["AutoInt", "released", "bp"] == "code 0.7937"
+    assert {text for (_, variant, _), text in printed.items() if variant == "clean"} == {""}
+
+
 def test_every_rule_that_is_compared_with_another_is_bold_where_it_is_near():
     values = {"rows": {"A": {}}, "columns": {"x": {}}, "metrics": {"m": {"key": "m", "bold_within": 0.1}}}
     head = {"name": "t", "kind": "paper", "title": "T"}

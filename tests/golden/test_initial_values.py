@@ -102,7 +102,6 @@ DIFFERENT = {
     **{(model, "linear.fc.weight"): LINEAR_TERM for model in ("fm", "deepfm", "afn", "autoint")},
     ("afn", "LNN.weight"): "torchfm's is uniform in ±1/sqrt(fields), ours N(0, 0.02)",
     **{("autoint", f"self_attns.*.{part}"): XAVIER for part in ("in_proj_weight", "in_proj_bias", "out_proj.bias")},
-    **{("spline", f"conv{layer}.root"): "PyG 1.5.0 drew it in ±1/sqrt(2 in), ours in ±1/sqrt(in)" for layer in (1, 2)},
     **{
         ("transformer", f"transformer_encoder.layers.*.self_attn.{part}"): XAVIER
         for part in ("in_proj_weight", "in_proj_bias", "out_proj.bias")

@@ -72,8 +72,9 @@ class SplineConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(kernel_size**dim, in_channels, out_channels))
         self.root = nn.Parameter(torch.empty(in_channels, out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        uniform(self.weight.shape[0] * in_channels, self.weight)  # as PyG's layer
-        uniform(in_channels, self.root)
+        fan_in = self.weight.shape[0] * in_channels
+        uniform(fan_in, self.weight)  # as PyG's layer
+        uniform(fan_in, self.root)  # as in PyG 1.5.0, which the authors pinned; today's is sqrt(kernels) wider
 
     def forward(self, x: Tensor | SparseMatrix, graph: Graph, pseudo: Tensor) -> Tensor:
         kernels, _, out_channels = self.weight.shape

@@ -91,7 +91,9 @@ def command(
     import torch
 
     from dfa_bench.tasks.view_synthesis.checkpoints import load_released, released_checkpoint
+    from dfa_bench.training.allocator import keep_freed_memory
 
+    keep_freed_memory()
     names, overrides = split(words)
     if len(names) != 1:
         raise ConfigError(f"Name one scene, for example `dfa-bench evaluate-checkpoint lego`; given: {names}.")

@@ -62,7 +62,7 @@ def _line(values: Mapping[str, Any]) -> list[GridCell]:
     fine = [view["psnr"] for view in values["views"]]
     spread = f" ({min(fine):.2f} to {max(fine):.2f})" if len(fine) > 1 else ""
     likeness, stride = values["mean"]["ssim"], values["stride"]
-    grid = f", every {stride}th of rows and columns" if stride > 1 else ""
+    grid = f", stride {stride}" if stride > 1 else ""
     return cells(
         values["paper"]["row"],
         values["scene"],

@@ -101,6 +101,7 @@ class Claim(Strict):
     lower: Sides
     by: float = 0.0  # in the table's unit
     ratio: Positive | None = None  # instead of `by`: for perplexities, say
+    because: str = ""  # where this margin is from
     rows: tuple[str, ...] = ()  # all, if empty
     columns: tuple[str, ...] = ()  # all with runs of their own, if empty
     places: tuple[str, ...] = ()  # of these rows and columns only these cells, "ROW/COLUMN"; all, if empty

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol, get_args
 
-from dfa_bench.experiments.schema import Cell, Claim, Experiment, Metric, Quoted, Term, Variant
+from dfa_bench.experiments.schema import Claim, Metric, Quoted
 from dfa_bench.reporting.grid import Grid, GridCell
+from dfa_bench.reporting.places import CellMean, Place, papers_differences, places
 from dfa_bench.reporting.tables import Table
 from dfa_bench.runs.summary import RunSummary
-from dfa_bench.settings.rules import rules
 
 Verdict = Literal["supported", "seen once", "contradicted", "contradicted at reduced scale", "undecided", "not tested"]
 AGREES: tuple[Verdict, ...] = ("supported", "seen once")
 CONTRADICTS: tuple[Verdict, ...] = ("contradicted", "contradicted at reduced scale")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)  # in the order in which they are counted
 ERROR = 0.05  # probability of a wrong "supported", and of a wrong "contradicted", of a claim
 POWER = 0.8  # probability with which the seeds that are said to decide do so
 MOST_SEEDS = 100  # with more, their number is not worked out
@@ -31,31 +33,6 @@ NOTE = (
     "claimed. Contradicted: in some place b, at 5% over the number of places (Bonferroni), is below it. The seeds that "
     "would decide do so with a probability of 80%, if mean and spread stay as they are (noncentral t)."
 )
-
-
-class CellKey(NamedTuple):
-    """A cell, without what its runs need."""
-
-    row: str
-    column: str
-    variant: Variant
-    rule: str
-
-
-class CellMean(NamedTuple):
-    """A part of a side that our runs give: a cell, or the mean over several."""
-
-    cells: tuple[Cell, ...]
-    metric: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """One place of a claim, and what stands there on either side."""
-
-    name: str
-    higher: tuple[CellMean | Quoted, ...]
-    lower: tuple[CellMean | Quoted, ...]
 
 
 @dataclass(frozen=True)
@@ -91,6 +68,9 @@ class Stated(Protocol):
     @property
     def ratio(self) -> float | None: ...
 
+    @property
+    def because(self) -> str: ...
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -100,6 +80,7 @@ class Checked:
     verdict: Verdict
     evidence: Sequence[Evidence]
     protocol: str = ""  # of all runs that it is about, "paper and reduced" if they differ
+    paper: Sequence[float] = ()  # the same differences or ratios, by the paper's own numbers
 
     def summary(self) -> str:
         """The place that decides and how many agree, in one line."""
@@ -115,6 +96,8 @@ class Checked:
         lost = max(each.lost for each in tested)
         rest += f", up to {lost} seeds of a place diverged or NaN" if lost else ""
         text = f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
+        text += f" ({self.claim.because})" if self.claim.because else ""
+        text += f"; {self.papers_text}" if self.paper else ""
         return f"{text}; {self.outlook}" if self.outlook else text
 
     @property
@@ -126,14 +109,20 @@ class Checked:
         return f"{count} seeds would decide"
 
     def _would_decide(self) -> float | None:
-        """One place that falls short decides. If none does, all of them have to be decided."""
-        open_places = [each for each in self.evidence if each.verdict == "undecided"]
-        short = [each.would_decide for each in open_places if each.difference <= self.margin]
-        needed = short or [each.would_decide for each in open_places]
-        known = [each for each in needed if each is not None]
-        if not known or (not short and len(known) < len(needed)):
-            return None
-        return min(known) if short else max(known)
+        known = [seeds for way in self.ways() if (seeds := _most_seeds(way)) is not None]
+        return min(known, default=None)
+
+    def ways(self) -> list[list[Evidence]]:
+        """Sets of places, each of which would decide the claim: one that falls short, else all that are undecided."""
+        undecided = [each for each in self.evidence if each.verdict == "undecided"]
+        short = [[each] for each in undecided if each.difference <= self.margin]
+        return short or ([undecided] if undecided else [])
+
+    @property
+    def papers_text(self) -> str:
+        """What the paper's own numbers are, from the least on."""
+        ends = dict.fromkeys(self._text(each) for each in (min(self.paper), max(self.paper)))
+        return f"in the paper: {' to '.join(ends)}"
 
     @property
     def margin_text(self) -> str:
@@ -151,6 +140,12 @@ class Checked:
 
     def _text(self, value: float) -> str:
         return f"{value:+.3g}" if self.claim.ratio is None else f"× {value:.3g}"
+
+
+def _most_seeds(undecided: Sequence[Evidence]) -> float | None:
+    """Those of the place that needs the most; None if at one of them more do not help."""
+    known = [each.would_decide for each in undecided if each.would_decide is not None]
+    return max(known) if len(known) == len(undecided) else None
 
 
 def check(table: Table) -> list[Checked]:
@@ -172,7 +167,8 @@ def _check(claim: Claim, table: Table) -> Checked:
         verdict = "not tested"
     else:
         verdict = "supported" if tested == {"supported"} else "undecided"
-    return Checked(claim, verdict, evidence, " and ".join(sorted(protocols)))
+    paper = papers_differences(claim, table.experiment)
+    return Checked(claim, verdict, evidence, " and ".join(sorted(protocols)), paper)
 
 
 def contradiction(protocols: Collection[str]) -> Verdict:
@@ -238,60 +234,6 @@ def _side(parts: Sequence[CellMean | Quoted], table: Table) -> Mapping[int, floa
     return {seed: statistics.fmean([*(each[seed] for each in found), *quoted]) for seed in seeds}
 
 
-def places(claim: Claim, experiment: Experiment) -> list[Place]:
-    """The places that a claim is about, for all rules at once; those where its sides have cells, each once."""
-    cells: dict[CellKey, tuple[Cell, ...]] = {_key(cell): (cell,) for cell in experiment.cells()}
-    keys = list(cells)
-    for mean, parts in experiment.means():
-        cells[_key(mean)] = tuple(parts)
-        if mean.column in claim.columns:
-            keys.append(_key(mean))
-    found: dict[object, Place] = {}
-    for key in keys:
-        if not claim.is_about(key.row, key.column):
-            continue
-        higher, lower = (
-            tuple(_part(term, claim, key, experiment, cells) for term in side) for side in (claim.higher, claim.lower)
-        )
-        if all(isinstance(part, Quoted) or part.cells for part in (*higher, *lower)):
-            found.setdefault((higher, lower), Place(_place_text(claim, key), higher, lower))
-    return list(found.values())
-
-
-def _part(
-    term: Term | Quoted, claim: Claim, key: CellKey, experiment: Experiment, cells: Mapping[CellKey, tuple[Cell, ...]]
-) -> CellMean | Quoted:
-    """What a term means at a place. A column that lacks the place's variant is taken with its first."""
-    if isinstance(term, Quoted):
-        return term
-    column = term.column or key.column
-    variants = experiment.columns[column].variants
-    variant = key.variant if key.variant in variants else variants[0]
-    return CellMean(
-        cells.get(CellKey(term.row or key.row, column, variant, term.rule), ()), term.metric or claim.metric
-    )
-
-
-def _key(cell: Cell) -> CellKey:
-    return CellKey(cell.row, cell.column, cell.variant, cell.rule)
-
-
-def _place_text(claim: Claim, key: CellKey) -> str:
-    """What the sides take from the place; where they name all of it themselves, both sides."""
-    names = [key.row] if any(term.row is None for term in claim.terms) else []
-    names += [key.column] if any(term.column is None for term in claim.terms) else []
-    text = "/".join(names) or " against ".join(
-        " and ".join(_term_text(term) for term in side) for side in (claim.higher, claim.lower)
-    )
-    return text + (f" ({key.variant})" if key.variant != "released" else "")
-
-
-def _term_text(term: Term | Quoted) -> str:
-    if isinstance(term, Quoted):
-        return f"{term.says} ({term.value:g})"
-    return f"{rules()[term.rule].label} {'/'.join(name for name in (term.row, term.column) if name)}".strip()
-
-
 def _exp(value: float) -> float:
     """Of the logarithm of a ratio, whose interval over few seeds may be wider than any number."""
     return math.exp(value) if value < 700 else math.inf
@@ -320,6 +262,21 @@ def seeds_to_decide(differences: Sequence[float], margin: float, number_of_place
         if spread and 1 - nctdtr(seeds - 1, abs(away) / spread * math.sqrt(seeds), critical) >= POWER:
             return seeds
     return math.inf
+
+
+def tallies(checked: Iterable[Checked]) -> dict[str, Counter[Verdict]]:
+    """Verdicts counted, by protocol: "paper" first, and "" for claims without runs last."""
+    found: dict[str, Counter[Verdict]] = {}
+    for each in sorted(checked, key=lambda each: (not each.protocol, each.protocol)):
+        found.setdefault(each.protocol, Counter())[each.verdict] += 1
+    return found
+
+
+def tally_text(protocol: str, verdicts: Counter[Verdict]) -> str:
+    """One line of them, such as "With the paper's protocol: 5 supported, 1 undecided"."""
+    known = {"": "Without runs", "paper": "With the paper's protocol", "reduced": "With a reduced protocol"}
+    counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+    return f"{known.get(protocol, 'With both protocols')}: {counts}."
 
 
 def claims_grid(checked: Sequence[Checked], title: str = "", notes: Sequence[str] = (NOTE,)) -> Grid:

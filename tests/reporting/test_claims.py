@@ -15,9 +15,11 @@ from scipy import stats
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.schema import Cell, Experiment, Quoted, load_experiments
 from dfa_bench.reporting import forms
-from dfa_bench.reporting.claims import CellMean, Verdict, bounds, check, claims_grid, places, seeds_to_decide
+from dfa_bench.reporting.claims import Verdict, bounds, check, claims_grid, seeds_to_decide, tallies, tally_text
 from dfa_bench.reporting.grid import COLOURS, markdown
 from dfa_bench.reporting.page.render import SYMBOLS
+from dfa_bench.reporting.places import CellMean, places
+from dfa_bench.reporting.readings import Reading, load_readings
 from dfa_bench.reporting.tables import Table
 from dfa_bench.settings.resources import resource_folder
 from tests.runs.summaries import summary
@@ -332,6 +334,63 @@ def papers(part: CellMean | Quoted, experiment: Experiment) -> float | None:
     means: dict[tuple[Cell, ...], Cell] = {tuple(cells): mean for mean, cells in experiment.means()}
     cell = part.cells[0] if len(part.cells) == 1 else means[part.cells]
     return experiment.paper_value(part.metric, cell)
+
+
+def bold(experiment: Experiment) -> set[str]:
+    """The cells that the paper prints bold, by its numbers: DFA within the table's limit of BP, or above."""
+    (metric,) = experiment.metrics
+    within = experiment.metrics[metric].bold_within
+    return {
+        f"{row}/{column}"
+        for row, columns in experiment.paper[metric].items()
+        for column, values in columns.items()
+        if round(values["bp"] - values["dfa"], 6) <= within
+    }
+
+
+def test_the_claims_of_being_near_bp_are_about_exactly_the_bold_cells_of_table_3():
+    experiment = load_experiments(resource_folder("experiments"))["table3"]
+    near = {claim.id: claim for claim in experiment.claims if claim.id.startswith("table3-dfa-near-bp")}
+    assert all(claim.by == -experiment.metrics["accuracy"].bold_within for claim in near.values())
+    methods = {"GraphConv", "SplineConv", "GATConv"}  # that the paper's text names
+    named = {cell for cell in bold(experiment) if cell.partition("/")[2] in methods}
+    assert set(near["table3-dfa-near-bp"].places) == named
+    assert set(near["table3-dfa-near-bp-elsewhere"].places) == bold(experiment) - named
+    assert "Cora/SplineConv" not in bold(experiment)
+
+
+def test_every_margin_says_where_it_is_from():
+    experiments = load_experiments(resource_folder("experiments"))
+    stated = [claim for each in experiments.values() for claim in each.claims]
+    stated += [each for each in load_readings(resource_folder("experiments")) if isinstance(each, Reading)]
+    with_margin = [each for each in stated if each.by or each.ratio not in (None, 1)]
+    assert len(with_margin) > 8
+    assert [each.id for each in with_margin if not each.because] == []
+
+
+def test_the_ledger_shows_the_margin_its_source_and_what_the_paper_has_there():
+    experiment = load_experiments(resource_folder("experiments"))["table4"]
+    runs = {
+        cell: [summary(f"{cell}{seed}", seed, {"test/auc": 0.9 + seed * 0.01}) for seed in range(3)]
+        for cell in experiment.cells()
+    }
+    (checked,) = (each for each in check(Table(experiment, runs)) if each.claim.id == "table4-in-line")
+    assert f"claimed: more than -0.025 ({checked.claim.because}); in the paper: -0.022 to -0.007" in checked.summary()
+    ratio = {"higher": "dfa @ Baseline", "lower": "dfa @ + Adam", "ratio": 1.5, "rows": ["Macro"]}
+    table5 = language(ratio, [95.0, 96.0, 97.0], [])
+    paper = {"perplexity": {"Macro": {"Baseline": {"dfa": 95.0}, "+ Adam": {"dfa": 50.0}}}}
+    found = Table(table5.experiment.model_copy(update={"paper": paper}), table5.runs)
+    assert check(found)[0].papers_text == "in the paper: × 1.9"
+
+
+def test_verdicts_are_counted_by_protocol():
+    far = [80.0, 81.0, 82.0], [70.0, 71.1, 72.1]
+    checked = [*check(table(*far, protocol="reduced")), *check(table(*far)), *check(table(*far)), *check(table([], []))]
+    assert [tally_text(*counted) for counted in tallies(checked).items()] == [
+        "With the paper's protocol: 2 contradicted.",
+        "With a reduced protocol: 1 contradicted at reduced scale.",
+        "Without runs: 1 not tested.",
+    ]
 
 
 def test_the_papers_numbers_satisfy_what_the_paper_concludes_from_them():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfa_bench.commands.grammar import COUNT, FILE, Command, split, words_argument
-from dfa_bench.errors import ConfigError, MissingData
+from dfa_bench.errors import ConfigError, MissingData, Preempted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,9 +101,9 @@ def command(words: Sequence[str], views: str, stride: int, checkpoint: Path | No
             print(_text(last.view, last.psnr, last.psnr_coarse, last.ssim, last.rays / last.seconds), flush=True)
             if out:
                 _write(out, setting | summary(measured))
-    except KeyboardInterrupt:
-        print(f"\nInterrupted after {len(measured)} of {len(chosen)} views; these are kept.", file=sys.stderr)
-        return 130
+    except Preempted as signal:
+        print(f"\n{str(signal)[:-1]} after {len(measured)} of {len(chosen)} views; these are kept.", file=sys.stderr)
+        return signal.status
     whole = summary(measured)
     print(_text("mean", **whole["mean"], speed=whole["rays_per_second"]))
     paper = setting["paper"]

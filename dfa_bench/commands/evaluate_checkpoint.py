@@ -220,7 +220,7 @@ def _text(name: str, psnr: float, psnr_coarse: float, ssim: float | None, speed:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    from dfa_bench.runs.record import atomic
+    from dfa_bench.data.writing import atomic
 
     with atomic(path) as file:
         file.write(json.dumps(values, indent=2) + "\n")

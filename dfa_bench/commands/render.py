@@ -76,7 +76,7 @@ def _render(run: Path, frames: int, width: int | None, rendered: list[Image.Imag
 
 
 def _write(out: Path, frames: list[Image.Image]) -> None:
-    from dfa_bench.runs.record import atomic
+    from dfa_bench.data.writing import atomic
 
     with atomic(out, "wb") as file:
         timing = {"duration": MILLISECONDS, "loop": 0}

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfa_bench.data.writing import atomic
 from dfa_bench.errors import RecordError
-from dfa_bench.runs.record import atomic
 
 
 @dataclass

@@ -19,7 +19,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
-from torch.multiprocessing import ProcessExitedException
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from dfa_bench.data.progress import Bar
 from dfa_bench.errors import ConfigError, Diverged, Preempted, RunKilled, UserError

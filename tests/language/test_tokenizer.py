@@ -110,9 +110,17 @@ def test_what_a_killed_tokenisation_left_is_not_used(data):
 
 
 @pytest.mark.parametrize("file, content", [("train.bin", b"12"), ("tokenizer.json", b"{"), ("meta.json", b"[")])
-def test_a_damaged_cache_is_named(data, file, content):
-    tokenised(corpus(), corpus(), 280, data)
+def test_a_damaged_cache_is_made_again(data, file, content):
+    whole = np.array(tokenised(corpus(), corpus(), 280, data).splits["train"].ids)
     (folder,) = (Path(data.cache) / "language").glob("*-v*[0-9]")
     (folder / file).write_bytes(content)
+    np.testing.assert_array_equal(tokenised(corpus(), corpus(), 280, data).splits["train"].ids, whole)
+
+
+def test_a_damaged_cache_of_a_version_without_checksums_is_named(data):
+    tokenised(corpus(), corpus(), 280, data)
+    (folder,) = (Path(data.cache) / "language").glob("*-v*[0-9]")
+    (folder / "checksums.json").unlink()
+    (folder / "train.bin").write_bytes(b"12")
     with pytest.raises(CorruptData, match=rf"{folder.name}.*it will be built again|{folder.name}.*Delete"):
         tokenised(corpus(), corpus(), 280, data)

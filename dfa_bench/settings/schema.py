@@ -58,7 +58,7 @@ class RuleSettings(BaseModel):
         """Hydra composes the whole file of a rule: facts about it are taken off, and refused if they are others."""
         if not isinstance(values, dict) or (entry := rules().get(str(values.get("name")))) is None:
             return values
-        facts = entry.model_dump(by_alias=True)
+        facts = entry.model_dump(mode="json", by_alias=True)
         for key in FACTS & values.keys():
             if values[key] != facts[key]:
                 raise ValueError(f"rule.{key}={values[key]}: it is fixed by configs/rule/{entry.name}.yaml.")

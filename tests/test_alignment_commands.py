@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.reporting.figures import alignment as alignment_figure
@@ -14,7 +15,7 @@ from dfa_bench.training.execute import Outcome, execute
 
 @pytest.fixture
 def finished(smoke) -> Outcome:
-    return execute(smoke("rule=dfa", "trainer.max_epochs=3"))
+    return execute(smoke("rule=dfa", "trainer.max_epochs=3", "trainer.alignment_every=3"))
 
 
 def test_a_finished_run_is_measured_and_written(say, finished, tmp_path):
@@ -30,7 +31,9 @@ def test_a_finished_run_is_measured_and_written(say, finished, tmp_path):
     assert 0 < hidden["rows"] <= hidden["of"]
     (line,) = [line for line in out.splitlines() if "│ dropout" in line]
     assert "point" in line
-    assert f"{hidden['mean']:+.3f} ± {hidden['std']:.3f}" in line
+    untrained = written["untrained"]["paper"]["dropout"]["mean"]
+    assert f"{hidden['mean']:+.3f} ± {hidden['std']:.3f} │ {untrained:+.3f} " in " ".join(line.split())
+    assert untrained == pytest.approx(Record(finished.folder).read_metrics()[0]["alignment/dropout"], abs=1e-5)
     again = tmp_path / "again.json"
     say("align", finished.folder, "--json", again)
     assert again.read_text() == file.read_text()
@@ -122,6 +125,19 @@ def test_a_panel_that_is_drawn_anew_leaves_the_others(say, tmp_path):
     file.write_text("[1")
     code, _, err = say("figure", "alignment", "models=gcn", *where)
     assert (code, "is damaged" in err) == (2, True)
+
+
+def test_a_panel_of_several_seeds_draws_their_mean(say, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(alignment_figure, "draw_alignment", lambda panels, _: drawn.extend(panels) or Figure())
+    where = f"results={tmp_path / 'out'}", f"store.root={tmp_path / 'runs'}", "scale=smoke", "trainer.accelerator=cpu"
+    assert say("figure", "alignment", "models=gcn", "--seeds", "2", *where)[0] == 0
+    both = json.loads((tmp_path / "out" / "alignment-stand-in.json").read_text())
+    assert [each["seed"] for each in both] == [0, 1]
+    means = [each["modules"]["dropout"]["mean"][0] for each in both]
+    assert means[0] != means[1]
+    assert drawn[0].layers[0].mean[0] == pytest.approx(sum(means) / 2)
+    assert drawn[0].title == "GraphConv, Cora, 2 seeds (reduced)"
 
 
 def test_a_panel_that_is_not_there_is_refused(say):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dfa_bench.commands.grammar import RESULTS, Command, listed, split, words_argument
+from dfa_bench.commands.grammar import COUNT, RESULTS, Command, listed, split, words_argument
 from dfa_bench.errors import ConfigError, did_you_mean
 
 NAMES = ("1", "2", "alignment")
@@ -19,7 +19,7 @@ NAMES = ("1", "2", "alignment")
     epilog="""
     dfa-bench figure 2
     dfa-bench figure 1 --scenes lego,fern --neighbours no
-    dfa-bench figure alignment --models cheb,gcn,spline,gat,gae
+    dfa-bench figure alignment --models cheb,gcn,spline,gat,gae --seeds 3
     """,
 )
 @words_argument("1|2|alignment [OVERRIDE]...", lambda: NAMES)
@@ -44,8 +44,21 @@ NAMES = ("1", "2", "alignment")
     metavar="NAME,...",
     help="Panels of figure alignment to draw again; the others are kept (default: all).",
 )
+@click.option(
+    "--seeds",
+    type=COUNT,
+    default=1,
+    help="Seeds of each run, from 0 on, in the numbers of figures 2 and alignment (default: 1).",
+)
 @RESULTS
-def command(words: Sequence[str], scenes: Sequence[str], neighbours: bool, models: Sequence[str], results: Path) -> int:
+def command(
+    words: Sequence[str],
+    scenes: Sequence[str],
+    neighbours: bool,
+    models: Sequence[str],
+    seeds: int,
+    results: Path,
+) -> int:
     """Draw a figure of the paper, as png (all but figure 1 as svg too) and its numbers and runs as json.
 
     Runs that are not in the run store are trained first.
@@ -63,15 +76,17 @@ def command(words: Sequence[str], scenes: Sequence[str], neighbours: bool, model
     if name not in NAMES:
         raise ConfigError(f"unknown figure '{name}'.{did_you_mean(name, NAMES)} Figures: {', '.join(NAMES)}.")
     if name == "1":
+        if seeds > 1:
+            raise ConfigError(f"--seeds {seeds}: figure 1 shows one seed. Choose another one with seed=N.")
         from dfa_bench.reporting.figures.views import SCENES, draw_figure1
 
         draw_figure1(results, overrides, scenes or SCENES, neighbours)
     elif name == "2":
         from dfa_bench.reporting.figures.embeddings import draw_figure2
 
-        draw_figure2(results, overrides)
+        draw_figure2(results, overrides, seeds)
     else:
         from dfa_bench.reporting.figures.alignment import draw_alignment_figure
 
-        draw_alignment_figure(results, overrides, models)
+        draw_alignment_figure(results, overrides, models, seeds)
     return 0

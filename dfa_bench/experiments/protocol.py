@@ -33,6 +33,13 @@ class Placed:
     settings: RunSettings
     changed: bool
 
+    def seeds(self, count: int) -> Iterator[RunSettings]:
+        """The settings of seeds from the run's own on."""
+        for seed in range(self.settings.seed, self.settings.seed + count):
+            config = self.config.copy()
+            config.seed = seed
+            yield to_settings(config).model_copy(update={"protocol": self.settings.protocol})
+
 
 def place(own: Sequence[str], overrides: Sequence[str], is_paper: bool = False) -> Placed:
     """Compose a run of a place, and decide whether it still is one.

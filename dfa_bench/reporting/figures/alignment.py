@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class Subject(Strict):
     title: str
     run: tuple[str, ...]
     every: Annotated[int, Field(ge=1)] = 1
+    released: bool = False
     layers: dict[str, str]
 
 
@@ -52,7 +54,7 @@ def load_subjects() -> Mapping[str, Subject]:
         raise ConfigError(f"experiments/{ALIGNMENT_PANELS}: {explain(error)}") from None
 
 
-def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequence[str] = ()) -> None:
+def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequence[str] = (), seeds: int = 1) -> None:
     """Draw the figure and write its numbers; trains the runs that are not in the store, or lack alignment there.
 
     Panels that were drawn before and are not chosen now stay: the figure is drawn from its numbers.
@@ -61,6 +63,7 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
         folder: of results.
         overrides: of all runs.
         models: names of the panels that are drawn anew; all, if empty.
+        seeds: of each panel that is drawn anew; lines are their means, the file has the numbers of each.
 
     Raises:
         ConfigError: there is no such model, or a run has no alignment to draw.
@@ -70,30 +73,36 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     if unknown := [name for name in chosen if name not in known]:
         raise ConfigError(f"unknown panel '{unknown[0]}'. Panels: {', '.join(known)}.")
     placed = {name: _place(known[name], overrides) for name in chosen}
-    measured = {known[name].title: _measure(known[name], placed[name].settings) for name in chosen}
-    stand_in = any(each["data"] != "real" for each in measured.values())
+    measured = {
+        known[name].title: [_measure(known[name], settings) for settings in placed[name].seeds(seeds)]
+        for name in chosen
+    }
+    stand_in = any(each["data"] != "real" for records in measured.values() for each in records)
     name = f"alignment{file_suffix(stand_in, any(each.changed for each in placed.values()))}"
-    before = {str(record.get("panel")): record for record in read_records(folder / f"{name}.json")}
-    evidence = {**before, **measured}
+    evidence: dict[str, list[dict[str, Any]]] = {}
+    for record in read_records(folder / f"{name}.json"):
+        evidence.setdefault(str(record.get("panel")), []).append(record)
+    evidence |= measured
     shown = [subject for subject in known.values() if subject.title in evidence]
     panels = [_panel(subject, evidence[subject.title]) for subject in shown]
     heading = "Alignment of DFA's gradients with BP's over training" + (" (STAND-IN DATA)" if stand_in else "")
     paths = save(draw_alignment(panels, heading), folder, name)
     paths.append(folder / f"{name}.json")
     with atomic(paths[-1]) as file:
-        file.write(json.dumps([evidence[subject.title] for subject in shown], indent=1) + "\n")
+        file.write(json.dumps([each for subject in shown for each in evidence[subject.title]], indent=1) + "\n")
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
 def _place(subject: Subject, overrides: Sequence[str]) -> Placed:
     every = f"trainer.alignment_every={subject.every}"  # a default: how often it is measured changes no run
     chosen = any(key_of(override) == key_of(every) for override in overrides)
-    return place([*subject.run, "rule=dfa"], overrides if chosen else [every, *overrides])
+    own = [*subject.run, "rule=dfa"]
+    return place(own, overrides if chosen else [every, *overrides], is_paper=subject.released)
 
 
 def _measure(subject: Subject, settings: RunSettings) -> dict[str, Any]:
     """Train a model, or take its run from the store: the numbers of its panel, with the run that they are from."""
-    print(f"{subject.title}", file=sys.stderr, flush=True)
+    print(f"{subject.title}, seed {settings.seed}", file=sys.stderr, flush=True)
     outcome = execute(settings)
     result = outcome.result
     measured = over_training(Record(outcome.folder))
@@ -113,15 +122,20 @@ def _measure(subject: Subject, settings: RunSettings) -> dict[str, Any]:
     }
 
 
-def _panel(subject: Subject, numbers: Mapping[str, Any]) -> AlignmentPanel:
+def _panel(subject: Subject, seeds: Sequence[Mapping[str, Any]]) -> AlignmentPanel:
     layers = {}
     for group, pattern in subject.layers.items():
-        modules = fnmatch.filter(numbers["modules"], pattern)
+        modules = fnmatch.filter(seeds[0]["modules"], pattern)
         for module in modules:
             label = group if len(modules) == 1 else f"{group} {modules.index(module) + 1}"
-            layers[module] = LayerCurve(group, label, **numbers["modules"][module])
-    reduced = "" if numbers["protocol"] == "paper" else " (reduced)"
-    return AlignmentPanel(f"{subject.title}{reduced}", list(layers.values()))
+            curves = [each["modules"][module] for each in seeds if module in each["modules"]]
+            means, stds = (
+                [statistics.fmean(at) for at in zip(*(c[key] for c in curves), strict=True)] for key in ("mean", "std")
+            )
+            layers[module] = LayerCurve(group, label, curves[0]["epochs"], means, stds)
+    reduced = "" if seeds[0]["protocol"] == "paper" else " (reduced)"
+    count = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+    return AlignmentPanel(f"{subject.title}{count}{reduced}", list(layers.values()))
 
 
 def over_training(record: Record) -> dict[str, tuple[list[float], list[float], list[float]]]:

@@ -22,6 +22,8 @@ from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
 
+USE_STAND_INS = "Using synthetic data for its rows; they are shown separately."
+
 
 @dataclass(frozen=True)
 class Work:
@@ -39,9 +41,9 @@ def reproduce(request: Request) -> int:
     ledger = Ledger(request.results / "runs.csv")
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
         seeds = max(request.seeds, seeds_done(request, ledger))
-        works = _plan_all(request, seeds, ledger)
+        works = plan_all(request, seeds, ledger, USE_STAND_INS)
     wanted = [run for work in works for run in (*work.real, *work.stand_in) if run.settings.seed < request.seeds]
-    todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
+    todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
     total = len({run.identity for run in wanted})
     print(f"{total} runs, {len(todo)} of them to do, {request.jobs} at a time.", flush=True)
     failures: list[Failure] = []
@@ -53,7 +55,7 @@ def reproduce(request: Request) -> int:
     finished = [readable_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
     ledger.add(result for result in finished if result and result.identity not in ledger)
     for work in works:
-        _write_or_print(work, ledger, request)
+        write_or_print(work, ledger, request)
     for failure in failures:
         print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
     return 1 if failures else 0
@@ -68,7 +70,7 @@ def list_missing(request: Request) -> int:
     for experiment in request.experiments:
         runs = plan(experiment, seeds, request.overrides, cards)
         wanted = [run for run in runs if run.settings.seed < request.seeds and run.identity not in told]
-        todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
+        todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
         told |= {run.identity for run in todo}
         costs = expected_seconds(runs, todo, ledger)
         seconds = sum(each.seconds or 0 for each in costs)
@@ -85,11 +87,21 @@ def list_missing(request: Request) -> int:
     return 0
 
 
-def _plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
+def plan_all(request: Request, seeds: int, ledger: Ledger, without_data: str) -> list[Work]:
+    """The runs of all tables. Data that are not here are downloaded, where that is wanted and possible.
+
+    Args:
+        request: what the user asked for.
+        seeds: of each cell.
+        ledger: the recorded runs.
+        without_data: a sentence that says what becomes of rows whose data cannot be had.
+    """
     reasons: dict[str, str | None] = {}  # why a data set is not here
     works, cards = [], ledger.cards()
     for experiment in request.experiments:
-        runs = plan(experiment, range(seeds), request.overrides, cards, lambda settings: _fetch(settings, reasons))
+        runs = plan(
+            experiment, range(seeds), request.overrides, cards, lambda settings: _fetch(settings, reasons, without_data)
+        )
         real = [run for run in runs if reasons[run.settings.dataset.name] is None]
         rows = {run.cell.row for run in runs if reasons[run.settings.dataset.name] is not None}
         smoke = plan(experiment, range(1), [*request.overrides, "scale=smoke"]) if rows else []
@@ -97,7 +109,7 @@ def _plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
     return works
 
 
-def _fetch(settings: RunSettings, reasons: dict[str, str | None]) -> None:
+def _fetch(settings: RunSettings, reasons: dict[str, str | None], without_data: str) -> None:
     """Get the data of a run, if they are not here; says once per data set what is missing."""
     name = settings.dataset.name
     if name in reasons:
@@ -108,14 +120,14 @@ def _fetch(settings: RunSettings, reasons: dict[str, str | None]) -> None:
             build_dataset(settings).fetch(settings.data)
     except (MissingData, CorruptData) as error:
         reasons[name] = str(error)
-        print(f"{error} Using synthetic data for its rows; they are shown separately.\n", file=sys.stderr)
+        print(f"{error} {without_data}\n", file=sys.stderr)
 
 
-def _is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:
+def is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(f"{run.cell.row}/{run.cell.column}", pattern) for pattern in patterns)
 
 
-def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
+def write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
     """Write a table to results; print apart what is not the experiment itself: stand-ins and changed settings."""
     table = build_table(work.experiment, work.runs, ledger)
     if table.entries:

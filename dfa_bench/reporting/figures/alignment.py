@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
+from dfa_bench.data.writing import atomic
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import Placed, place
@@ -20,7 +20,7 @@ from dfa_bench.experiments.schema import ALIGNMENT_PANELS
 from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, LayerCurve, draw_alignment
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.readings import read_records
-from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record, atomic
+from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record
 from dfa_bench.settings.overrides import key_of
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, Strict, explain
@@ -63,7 +63,7 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
         folder: of results.
         overrides: of all runs.
         models: names of the panels that are drawn anew; all, if empty.
-        seeds: of each panel that is drawn anew; lines are their means, the file has the numbers of each.
+        seeds: whose numbers are written, 0 to seeds - 1; the first is drawn.
 
     Raises:
         ConfigError: there is no such model, or a run has no alignment to draw.
@@ -72,31 +72,30 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     chosen = models or list(known)
     if unknown := [name for name in chosen if name not in known]:
         raise ConfigError(f"unknown panel '{unknown[0]}'. Panels: {', '.join(known)}.")
-    placed = {name: _place(known[name], overrides) for name in chosen}
-    measured = {
-        known[name].title: [_measure(known[name], settings) for settings in placed[name].seeds(seeds)]
-        for name in chosen
-    }
-    stand_in = any(each["data"] != "real" for records in measured.values() for each in records)
+    placed = {(name, seed): _place(known[name], overrides, seed) for name in chosen for seed in range(seeds)}
+    measured = [_measure(known[name], each.settings) for (name, _), each in placed.items()]
+    stand_in = any(each["data"] != "real" for each in measured)
     name = f"alignment{file_suffix(stand_in, any(each.changed for each in placed.values()))}"
-    evidence: dict[str, list[dict[str, Any]]] = {}
-    for record in read_records(folder / f"{name}.json"):
+    drawn_anew = {each["panel"] for each in measured}
+    before = [each for each in read_records(folder / f"{name}.json") if each.get("panel") not in drawn_anew]
+    evidence: dict[str, list[Mapping[str, Any]]] = {}
+    for record in (*before, *measured):
         evidence.setdefault(str(record.get("panel")), []).append(record)
-    evidence |= measured
     shown = [subject for subject in known.values() if subject.title in evidence]
-    panels = [_panel(subject, evidence[subject.title]) for subject in shown]
+    panels = [_panel(subject, evidence[subject.title][0]) for subject in shown]
     heading = "Alignment of DFA's gradients with BP's over training" + (" (STAND-IN DATA)" if stand_in else "")
     paths = save(draw_alignment(panels, heading), folder, name)
     paths.append(folder / f"{name}.json")
     with atomic(paths[-1]) as file:
-        file.write(json.dumps([each for subject in shown for each in evidence[subject.title]], indent=1) + "\n")
+        records = [record for subject in shown for record in evidence[subject.title]]
+        file.write(json.dumps(records, indent=1) + "\n")
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
-def _place(subject: Subject, overrides: Sequence[str]) -> Placed:
+def _place(subject: Subject, overrides: Sequence[str], seed: int) -> Placed:
     every = f"trainer.alignment_every={subject.every}"  # a default: how often it is measured changes no run
     chosen = any(key_of(override) == key_of(every) for override in overrides)
-    own = [*subject.run, "rule=dfa"]
+    own = [*subject.run, "rule=dfa", *([f"seed={seed}"] if seed else [])]
     return place(own, overrides if chosen else [every, *overrides], is_paper=subject.released)
 
 
@@ -122,20 +121,15 @@ def _measure(subject: Subject, settings: RunSettings) -> dict[str, Any]:
     }
 
 
-def _panel(subject: Subject, seeds: Sequence[Mapping[str, Any]]) -> AlignmentPanel:
+def _panel(subject: Subject, numbers: Mapping[str, Any]) -> AlignmentPanel:
     layers = {}
     for group, pattern in subject.layers.items():
-        modules = fnmatch.filter(seeds[0]["modules"], pattern)
+        modules = fnmatch.filter(numbers["modules"], pattern)
         for module in modules:
             label = group if len(modules) == 1 else f"{group} {modules.index(module) + 1}"
-            curves = [each["modules"][module] for each in seeds if module in each["modules"]]
-            means, stds = (
-                [statistics.fmean(at) for at in zip(*(c[key] for c in curves), strict=True)] for key in ("mean", "std")
-            )
-            layers[module] = LayerCurve(group, label, curves[0]["epochs"], means, stds)
-    reduced = "" if seeds[0]["protocol"] == "paper" else " (reduced)"
-    count = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
-    return AlignmentPanel(f"{subject.title}{count}{reduced}", list(layers.values()))
+            layers[module] = LayerCurve(group, label, **numbers["modules"][module])
+    reduced = "" if numbers["protocol"] == "paper" else " (reduced)"
+    return AlignmentPanel(f"{subject.title}{reduced}", list(layers.values()))
 
 
 def over_training(record: Record) -> dict[str, tuple[list[float], list[float], list[float]]]:

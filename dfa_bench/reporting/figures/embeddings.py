@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
+from dfa_bench.data.writing import atomic
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
-from dfa_bench.runs.record import atomic
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.rules import rules
@@ -41,30 +42,32 @@ def draw_figure2(folder: Path, overrides: Sequence[str], seeds: int = 1) -> None
     Args:
         folder: of results.
         overrides: of all runs.
-        seeds: whose hidden layers are measured; the first is drawn.
+        seeds: whose silhouettes are written, 0 to seeds - 1; the first is drawn.
     """
     embeddings: dict[str, Embedding] = {}
     evidence = []
     labels = np.empty(0, dtype=int)
     stand_in = changed = False
-    for rule in load_experiment(resource_folder("experiments"), "table3").rules:
-        placed = place([*OWN, f"rule={rule}"], overrides, is_paper=True)
-        changed = changed or placed.changed
-        label = rules()[rule].label
-        for settings in placed.seeds(seeds):
-            outcome = execute(settings)
-            hidden, labels = hidden_layer(settings, outcome.folder)
-            stand_in = outcome.result.data_kind != "real"
-            position = None
-            if rule not in embeddings:
-                print(f"{label}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
-                position = TSNE(random_state=0, **TSNE_SETTINGS).fit_transform(hidden)
-            measured = _evidence(outcome.result, hidden, position, labels)
-            evidence.append(measured)
-            if position is not None:
-                of_picture, of_layer = (measured[f"silhouette_{name}"] for name in ("tsne", "hidden"))
-                title = f"{label}, silhouette {of_picture:.2f} (hidden layer {of_layer:.2f})"
-                embeddings[rule] = Embedding(title, position)
+    trained = load_experiment(resource_folder("experiments"), "table3").rules
+    for seed, rule in itertools.product(range(seeds), trained):
+        own = [f"seed={seed}"] if seed else []
+        placed = place([*OWN, f"rule={rule}", *own], overrides, is_paper=True)
+        settings, changed = placed.settings, changed or placed.changed
+        outcome = execute(settings)
+        hidden, labels = hidden_layer(settings, outcome.folder)
+        stand_in = outcome.result.data_kind != "real"
+        if seed:
+            evidence.append(_evidence(outcome.result, hidden, None, labels))
+            continue
+        print(f"{rules()[rule].label}: t-SNE of {len(hidden)} nodes", file=sys.stderr, flush=True)
+        position = TSNE(random_state=0, **TSNE_SETTINGS).fit_transform(hidden)
+        measured = _evidence(outcome.result, hidden, position, labels)
+        evidence.append(measured)
+        embeddings[rule] = Embedding(
+            f"{rules()[rule].label}, silhouette {measured['silhouette_tsne']:.2f} "
+            f"(hidden layer {measured['silhouette_hidden']:.2f})",
+            position,
+        )
     heading = "Figure 2: t-SNE of the hidden layer of GraphConv on Cora" + (" (STAND-IN DATA)" if stand_in else "")
     name = f"figure2{file_suffix(stand_in, changed)}"
     paths = save(draw_embeddings(embeddings, labels, heading), folder, name)
@@ -90,15 +93,13 @@ def hidden_layer(settings: RunSettings, folder: Path) -> tuple[np.ndarray, np.nd
 def _evidence(
     result: RunSummary, hidden: np.ndarray, position: np.ndarray | None, labels: np.ndarray
 ) -> dict[str, object]:
-    drawn = {} if position is None else {"silhouette_tsne": _silhouette(position, labels), "tsne": TSNE_SETTINGS}
+    of_picture: dict[str, object] = {}
+    if position is not None:
+        of_picture = {"silhouette_tsne": round(float(silhouette_score(position, labels)), 4), "tsne": TSNE_SETTINGS}
     return {
         **result.origin,
         "protocol": result.protocol,
         "test_accuracy": result.metrics["test/accuracy"],
-        "silhouette_hidden": _silhouette(hidden, labels),
-        **drawn,
+        **of_picture,
+        "silhouette_hidden": round(float(silhouette_score(hidden, labels)), 4),
     }
-
-
-def _silhouette(points: np.ndarray, labels: np.ndarray) -> float:
-    return round(float(silhouette_score(points, labels)), 4)

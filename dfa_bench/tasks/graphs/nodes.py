@@ -76,6 +76,13 @@ class NodeClassification:
     def loss(self, model: nn.Module, batch: NodeBatch) -> Tensor:
         return F.nll_loss(model(batch.graph)[batch.nodes], batch.labels)
 
+    def targets(self, batch: NodeBatch) -> Tensor:
+        """The class of each node that the loss sees, -1 of the others, (nodes,)."""
+        return torch.full((batch.graph.nodes,), -1, device=batch.nodes.device).index_copy(0, batch.nodes, batch.labels)
+
+    def edge_index(self, batch: NodeBatch) -> Tensor:
+        return batch.graph.edge_index
+
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         device = next(model.parameters()).device
         predicted = model(self.graph.to(device)).argmax(dim=-1).cpu()

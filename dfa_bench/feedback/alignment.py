@@ -7,7 +7,7 @@ token, a point of a ray).
 is zero is left out, and what the rule sends no gradient (below a cut) does not appear at all.
 
 The released code differs in two points: it gives rows in which both gradients vanish a cosine of 1, and for graphs it
-takes the loss of all nodes, where here the batch is that of training.
+takes the loss of all nodes in evaluation mode, where here batch and mode are those of training.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from dfa_bench.data import resolve
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import run_settings
+from dfa_bench.reporting.figures.embeddings import TSNE_SETTINGS
 from dfa_bench.settings.resources import resource_folder
 
 RUNS = resource_folder("experiments").parent / "results" / "runs.csv"
@@ -369,7 +370,8 @@ def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):
     assert "supported  │" not in said.out
 
 
-def test_figure_2_of_stand_ins_is_labelled_in_name_and_record(dfa_bench, tmp_path):
+def test_figure_2_of_stand_ins_is_labelled_in_name_and_record(dfa_bench, tmp_path, monkeypatch):
+    monkeypatch.setitem(TSNE_SETTINGS, "max_iter", 250)  # the least that t-SNE takes
     where = f"results={tmp_path}/out", f"store.root={tmp_path}/runs"
     said = dfa_bench("figure", "2", "--seeds", "2", "scale=smoke", *where)
     assert said.code == 0
@@ -380,6 +382,7 @@ def test_figure_2_of_stand_ins_is_labelled_in_name_and_record(dfa_bench, tmp_pat
     assert [(panel["seed"], panel["rule"], panel["data"]) for panel in panels] == [
         (seed, rule, "stand-in") for seed in (0, 1) for rule in ("bp", "dfa", "shallow")
     ]
+    assert panels[0]["tsne"] == TSNE_SETTINGS
     assert ["silhouette_tsne" in panel for panel in panels] == [True] * 3 + [False] * 3  # only the first is drawn
     assert dfa_bench("figure", "7").code == 2
     assert dfa_bench("figure", "1", "--seeds", "2").code == 2

@@ -33,6 +33,7 @@ class Subject(Strict):
     title: str
     run: tuple[str, ...]
     every: Annotated[int, Field(ge=1)] = 1
+    released: bool = False
     layers: dict[str, str]
 
 
@@ -95,7 +96,7 @@ def _place(subject: Subject, overrides: Sequence[str], seed: int) -> Placed:
     every = f"trainer.alignment_every={subject.every}"  # a default: how often it is measured changes no run
     chosen = any(key_of(override) == key_of(every) for override in overrides)
     own = [*subject.run, "rule=dfa", *([f"seed={seed}"] if seed else [])]
-    return place(own, overrides if chosen else [every, *overrides])
+    return place(own, overrides if chosen else [every, *overrides], is_paper=subject.released)
 
 
 def _measure(subject: Subject, settings: RunSettings) -> dict[str, Any]:

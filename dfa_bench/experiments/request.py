@@ -28,6 +28,7 @@ class Request:
         overrides: of every run.
         whole: all tables of the paper are asked for, so its figures count too.
         dry_run: list what would run, and run nothing.
+        until_decided: hours of runs that may be spent on seeds that decide claims; None: the seeds are as asked for.
     """
 
     experiments: Sequence[Experiment]
@@ -38,6 +39,7 @@ class Request:
     overrides: Sequence[str]
     whole: bool = False
     dry_run: bool = False
+    until_decided: float | None = None
 
 
 def build_request(
@@ -49,18 +51,21 @@ def build_request(
     results: Path = Path("results"),
     skip: Sequence[str] = (),
     dry_run: bool = False,
+    until_decided: float | None = None,
 ) -> Request:
     """Load the tables that are named. Arguments are those of `Request`.
 
     Raises:
-        ConfigError: a table is unknown, or a pattern to skip matches no cell.
+        ConfigError: a table is unknown, a pattern to skip matches no cell, or seeds are given twice.
     """
+    if until_decided is not None and seeds > 1:
+        raise ConfigError("--until-decided chooses the seeds itself. Leave --seeds out.")
     folder = resource_folder("experiments")
     tables = [load_experiment(folder, name) for name in tables_named(names)]
     cells = [f"{row}/{column}" for table in tables for row in table.rows for column in table.columns]
     if unmatched := [pattern for pattern in skip if not fnmatch.filter(cells, pattern)]:
         raise ConfigError(f"--skip '{unmatched[0]}' matches no cell. Give ROW/COLUMN, for example --skip 'PubMed/*'.")
-    return Request(tables, seeds, jobs, results, skip, overrides, "all" in names, dry_run)
+    return Request(tables, seeds, jobs, results, skip, overrides, "all" in names, dry_run, until_decided)
 
 
 def table_names() -> dict[str, list[str]]:

@@ -116,9 +116,14 @@ def test_a_panel_that_is_drawn_anew_leaves_the_others(say, tmp_path):
     file = tmp_path / "out" / "alignment-stand-in.json"
     assert say("figure", "alignment", "models=gae", *where)[0] == 0
     (gae,) = json.loads(file.read_text())
-    assert say("figure", "alignment", "models=gcn", *where)[0] == 0
-    gcn, kept = json.loads(file.read_text())
-    assert (gcn["panel"], kept) == ("GraphConv, Cora", gae)
+    for seeds in (2, 2):  # what is drawn anew takes the place of what it was
+        assert say("figure", "alignment", "models=gcn", "--seeds", seeds, *where)[0] == 0
+        gcn, other, kept = json.loads(file.read_text())
+        assert (gcn["panel"], kept) == ("GraphConv, Cora", gae)
+        assert [(each["panel"], each["seed"]) for each in (gcn, other)] == [
+            ("GraphConv, Cora", 0),
+            ("GraphConv, Cora", 1),
+        ]
     file.write_text("[1")
     code, _, err = say("figure", "alignment", "models=gcn", *where)
     assert (code, "is damaged" in err) == (2, True)

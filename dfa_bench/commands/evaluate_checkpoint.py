@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfa_bench.commands.grammar import COUNT, FILE, Command, split, words_argument
-from dfa_bench.errors import ConfigError, MissingData
+from dfa_bench.errors import ConfigError, MissingData, Preempted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,9 +119,9 @@ def command(
             print(_text(last.view, last.psnr, last.psnr_coarse, last.ssim, last.rays / last.seconds), flush=True)
             if out:
                 _write(out, setting | summary(measured))
-    except KeyboardInterrupt:
-        print(f"\nInterrupted after {len(measured)} of {len(chosen)} views; these are kept.", file=sys.stderr)
-        return 130
+    except Preempted as signal:
+        print(f"\n{str(signal)[:-1]} after {len(measured)} of {len(chosen)} views; these are kept.", file=sys.stderr)
+        return signal.status
     whole = summary(measured)
     print(_text("mean", **whole["mean"], speed=whole["rays_per_second"]))
     paper = setting["paper"]
@@ -250,7 +250,7 @@ def _text(name: str, psnr: float, psnr_coarse: float, ssim: float | None, speed:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    from dfa_bench.runs.record import atomic
+    from dfa_bench.data.writing import atomic
 
     with atomic(path) as file:
         file.write(json.dumps(values, indent=2) + "\n")

@@ -14,7 +14,7 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.settings.rules import RuleName
 from dfa_bench.settings.schema import Positive, Strict, explain
 
-Variant = Literal["released", "paper"]
+Variant = Literal["released", "paper", "clean"]
 # What an experiment is: a table of the paper, a study of our own, a search of hyperparameters, a short first look.
 Kind = Literal["paper", "study", "search", "first"]
 # Beside the experiments:
@@ -45,6 +45,7 @@ class Line(Strict):
 
 class Row(Line):
     columns: tuple[str, ...] = ()  # where it has cells; all, if empty
+    at: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # by column, overrides in place of the column's own
     mean_of: tuple[str, ...] = ()  # it has no runs of its own, but is the mean over these rows
 
 
@@ -120,6 +121,7 @@ class Claim(Strict):
     rows: tuple[str, ...] = ()  # all with runs of their own, if empty
     columns: tuple[str, ...] = ()  # all, if empty
     places: tuple[str, ...] = ()  # of these rows and columns only these cells, "ROW/COLUMN"; all, if empty
+    variants: tuple[Variant, ...] = ()  # of these columns only these; all, if empty
     min_seeds: Annotated[int, Field(ge=2)] = 3  # of both sides, for a verdict
 
     @property
@@ -127,9 +129,14 @@ class Claim(Strict):
         """The parts of both sides that are runs."""
         return [side for side in (*self.higher, *self.lower) if isinstance(side, Term)]
 
-    def is_about(self, row: str, column: str) -> bool:
+    def is_about(self, row: str, column: str, variant: Variant) -> bool:
         """Whether its sides are looked up there, where they name no place of their own."""
-        listed = (self.rows, row), (self.columns, column), (self.places, f"{row}/{column}")
+        listed: tuple[tuple[tuple[str, ...], str], ...] = (
+            (self.rows, row),
+            (self.columns, column),
+            (self.places, f"{row}/{column}"),
+            (self.variants, variant),
+        )
         return all(not names or name in names for names, name in listed)
 
     @model_validator(mode="after")
@@ -174,6 +181,10 @@ class Curves(Strict):
     panels: dict[str, CurvePanel] = Field(default_factory=dict)
 
 
+# Numbers by metric, row, column and rule.
+PrintedNumbers = dict[str, dict[str, dict[str, dict[RuleName, float]]]]
+
+
 class Experiment(Strict):
     """See `experiments/table3.yaml`."""
 
@@ -189,7 +200,8 @@ class Experiment(Strict):
     collapse: Collapse | None = None
     seeds: Annotated[int, Field(ge=1)] | None = None  # at most so many, whatever is asked for: a search has its budget
     off_by: Positive | None = None  # means that differ more from the paper are listed below the table
-    paper: dict[str, dict[str, dict[str, dict[RuleName, float]]]] = Field(default_factory=dict)
+    paper: PrintedNumbers = Field(default_factory=dict)
+    code: PrintedNumbers = Field(default_factory=dict)  # of the released code, where the paper has none
     notes: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     curves: Curves = Curves()
@@ -222,8 +234,9 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _rows_have_columns_of_the_table(self) -> Experiment:
         for name, row in self.rows.items():
-            if unknown := {*row.columns} - {*self.columns}:
-                raise ValueError(f"rows.{name}.columns: the table has no {', '.join(sorted(unknown))}.")
+            for key, named in (("columns", row.columns), ("at", row.at)):
+                if unknown := {*named} - {*self.columns}:
+                    raise ValueError(f"rows.{name}.{key}: the table has no {', '.join(sorted(unknown))}.")
         return self
 
     @model_validator(mode="after")
@@ -242,11 +255,12 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _paper_numbers_have_a_place(self) -> Experiment:
-        for metric, rows in self.paper.items():
-            for row, columns in rows.items():
-                for column in columns:
-                    if metric not in self.metrics or row not in self.rows or column not in self.columns:
-                        raise ValueError(f"paper.{metric}.{row}.{column} is not a cell of the table.")
+        for source, numbers in (("paper", self.paper), ("code", self.code)):
+            for metric, rows in numbers.items():
+                for row, columns in rows.items():
+                    for column in columns:
+                        if metric not in self.metrics or row not in self.rows or column not in self.columns:
+                            raise ValueError(f"{source}.{metric}.{row}.{column} is not a cell of the table.")
         return self
 
     @property
@@ -262,7 +276,13 @@ class Experiment(Strict):
                 column,
                 rule,
                 variant,
-                (*self.overrides, *in_row.overrides, *in_column.overrides, f"rule={rule}", f"variant={variant}"),
+                (
+                    *self.overrides,
+                    *in_row.overrides,
+                    *in_row.at.get(column, in_column.overrides),
+                    f"rule={rule}",
+                    f"variant={variant}",
+                ),
                 in_row.cost * in_column.cost,
             )
             for row, in_row in self.rows.items()
@@ -294,7 +314,16 @@ class Experiment(Strict):
         return all(not line.scales or scale in line.scales for line in lines)
 
     def paper_value(self, metric: str, cell: Cell) -> float | None:
-        return self.paper.get(metric, {}).get(cell.row, {}).get(cell.column, {}).get(cell.rule)
+        """The paper's number of a cell; none is of `variant=clean`, which is this suite's."""
+        return None if cell.variant == "clean" else _printed(self.paper, metric, cell)
+
+    def code_value(self, metric: str, cell: Cell) -> float | None:
+        """The released code's own figure of a cell."""
+        return _printed(self.code, metric, cell) if cell.variant == "released" else None
+
+
+def _printed(numbers: PrintedNumbers, metric: str, cell: Cell) -> float | None:
+    return numbers.get(metric, {}).get(cell.row, {}).get(cell.column, {}).get(cell.rule)
 
 
 def experiment_files(folder: Path) -> Mapping[str, Path]:

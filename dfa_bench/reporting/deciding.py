@@ -84,16 +84,16 @@ def open_aims(
                     beyond[claim.id] = str(reason)
                 continue
             found = {run.identity: run for each in missing for run in each}
-            in_order = sorted(found.values(), key=lambda run: run.settings.seed)
+            by_seed = sorted(found.values(), key=lambda run: run.settings.seed)
             names = tuple(each.place for each in way)
-            aims.append(Aim(claim.id, names, whole, max(needed), tuple(in_order)))
+            aims.append(Aim(claim.id, names, whole, max(needed), tuple(by_seed)))
     reachable = {aim.claim for aim in aims if aim.whole}
     return aims, {claim: reason for claim, reason in beyond.items() if claim not in reachable}
 
 
 def _ways(checked: Checked) -> Iterator[tuple[Sequence[Evidence], bool]]:
     """Sets of places that may be worth seeds, and whether each would decide the claim."""
-    if checked.verdict == "not tested":
+    if checked.verdict == "not tested" and checked.evidence:
         yield checked.evidence, True
     for way in (whole := checked.ways()):
         yield way, True

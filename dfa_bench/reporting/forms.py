@@ -80,9 +80,11 @@ def _printed_cell(table: Table, line: Line, head: Head) -> GridCell:
     if cell is None or entry is None:
         return GridCell("")
     digits = table.experiment.metrics[head.metric].digits
-    paper = "" if entry.paper is None else f" ({entry.paper:.{digits}f})"
+    printed = "" if entry.paper is None else f" ({entry.paper:.{digits}f})"
+    if entry.paper is None and entry.code is not None:
+        printed = f" (code {entry.code:.{digits}f})"
     over = f" over {', '.join(entry.over)}" if entry.over else ""
-    aside = f"[{len(entry.values)}]{paper}{over}"
+    aside = f"[{len(entry.values)}]{printed}{over}"
     return GridCell(table.mean_text(entry, head.metric), aside, bold=table.is_bold(cell, head.metric))
 
 

@@ -53,7 +53,7 @@ def places(claim: Claim, experiment: Experiment) -> list[Place]:
             keys.append(_key(mean))
     found: dict[object, Place] = {}
     for key in keys:
-        if not claim.is_about(key.row, key.column):
+        if not claim.is_about(key.row, key.column, key.variant):
             continue
         higher, lower = (
             tuple(_part(term, claim, key, experiment, cells) for term in side) for side in (claim.higher, claim.lower)

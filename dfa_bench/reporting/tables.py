@@ -22,6 +22,7 @@ class Entry:
 
     values: Sequence[float]  # one per seed
     paper: float | None
+    code: float | None  # figure of the released code: a reference, never compared
     diverged: int
     nan: int  # runs that did not diverge and yet have no number
     collapsed: int  # runs whose number says that they learned nothing
@@ -121,8 +122,8 @@ class Table:
 
     def _entry(self, cell: Cell, name: str, metric: Metric, runs: Sequence[RunSummary]) -> Entry | None:
         values = self.by_seed(cell, metric)
-        paper = self.experiment.paper_value(name, cell)
-        return self._of(runs, paper, [*values.values()], metric, self.collapsed(cell)) if values else None
+        paper, code = self.experiment.paper_value(name, cell), self.experiment.code_value(name, cell)
+        return self._of(runs, metric, [*values.values()], paper, code, self.collapsed(cell)) if values else None
 
     def _mean(self, mean: Cell, cells: Sequence[Cell], name: str, metric: Metric) -> Entry | None:
         """Over the cells that have runs. The paper's number is one over all of them."""
@@ -132,23 +133,24 @@ class Table:
             return None
         runs = [run for cell in found for run in self.runs[cell]]
         if len(found) == len(cells):
-            return self._of(runs, self.experiment.paper_value(name, mean), [*values.values()], metric)
+            return self._of(runs, metric, [*values.values()], self.experiment.paper_value(name, mean))
         over = tuple(cell.row for cell in found)
-        return dataclasses.replace(self._of(runs, None, [*values.values()], metric), over=over)
+        return dataclasses.replace(self._of(runs, metric, [*values.values()], paper=None), over=over)
 
     def _of(
         self,
         runs: Sequence[RunSummary],
-        paper: float | None,
-        values: Sequence[float],
         metric: Metric,
+        values: Sequence[float],
+        paper: float | None,
+        code: float | None = None,
         collapsed: int = 0,
     ) -> Entry:
-        if self.stand_in or self.changed:
-            paper = None
+        if self.stand_in or self.changed:  # apart from the experiment that printed numbers are about
+            paper = code = None
         lost = [run.diverged for run in runs if run.value(metric.key) is None]
         scale, protocol = _listed(run.scale for run in runs), _listed(run.protocol for run in runs)
-        return Entry(values, paper, sum(lost), len(lost) - sum(lost), collapsed, scale, protocol)
+        return Entry(values, paper, code, sum(lost), len(lost) - sum(lost), collapsed, scale, protocol)
 
     def heads(self) -> list[Head]:
         """Columns shown."""
@@ -224,10 +226,10 @@ class Table:
         return ", ".join([*parts, *([f"over {', '.join(entry.over)}"] if entry.over else [])])
 
     def paper_text(self, entry: Entry, metric: str) -> str:
-        """The paper's number and our difference from it; "" where there is none."""
-        if entry.paper is None:
-            return ""
+        """The paper's number and our difference from it, else the released code's figure; "" where there is none."""
         digits = self.experiment.metrics[metric].digits
+        if entry.paper is None:
+            return "" if entry.code is None else f"code {entry.code:.{digits}f}"
         reference = f"{entry.mean - entry.paper:+.{digits}f}" if entry.protocol == "paper" else "reference"
         return f"paper {entry.paper:.{digits}f}, {reference}"
 
@@ -248,6 +250,7 @@ class Table:
         """What a reader has to know beside the numbers."""
         return [
             *self._bold_note(),
+            *self._code_note(),
             *self._off_note(),
             *self._mixed_note(),
             *self._numerics_note(),
@@ -267,6 +270,10 @@ class Table:
                 for rule, reference in compared_pairs(self.experiment.rules):
                     near, to = rules()[rule].label, rules()[reference].label
                     yield f"Bold, as in the paper: {near} within {metric.bold_within} of {to}{by}."
+
+    def _code_note(self) -> Iterable[str]:
+        if any(entry.paper is None and entry.code is not None for entry in self.entries.values()):
+            yield "Code: a figure of the released code, where the paper has none; a reference only."
 
     def _off_note(self) -> Iterable[str]:
         limit = self.experiment.off_by

@@ -387,16 +387,19 @@ def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):
 
 
 def test_figure_2_of_stand_ins_is_labelled_in_name_and_record(dfa_bench, tmp_path):
-    said = dfa_bench("figure", "2", "scale=smoke", f"results={tmp_path}/out", f"store.root={tmp_path}/runs")
+    where = f"results={tmp_path}/out", f"store.root={tmp_path}/runs"
+    said = dfa_bench("figure", "2", "--seeds", "2", "scale=smoke", *where)
     assert said.code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         f"figure2-stand-in.{ending}" for ending in ("json", "png", "svg")
     ]
     panels = json.loads((tmp_path / "out" / "figure2-stand-in.json").read_text())
-    assert [(panel["rule"], panel["data"]) for panel in panels] == [
-        (rule, "stand-in") for rule in ("bp", "dfa", "shallow")
+    assert [(panel["seed"], panel["rule"], panel["data"]) for panel in panels] == [
+        (seed, rule, "stand-in") for seed in (0, 1) for rule in ("bp", "dfa", "shallow")
     ]
+    assert ["silhouette_tsne" in panel for panel in panels] == [True] * 3 + [False] * 3  # only the first is drawn
     assert dfa_bench("figure", "7").code == 2
+    assert dfa_bench("figure", "1", "--seeds", "2").code == 2
 
 
 def test_a_reproduction_with_fewer_seeds_keeps_the_seeds_that_are_done(dfa_bench, real_data, tmp_path):

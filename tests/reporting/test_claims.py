@@ -365,6 +365,13 @@ def test_a_claim_may_list_its_places():
     assert [each.name for each in places(found.experiment.claims[0], found.experiment)] == ["Macro/+ Adam"]
 
 
+def test_a_claim_may_be_about_some_variants():
+    experiment = load_experiments(resource_folder("experiments"))["table2"]
+    found = {claim.id: [place.name for place in places(claim, experiment)] for claim in experiment.claims}
+    assert found["table2-dfa-matches-bp"] == ["Criteo/DeepFM", "Criteo/AFN"]
+    assert found["table2-clean-dfa-above-fm"] == ["Criteo/DeepFM (clean)", "Criteo/AFN (clean)"]
+
+
 def papers(part: CellMean | Quoted, experiment: Experiment) -> float | None:
     """The paper's number of a cell, or of a mean that it gives itself."""
     if isinstance(part, Quoted):

@@ -51,9 +51,10 @@ def test_a_ledger_of_old_identities_is_renamed_once(tmp_path):
     former = {new: old for old, new in present_identities().items()}
     with RUNS.open(newline="") as file, path.open("w", newline="") as out:
         head, *rows = csv.reader(file)
-        csv.writer(out, lineterminator="\n").writerows([head, *([former[row[0]], *row[1:]] for row in rows)])
+        old = [[former.get(row[0], row[0]), *row[1:]] for row in rows]  # some rows are younger than the change
+        csv.writer(out, lineterminator="\n").writerows([head, *old])
     assert path.read_bytes() != RUNS.read_bytes()
-    assert migrate_ledger(Ledger(path)) == len(rows)
+    assert migrate_ledger(Ledger(path)) == sum(row[0] in former for row in rows)
     assert path.read_bytes() == RUNS.read_bytes()
     assert migrate_ledger(Ledger(path)) == 0
 

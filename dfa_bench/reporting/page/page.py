@@ -130,7 +130,7 @@ class Page:
     def tallies(self) -> list[tuple[str, str, Counter[Verdict]]]:
         """Verdicts counted, by what they are about and by the protocol of their runs."""
         over_tables = [each for _, each in self.named_over_tables]
-        found = {"over tables, tested over seeds": over_tables, "about figures and text, read off": self.readings}
+        found = {"tables, tested over seeds": over_tables, "figures and text": self.readings}
         return [
             (about, protocol, counted)
             for about, checked in found.items()

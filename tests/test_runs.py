@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_metrics(smoke, tmp_path, ta
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert record.read_result() is None, "it was killed before its end"
-    assert 0 < torch.load(record.checkpoint)["progress"]["epoch"] < 400
+    assert 0 < torch.load(record.checkpoint)["progress"]["steps"] < 400
     resumed = execute(settings)
     assert resumed.result.metrics == whole.result.metrics
     curves = [
@@ -95,6 +95,14 @@ def test_the_first_epoch_with_the_best_validation_is_tested(smoke):
 def test_patience_stops_a_run_that_no_longer_gets_better(smoke):
     outcome = execute(smoke("trainer.max_epochs=400", "trainer.patience=3", "rule=bp"))
     assert outcome.result.epochs == outcome.result.best_epoch + 3 < 400
+
+
+def test_the_best_weights_may_count_only_if_patience_ran_out(smoke):
+    chosen = ["trainer.keep=best_if_stopped", "trainer.max_epochs=30", "rule=bp"]
+    stopped, whole = execute(smoke(*chosen, "trainer.patience=3")), execute(smoke(*chosen))
+    for outcome, epoch in ((stopped, stopped.result.best_epoch), (whole, 30)):
+        assert outcome.result.metrics["train/loss"] == _lines(outcome.folder)[epoch - 1]["train/loss"]
+    assert whole.result.best_epoch < 30, "the test would not tell them apart"
 
 
 def test_an_infinite_loss_stops_the_run_and_the_record_says_so(smoke):

@@ -42,9 +42,9 @@ def command(run: Path, out: Path | None) -> int:
     """
     from rich.console import Console
 
+    from dfa_bench.data.writing import atomic
     from dfa_bench.reporting.alignment_table import output_grid, weight_grid
     from dfa_bench.reporting.grid import terminal
-    from dfa_bench.runs.record import atomic
     from dfa_bench.runs.store import run_name
 
     settings, result = finished_run(run)

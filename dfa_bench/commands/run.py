@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dfa_bench.errors import Diverged, UserError
+from dfa_bench.errors import KEPT, Diverged, Preempted, UserError
 from dfa_bench.experiments.protocol import refuse_protocol, with_protocol
 from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, to_settings
 from dfa_bench.settings.resources import resource_folder
@@ -126,9 +126,9 @@ def run_hydra(arguments: Sequence[str]) -> int:
             raise
         print(f"Error: cannot write {error.filename}: {error.strerror}. Set store.root=DIR.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted. Finished runs are kept; run the same command to continue.", file=sys.stderr)
-        return 130
+    except Preempted as signal:
+        print(f"\n{signal} {KEPT}", file=sys.stderr)
+        return signal.status
     return 1 if _failures else 0
 
 

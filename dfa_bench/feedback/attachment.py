@@ -59,6 +59,16 @@ class Attachment(nn.Module, ABC):
     def end_step(self) -> None:
         """After the optimizer's step: here a rule may train its own matrices."""
 
+    def forget_step(self) -> None:
+        """Drop what a forward without its step has left, such as that of the example; the next step begins afresh."""
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Call `end_step` after each step of an optimizer from now on. Rules without learned feedback need no call."""
+        self.keep(optimizer.register_step_post_hook(self._after_step))
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+        self.end_step()
+
     def keep(self, handle: RemovableHandle) -> None:
         """Let a hook come off with the others when the rule is paused or removed."""
         self._handles.append(handle)

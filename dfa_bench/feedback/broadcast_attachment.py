@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +16,39 @@ from dfa_bench.feedback.route import PointHook, Route
 
 
 class BroadcastAttachment(Attachment):
-    """Routes that broadcast the error of their source to their points."""
+    """Routes that broadcast the error of their source to their points.
 
-    def __init__(self, model: nn.Module, found: Sequence[ResolvedPath], recipe: MatrixRecipe | None = None) -> None:
+    Args:
+        model: that learns.
+        found: its paths.
+        recipe: of their matrices.
+        route: makes the route of a path, where a rule has its own kind: from path, recipe and number.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        found: Sequence[ResolvedPath],
+        recipe: MatrixRecipe | None = None,
+        route: Callable[[ResolvedPath, MatrixRecipe, int], Route] = Route,
+    ) -> None:
         super().__init__(model, [path.error_source for path in found])
         self._inner: list[Route] = []  # whose scope is a part of the model, which a forward may pass by
         self.routes = nn.ModuleList()
         for number, path in enumerate(found):
-            route = Route(path, recipe or MatrixRecipe(), number)
-            self.routes.append(route)
+            made = route(path, recipe or MatrixRecipe(), number)
+            self.routes.append(made)
             if path.scope is not model:
-                self._inner.append(route)
-            self.keep(path.scope.register_forward_pre_hook(route.enter))
+                self._inner.append(made)
+            self.keep(path.scope.register_forward_pre_hook(made.enter))
             for name, module in path.points.items():
-                self.keep(module.register_forward_hook(PointHook(route, name, is_cut=False)))
+                self.keep(module.register_forward_hook(PointHook(made, name, is_cut=False)))
             for name, module in path.cuts.items():
-                self.keep(module.register_forward_hook(PointHook(route, name, is_cut=True)))
+                self.keep(module.register_forward_hook(PointHook(made, name, is_cut=True)))
             if path.points:  # a source that is a point too runs the point's hook first
-                self.keep(path.source.register_forward_hook(route.at_source))
-            self.keep(path.scope.register_forward_hook(route.leave))
-            self.keep(path.scope.register_forward_hook(route.end, always_call=True))
+                self.keep(path.source.register_forward_hook(made.at_source))
+            self.keep(path.scope.register_forward_hook(made.leave))
+            self.keep(path.scope.register_forward_hook(made.end, always_call=True))
         self.keep(model.register_forward_pre_hook(self._begin))
         self.keep(model.register_forward_hook(self._end))
 
@@ -46,7 +59,7 @@ class BroadcastAttachment(Attachment):
         Raises:
             MatrixNotDrawn: no forward has run yet.
         """
-        drawn = [route.matrix for route in self.paths if route.point_names]
+        drawn = [route.whole_matrix for route in self.paths if route.point_names]
         missing = [number for number, matrix in enumerate(drawn) if matrix is None]
         if missing:
             raise MatrixNotDrawn(

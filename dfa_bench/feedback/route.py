@@ -22,7 +22,7 @@ from dfa_bench.feedback.errors import (
     PointWithoutGradient,
     ShapeMismatch,
 )
-from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw_matrix
+from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw_factor, draw_matrix
 from dfa_bench.feedback.paths import ResolvedPath
 from dfa_bench.feedback.snapshot import Snapshot
 
@@ -30,7 +30,8 @@ from dfa_bench.feedback.snapshot import Snapshot
 class Route(nn.Module):
     """One path at work: what its points have kept in this forward, and its matrix."""
 
-    matrix: Tensor | None
+    matrix: Tensor | None  # B; of low rank: V
+    factor: Tensor | None  # of low rank: U
 
     def __init__(self, found: ResolvedPath, recipe: MatrixRecipe, number: int) -> None:
         super().__init__()
@@ -40,6 +41,7 @@ class Route(nn.Module):
         self.point_names, self.cut_names = list(found.points), list(found.cuts)
         self.widths: dict[str, int] = {}  # of each point; known once the matrix is drawn
         self.register_buffer("matrix", None)
+        self.register_buffer("factor", None)
         self.kept: list[tuple[str, Tensor]] = []
         self.snapshots: list[Snapshot] = []  # of the kept activations, to notice in-place changes
         self.reached: list[str] = []
@@ -137,8 +139,31 @@ class Route(nn.Module):
         names = [name for name, _ in kept]
         activations = [activation for _, activation in kept]
         matrix = self.matrix.to(error_at.device)
-        sent = Broadcast.apply(error_at, matrix, batch_axes, names, [starts[name] for name in names], *activations)
-        return rebuild(sent)
+        return rebuild(self.send(error_at, matrix, batch_axes, names, [starts[name] for name in names], activations))
+
+    def send(
+        self,
+        error_at: Tensor,
+        matrix: Tensor,
+        batch_axes: int,
+        names: Sequence[str],
+        starts: Sequence[int],
+        kept: Sequence[Tensor],
+    ) -> Tensor:
+        """The error source's output, through the function whose backward feeds the points."""
+        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, starts, self.project, None, *kept)
+        return sent
+
+    def project(self, error: Tensor, matrix: Tensor) -> Tensor:
+        """From the error, (rows, error width), to the feedback that is sliced for the points, (rows, columns)."""
+        if self.factor is not None:
+            error = error @ self.factor.to(error.device, error.dtype)
+        return error @ matrix
+
+    @property
+    def whole_matrix(self) -> Tensor | None:
+        """B, (error width, columns), also where it is kept as two factors."""
+        return self.matrix if self.matrix is None or self.factor is None else self.factor @ self.matrix
 
     def leave(self, module: nn.Module, args: object, output: object) -> None:
         if not torch.is_grad_enabled() or in_backward():
@@ -203,9 +228,10 @@ class Route(nn.Module):
         self.widths = dict(state)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        saved = state_dict.get(f"{prefix}matrix")
-        if saved is not None and (self.matrix is None or self.matrix.shape != saved.shape):
-            self.matrix = torch.empty_like(saved)
+        for name in ("matrix", "factor"):
+            saved, own = state_dict.get(f"{prefix}{name}"), getattr(self, name)
+            if saved is not None and (own is None or own.shape != saved.shape):
+                setattr(self, name, torch.empty_like(saved))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _draw(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
@@ -231,6 +257,8 @@ class Route(nn.Module):
         dtype = torch.float64 if error_at.dtype == torch.float64 else torch.float32
         with torch.no_grad():
             self.matrix = draw_matrix(self.recipe, self.number, error_width, self.widths).to(error_at.device, dtype)
+            factor = draw_factor(self.recipe, self.number, error_width)
+            self.factor = None if factor is None else factor.to(error_at.device, dtype)
 
     # Axes.
 
@@ -249,10 +277,11 @@ class Route(nn.Module):
                     f"The feedback point '{name}' is now {width} wide; its matrix was drawn for {self.widths[name]}. "
                     f"Draw it from the widest batch: attach(model, paths, example=...)."
                 )
-        if self.matrix is not None and (width := math.prod(error_at.shape[batch_axes:])) != self.matrix.shape[0]:
+        drawn = self.matrix if self.factor is None else self.factor
+        if drawn is not None and (width := math.prod(error_at.shape[batch_axes:])) != drawn.shape[0]:
             raise ShapeMismatch(
                 f"The error at '{self.source_name}' is {width} wide (shape {tuple(error_at.shape)}, {batch_axes} batch "
-                f"axes), but its matrix was drawn for {self.matrix.shape[0]}. Attach again."
+                f"axes), but its matrix was drawn for {drawn.shape[0]}. Attach again."
             )
 
     def _tensor(self, output: object, what: str) -> tuple[Tensor, Callable[[Tensor], object]]:

@@ -46,8 +46,10 @@ class Evidence:
     low: float  # bound that decides about support
     high: float  # bound that decides about contradiction
     verdict: Verdict
-    reason: str = ""  # why it is not tested
+    reason: str = ""  # why it is not tested, where runs are not missing altogether
+    missing: Sequence[str] = ()  # cells without runs
     lost: int = 0  # seeds that one of the sides has no number for, since its run diverged or is NaN
+    collapsed: str = ""  # how many seeds learned nothing, where others did: then the bounds say nothing
     # Seeds in all that would decide, or test it at all; infinite if more than MOST_SEEDS; None if more do not help.
     would_decide: float | None = None
 
@@ -87,16 +89,21 @@ class Checked:
     def summary(self) -> str:
         """The place that decides and how many agree, in one line."""
         tested = [each for each in self.evidence if each.verdict != "not tested"]
+        missing = dict.fromkeys(name for each in self.evidence for name in each.missing)
+        without = f"no runs of {', '.join(missing)}" if missing else ""
         if not tested:
-            return "; ".join(dict.fromkeys(each.reason for each in self.evidence)) or "the table has no such place"
+            reasons = dict.fromkeys([*(each.reason for each in self.evidence), without])
+            return "; ".join(filter(None, reasons)) or "the table has no such place"
         count = sum(each.verdict in AGREES for each in tested)
         agree = f"{count} of {len(tested)} places, {_seeds([each.seeds for each in tested])}"
         untested = len(self.evidence) - len(tested)
-        decisive = [each for each in tested if each.verdict == self.verdict] or tested
+        measured = [each for each in tested if not each.collapsed] or tested
+        decisive = [each for each in measured if each.verdict == self.verdict] or measured
         worst = min(decisive, key=lambda each: each.high if self.verdict in CONTRADICTS else each.low)
-        rest = f", {untested} not tested" if untested else ""
+        rest = f", {untested} not tested{f' ({without})' if without else ''}" if untested else ""
         lost = max(each.lost for each in tested)
         rest += f", up to {lost} seeds of a place diverged or NaN" if lost else ""
+        rest += "".join(f"; {self.measured(each)}" for each in tested if each.collapsed and each is not worst)
         text = f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
         text += f" ({self.claim.because})" if self.claim.because else ""
         text += f"; {self.papers_text}" if self.paper else ""
@@ -136,7 +143,9 @@ class Checked:
         return self.claim.by if self.claim.ratio is None else self.claim.ratio
 
     def measured(self, evidence: Evidence) -> str:
-        """A place with its difference and, with several seeds, its bounds."""
+        """A place with its difference and, with several seeds, its bounds; or with its rate of collapse."""
+        if evidence.collapsed:
+            return f"{evidence.place} collapsed with {evidence.collapsed}"
         bounds = f" [{self._text(evidence.low)}, {self._text(evidence.high)}]" if evidence.seeds > 1 else ""
         return f"{evidence.place} {self._text(evidence.difference)}{bounds}"
 
@@ -156,10 +165,11 @@ def check(table: Table) -> list[Checked]:
 
 
 def _check(claim: Claim, table: Table) -> Checked:
-    found = places(claim, table.experiment)
+    found = [each for each in places(claim, table.experiment) if table.planned.issuperset(each.cells)]
+    with_runs = [each for each in found if not table.gaps(each.cells)]
     protocols = {run.protocol for place in found for run, _ in _runs(place, table)}
     contradicted = contradiction(protocols)
-    evidence = [_weigh(claim, each, table, len(found), contradicted) for each in found]
+    evidence = [_weigh(claim, each, table, len(with_runs), contradicted) for each in found]
     verdicts = {each.verdict for each in evidence}
     tested = verdicts - {"not tested"}
     verdict: Verdict
@@ -183,10 +193,12 @@ def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, cont
     pairs = [(higher[seed], lower[seed]) for seed in sorted(set(higher) & set(lower))]
     if claim.ratio is not None:
         pairs = [pair for pair in pairs if min(pair) > 0]  # others have no ratio
+    none = math.nan, math.nan, math.nan
+    if missing := table.gaps(place.cells):
+        return Evidence(place.name, len(pairs), *none, "not tested", missing=missing)
     if reason := _why_not(claim, place, table, len(pairs)):
         at_least = claim.min_seeds if reason == _too_few(claim) else None
-        nothing = math.nan
-        return Evidence(place.name, len(pairs), nothing, nothing, nothing, "not tested", reason, would_decide=at_least)
+        return Evidence(place.name, len(pairs), *none, "not tested", reason, would_decide=at_least)
     if claim.ratio is None:
         differences, margin = [above - below for above, below in pairs], claim.by
     else:
@@ -197,9 +209,13 @@ def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, cont
     needed = seeds_to_decide(differences, margin, number_of_places) if verdict == "undecided" else None
     if lost and statistics.fmean(differences) > margin:
         verdict, needed = "undecided", None  # those that are left may be the lucky ones
+    if collapsed := ", ".join(table.collapse_text(cell) for cell in place.cells if table.is_bimodal(cell)):
+        verdict, needed = "undecided", None  # no t distribution
     shown = statistics.fmean(differences), low, high
     mean, low, high = shown if claim.ratio is None else map(_exp, shown)
-    return Evidence(place.name, len(pairs), mean, low, high, verdict, lost=lost, would_decide=needed)
+    return Evidence(
+        place.name, len(pairs), mean, low, high, verdict, lost=lost, collapsed=collapsed, would_decide=needed
+    )
 
 
 def _runs(place: Place, table: Table) -> Iterator[tuple[RunSummary, Metric]]:
@@ -223,8 +239,7 @@ def _why_not(claim: Claim, place: Place, table: Table, seeds: int) -> str:
         return QUOTED
     if seeds < claim.min_seeds:
         return _too_few(claim)
-    cells = [cell for part in parts if isinstance(part, CellMean) for cell in part.cells]
-    if mixed := next((cell for cell in cells if table.is_mixed(cell)), None):
+    if mixed := next((cell for cell in place.cells if table.is_mixed(cell)), None):
         return f"seeds of {table.cell_text(mixed)} differ in protocol or scale"
     return ""
 

@@ -36,6 +36,12 @@ class Place:
     higher: tuple[CellMean | Quoted, ...]
     lower: tuple[CellMean | Quoted, ...]
 
+    @property
+    def cells(self) -> list[Cell]:
+        """All whose runs count on either side, each once."""
+        parts = (part for part in (*self.higher, *self.lower) if isinstance(part, CellMean))
+        return [*dict.fromkeys(cell for part in parts for cell in part.cells)]
+
 
 def places(claim: Claim, experiment: Experiment) -> list[Place]:
     """The places that a claim is about, for all rules at once; those where its sides have cells, each once."""
@@ -43,11 +49,11 @@ def places(claim: Claim, experiment: Experiment) -> list[Place]:
     keys = list(cells)
     for mean, parts in experiment.means():
         cells[_key(mean)] = tuple(parts)
-        if mean.column in claim.columns:
+        if mean.row in claim.rows:
             keys.append(_key(mean))
     found: dict[object, Place] = {}
     for key in keys:
-        if not claim.is_about(key.row, key.column):
+        if not claim.is_about(key.row, key.column, key.variant):
             continue
         higher, lower = (
             tuple(_part(term, claim, key, experiment, cells) for term in side) for side in (claim.higher, claim.lower)

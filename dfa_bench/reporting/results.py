@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dfa_bench.data.writing import atomic
 from dfa_bench.experiments.request import Request
 from dfa_bench.reporting import claims, forms, readings
 from dfa_bench.reporting.claims import check, claims_grid, tallies, tally_text
@@ -16,7 +17,6 @@ from dfa_bench.reporting.grid import as_csv, markdown, terminal
 from dfa_bench.reporting.released import evaluated, released_grid, released_values
 from dfa_bench.reporting.seeds import among_seeds, among_seeds_grid
 from dfa_bench.reporting.tables import Table
-from dfa_bench.runs.record import atomic
 
 
 def write_results(request: Request) -> None:

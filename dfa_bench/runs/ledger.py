@@ -10,8 +10,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from dfa_bench.data.resolve import DataCard
+from dfa_bench.data.writing import atomic
 from dfa_bench.errors import RecordError
-from dfa_bench.runs.record import atomic
 from dfa_bench.runs.summary import COLUMNS, REQUIRED, RunSummary
 
 MEND = "Restore it with git, or move it away."

@@ -17,7 +17,7 @@ from dfa_bench.runs.store import owned, record_of
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import data_card, task_class
-from dfa_bench.training.checkpoint import load_checkpoint
+from dfa_bench.training.checkpoint import load_checkpoint, previous
 from dfa_bench.training.measuring import is_due
 from dfa_bench.training.numerics import numerics
 from dfa_bench.training.trainer import train
@@ -47,7 +47,7 @@ def execute(settings: RunSettings) -> Outcome:
     key, card = run_identity(settings)
     record = record_of(settings, key)
     with owned(record):
-        if settings.force:
+        if settings.force and record.result.exists():  # an interrupted run that was forced goes on
             record.clear()
         elif (done := record.read_result()) is not None:
             if not _lacks_alignment(settings, record, done):
@@ -92,7 +92,8 @@ def execute(settings: RunSettings) -> Outcome:
             message=message,
         )
         record.write_result(result)
-        record.checkpoint.unlink(missing_ok=True)
+        for checkpoint in (record.checkpoint, previous(record.checkpoint)):
+            checkpoint.unlink(missing_ok=True)
     return Outcome(record.folder, result, reused=False)
 
 

@@ -40,7 +40,8 @@ def test_every_committed_run_has_its_present_identity(ledger):
 @pytest.mark.parametrize("name, cells, seeds", [("table4", 9, 10), ("table1", 12, 3)])
 def test_the_runs_of_a_committed_table_count_as_done(ledger, name, cells, seeds, tmp_path):
     experiment = load_experiment(resource_folder("experiments"), name)
-    runs = plan(experiment, range(seeds), [f"store.root={tmp_path}", f"data.cache={tmp_path}"], ledger.cards())
+    planned = plan(experiment, range(seeds), [f"store.root={tmp_path}", f"data.cache={tmp_path}"], ledger.cards())
+    runs = [run for run in planned if run.has_data]
     assert len(runs) == cells * seeds
     assert all(run.identity in ledger for run in runs)
 
@@ -50,9 +51,10 @@ def test_a_ledger_of_old_identities_is_renamed_once(tmp_path):
     former = {new: old for old, new in present_identities().items()}
     with RUNS.open(newline="") as file, path.open("w", newline="") as out:
         head, *rows = csv.reader(file)
-        csv.writer(out, lineterminator="\n").writerows([head, *([former[row[0]], *row[1:]] for row in rows)])
+        old = [[former.get(row[0], row[0]), *row[1:]] for row in rows]  # some rows are younger than the change
+        csv.writer(out, lineterminator="\n").writerows([head, *old])
     assert path.read_bytes() != RUNS.read_bytes()
-    assert migrate_ledger(Ledger(path)) == len(rows)
+    assert migrate_ledger(Ledger(path)) == sum(row[0] in former for row in rows)
     assert path.read_bytes() == RUNS.read_bytes()
     assert migrate_ledger(Ledger(path)) == 0
 

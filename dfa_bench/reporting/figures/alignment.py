@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
+from dfa_bench.data.writing import atomic
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import Placed, place
@@ -19,7 +20,7 @@ from dfa_bench.experiments.schema import ALIGNMENT_PANELS
 from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, LayerCurve, draw_alignment
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.readings import read_records
-from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record, atomic
+from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record
 from dfa_bench.settings.overrides import key_of
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, Strict, explain

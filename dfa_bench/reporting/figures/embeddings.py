@@ -13,11 +13,11 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
+from dfa_bench.data.writing import atomic
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
-from dfa_bench.runs.record import atomic
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.rules import rules

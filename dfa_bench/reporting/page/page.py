@@ -42,7 +42,7 @@ class Section:
     @property
     def grid(self) -> Grid:
         """The table itself, whose numbers lead to their runs."""
-        mean = "; a mean is of the cells beside it" if self.table.experiment.means() else ""
+        mean = "; a mean is of the cells above it" if self.table.experiment.means() else ""
         links = {cell: each.anchor for cell, each in self.details.items()}
         return replace(
             forms.readable(self.table, links),

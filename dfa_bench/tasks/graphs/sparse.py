@@ -74,10 +74,6 @@ class SparseMatrix:
         tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return self._with(**tensors)
 
-    def with_values(self, values: Tensor) -> SparseMatrix:
-        """The same places with other values, (non-zeros,)."""
-        return self._with(values=values)
-
     def _with(self, **changes: Tensor) -> SparseMatrix:
         return SparseMatrix(**{**vars(self), **changes})
 
@@ -142,8 +138,8 @@ class _SampledProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
         left, right = ctx.saved_tensors
-        weighted = [ctx.places.with_values(gradient) for gradient in gradients[0]]  # one per head
-        return None, _rows_times(weighted, right), _columns_times(weighted, left)
+        weights = gradients[0].contiguous()
+        return None, _rows_times(ctx.places, weights, right), _columns_times(ctx.places, weights, left)
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -152,14 +148,13 @@ class _WeightedSum(torch.autograd.Function):
         ctx.places = places
         ctx.save_for_backward(weights, summands)
         with _no_autocast(summands):
-            return _rows_times([places.with_values(values) for values in weights], summands)
+            return _rows_times(places, weights, summands)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
         weights, summands = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        weighted = [ctx.places.with_values(values) for values in weights]
-        return None, _sample(ctx.places, gradient, summands), _columns_times(weighted, gradient)
+        return None, _sample(ctx.places, gradient, summands), _columns_times(ctx.places, weights, gradient)
 
 
 def _no_autocast(tensor: Tensor) -> torch.autocast:
@@ -169,16 +164,28 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
 
 def _sample(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
     pattern = places._rows()
-    per_head = [torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0) for a, b in zip(left, right, strict=True)]
-    return torch.stack([product.values() for product in per_head])
+    products = left.new_empty(left.shape[0], places.values.shape[0])
+    for values, a, b in zip(products, left, right, strict=True):
+        values.copy_(torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0).values())
+    return products
 
 
-def _rows_times(per_head: list[SparseMatrix], dense: Tensor) -> Tensor:
-    return torch.stack([matrix._rows() @ block for matrix, block in zip(per_head, dense, strict=True)])
+def _rows_times(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    """For each head: its weights (heads, non-zeros) at the places, times its (columns, width)."""
+    return _per_head(places.crow, places.col, weights, dense, places.shape)
 
 
-def _columns_times(per_head: list[SparseMatrix], dense: Tensor) -> Tensor:
-    return torch.stack([matrix._columns() @ block for matrix, block in zip(per_head, dense, strict=True)])
+def _columns_times(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    """The same with the transpose, times (rows, width)."""
+    ordered = weights.index_select(1, places.transposed_order)
+    return _per_head(places.transposed_crow, places.transposed_col, ordered, dense, (places.shape[1], places.shape[0]))
+
+
+def _per_head(crow: Tensor, col: Tensor, weights: Tensor, dense: Tensor, shape: tuple[int, int]) -> Tensor:
+    products = dense.new_empty(dense.shape[0], shape[0], dense.shape[2])
+    for product, values, block in zip(products, weights, dense, strict=True):  # in place: a stack would copy them
+        torch.addmm(product, _csr(crow, col, values, shape), block, beta=0, out=product)
+    return products
 
 
 def drop(features: Tensor | SparseMatrix, probability: float, training: bool) -> Tensor | SparseMatrix:

@@ -6,8 +6,9 @@ each time. Here the transpose is kept beside the matrix.
 
 from __future__ import annotations
 
+import functools
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -58,28 +59,28 @@ class SparseMatrix:
         """Inverted dropout of the non-zeros: a dropped zero stays zero, so this is dropout of the whole matrix."""
         if probability == 0:
             return self
-        return self._with(values=F.dropout(self.values, probability))
+        return replace(self, values=F.dropout(self.values, probability))
 
     def row_normalized(self) -> SparseMatrix:
         """Rows divided by their sum; a row without values stays empty (as PyG's NormalizeFeatures)."""
         counts = (self.crow[1:] - self.crow[:-1]).long()
         row = torch.repeat_interleave(torch.arange(self.shape[0], device=self.values.device), counts)
         sums = torch.zeros(self.shape[0], device=self.values.device).index_add_(0, row, self.values)
-        return self._with(values=self.values / sums.clamp(min=1.0)[row])
+        return replace(self, values=self.values / sums.clamp(min=1.0)[row])
 
     def to_dense(self) -> Tensor:
-        return self._rows().to_dense()
+        return self._rows.to_dense()
 
     def to(self, device: torch.device, **options: Any) -> SparseMatrix:
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return self._with(**tensors)
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, Tensor)}
+        return replace(self, **moved)
 
-    def _with(self, **changes: Tensor) -> SparseMatrix:
-        return SparseMatrix(**{**vars(self), **changes})
-
+    @functools.cached_property
     def _rows(self) -> Tensor:
         return _csr(self.crow, self.col, self.values, self.shape)
 
+    @functools.cached_property  # gathering the values takes as long as a product
     def _columns(self) -> Tensor:
         shape = (self.shape[1], self.shape[0])
         return _csr(self.transposed_crow, self.transposed_col, self.values[self.transposed_order], shape)
@@ -90,11 +91,11 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, matrix: SparseMatrix, dense: Tensor) -> Tensor:
         ctx.matrix = matrix
         with _no_autocast(dense):
-            return matrix._rows() @ dense
+            return matrix._rows @ dense
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.matrix._columns() @ gradients[0].contiguous()
+        return None, ctx.matrix._columns @ gradients[0].contiguous()
 
 
 def sampled_product(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
@@ -163,7 +164,7 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
 
 
 def _sample(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
-    pattern = places._rows()
+    pattern = places._rows
     products = left.new_empty(left.shape[0], places.values.shape[0])
     for values, a, b in zip(products, left, right, strict=True):
         values.copy_(torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0).values())

@@ -195,7 +195,8 @@ def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, cont
         pairs = [pair for pair in pairs if min(pair) > 0]  # others have no ratio
     none = math.nan, math.nan, math.nan
     if missing := table.gaps(place.cells):
-        return Evidence(place.name, len(pairs), *none, "not tested", missing=missing)
+        at_least = None if table.stand_in or table.changed else claim.min_seeds
+        return Evidence(place.name, len(pairs), *none, "not tested", missing=missing, would_decide=at_least)
     if reason := _why_not(claim, place, table, len(pairs)):
         at_least = claim.min_seeds if reason == _too_few(claim) else None
         return Evidence(place.name, len(pairs), *none, "not tested", reason, would_decide=at_least)

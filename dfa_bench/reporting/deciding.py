@@ -103,11 +103,9 @@ def _ways(checked: Checked) -> Iterator[tuple[Sequence[Evidence], bool]]:
 
 
 def _seeds_needed(evidence: Evidence) -> int:
-    if evidence.collapsed:
-        raise OutOfReach(f"{evidence.place}: collapsed with {evidence.collapsed}, so that no t test holds")
     if evidence.would_decide is None:
-        lost = f"{evidence.place}: a seed diverged or is NaN, and others do not make up for it"
-        raise OutOfReach(evidence.reason or lost)
+        lost = f"{evidence.collapsed} collapsed" if evidence.collapsed else "a seed diverged or is NaN"
+        raise OutOfReach(evidence.reason or f"{evidence.place}: {lost}, and others do not make up for it")
     if evidence.would_decide == math.inf:
         raise OutOfReach(f"{evidence.place}: more than {MOST_SEEDS} seeds would decide")
     return int(evidence.would_decide)

@@ -41,8 +41,9 @@ def command(request: Request) -> int:
     """Do the missing runs of tables, the longest first, on all cores; then write DIR/TABLE.{md,csv,tex}.
 
     Runs that stand in the run store or in DIR/runs.csv count as done: repeat the command to continue after an
-    interruption, or with more seeds to add those. Rows whose data are neither here nor downloadable use synthetic data
-    and are shown separately; with scale=smoke all do, which takes seconds and proves that everything runs.
+    interruption, or with more seeds to add those. Cells whose data are neither here nor downloadable are left out and
+    named; a table without any data uses synthetic ones, shown separately. With scale=smoke all tables do, which takes
+    seconds and proves that everything runs.
 
     With --until-decided, seeds go to claims that are undecided or not tested. Each step adds as many as would probably
     decide one (see `dfa-bench claims`), the most claims per hour first, then single places of claims that stay open. It

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -22,12 +22,10 @@ from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
 
-USE_STAND_INS = "Using synthetic data for its rows; they are shown separately."
-
 
 @dataclass(frozen=True)
 class Work:
-    """An experiment and its runs: those on real data, and the stand-ins of rows whose data are not here."""
+    """An experiment and its runs: those whose data are here, and stand-ins if no data of it are."""
 
     experiment: Experiment
     runs: Sequence[PlannedRun]  # of every seed that is asked for or done, also where data lack
@@ -41,7 +39,12 @@ def reproduce(request: Request) -> int:
     ledger = Ledger(request.results / "runs.csv")
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
         seeds = max(request.seeds, seeds_done(request, ledger))
-        works = plan_all(request, seeds, ledger, USE_STAND_INS)
+        works = plan_all(request, seeds, ledger)
+    for work in works:
+        if work.stand_in:
+            print(f"{work.experiment.name}: none of its data are here. Synthetic data are used, and shown separately.")
+        elif lacking := {run.settings.dataset.name: None for run in work.runs if run not in work.real}:
+            print(f"{work.experiment.name}: no data, so no runs, of {', '.join(lacking)}.")
     wanted = [run for work in works for run in (*work.real, *work.stand_in) if run.settings.seed < request.seeds]
     todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
     total = len({run.identity for run in wanted})
@@ -79,6 +82,8 @@ def list_missing(request: Request) -> int:
         about = f"about {time_text(seconds)} one at a time" if seconds else ""
         about += f"{'; ' if about else ''}{unknown} of unknown cost" if unknown else ""
         print(f"{experiment.name}: {len(todo)} runs are missing{f' ({about})' if about else ''}.")
+        if lacking := dict.fromkeys(run.settings.dataset.name for run in todo if not run.has_data):
+            print(f"  No data here for {', '.join(lacking)}; `dfa-bench data` says where to get them.")
         for run, cost in zip(todo, costs, strict=True):
             cell = run.cell
             print(f"  {cell.row}, {cell.column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
@@ -87,40 +92,45 @@ def list_missing(request: Request) -> int:
     return 0
 
 
-def plan_all(request: Request, seeds: int, ledger: Ledger, without_data: str) -> list[Work]:
+def plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
     """The runs of all tables. Data that are not here are downloaded, where that is wanted and possible.
 
-    Args:
-        request: what the user asked for.
-        seeds: of each cell.
-        ledger: the recorded runs.
-        without_data: a sentence that says what becomes of rows whose data cannot be had.
+    Says once of which data there are none and where to get them.
     """
-    reasons: dict[str, str | None] = {}  # why a data set is not here
+    reasons: dict[str, str] = {}  # why data are not here, by data set; "" if they are
     works, cards = [], ledger.cards()
     for experiment in request.experiments:
-        runs = plan(
-            experiment, range(seeds), request.overrides, cards, lambda settings: _fetch(settings, reasons, without_data)
-        )
-        real = [run for run in runs if reasons[run.settings.dataset.name] is None]
-        rows = {run.cell.row for run in runs if reasons[run.settings.dataset.name] is not None}
-        smoke = plan(experiment, range(1), [*request.overrides, "scale=smoke"]) if rows else []
-        works.append(Work(experiment, runs, real, [run for run in smoke if run.cell.row in rows]))
+        runs = plan(experiment, range(seeds), request.overrides, cards, lambda settings: _fetch(settings, reasons))
+        real = [run for run in runs if not reasons[run.settings.dataset.name]]
+        stand_in = [] if real else plan(experiment, range(1), [*request.overrides, "scale=smoke"])
+        works.append(Work(experiment, runs, real, stand_in))
+    for told in _missing_data(reasons):
+        print(f"{told}\n", file=sys.stderr)
     return works
 
 
-def _fetch(settings: RunSettings, reasons: dict[str, str | None], without_data: str) -> None:
-    """Get the data of a run, if they are not here; says once per data set what is missing."""
+def _fetch(settings: RunSettings, reasons: dict[str, str]) -> None:
+    """Get the data of a run, if they are not here; notes what went wrong, once per data set."""
     name = settings.dataset.name
     if name in reasons:
         return
-    reasons[name] = None
+    reasons[name] = ""
     try:
         if not settings.data.stand_in:
             build_dataset(settings).fetch(settings.data)
     except (MissingData, CorruptData) as error:
         reasons[name] = str(error)
-        print(f"{error} {without_data}\n", file=sys.stderr)
+
+
+def _missing_data(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Why data are not here: for data sets of one source, which differ in their names only, once."""
+    alike: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        if reason:
+            alike.setdefault(reason.replace(name, "NAME"), []).append(name)
+    for first, *others in alike.values():
+        more = f" The same holds for {', '.join(others)}." if others else ""
+        yield f"{reasons[first]}{more}"
 
 
 def is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:

@@ -57,11 +57,11 @@ class Search:
         return aims, self.costs([run for aim in aims for run in aim.runs]), verdicts
 
     def costs(self, runs: Sequence[PlannedRun]) -> dict[str, ExpectedCost]:
-        """What each run is expected to take, by identity."""
+        """What each run is expected to take in its own table, by identity."""
         found: dict[str, ExpectedCost] = {}
         for work in self.works:
-            identities = {run.identity for run in work.runs}
-            todo = [run for run in runs if run.identity in identities]
+            cells = {run.cell for run in work.runs}
+            todo = [run for run in runs if run.cell in cells]
             found |= {
                 run.identity: cost
                 for run, cost in zip(todo, expected_seconds(work.runs, todo, self.ledger), strict=True)
@@ -96,7 +96,7 @@ def decide(request: Request) -> int:
     assert request.until_decided is not None
     console, ledger = Console(), Ledger(request.results / "runs.csv")
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
-        works = plan_all(request, _seeds(request, ledger), ledger, "Its rows get no seeds.")
+        works = plan_all(request, _seeds(request, ledger), ledger)
         search = Search(request, ledger, works)
     budget, spent = 3600 * request.until_decided, 0.0
     failures: list[Failure] = []

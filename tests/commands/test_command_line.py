@@ -20,6 +20,7 @@ from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.reporting.figures.embeddings import TSNE_SETTINGS
 from dfa_bench.settings.resources import resource_folder
+from tests.view_synthesis.scenes import write_blender
 
 RUNS = resource_folder("experiments").parent / "results" / "runs.csv"
 MODELS = {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")}
@@ -333,7 +334,23 @@ def test_only_runs_fetch_data_and_each_set_once(dfa_bench, tmp_path, monkeypatch
     assert tried == []
     said = dfa_bench("reproduce", "table4", "seeds=2", "skip=*/*", *where)
     assert tried == ["Cora", "CiteSeer", "PubMed"]
-    assert said.err.count("Using synthetic data for its rows") == 3
+    assert said.err.count("was not found") == 1
+    assert "The same holds for CiteSeer, PubMed." in said.err
+    assert "table4: none of its data are here. Synthetic data are used, and shown separately." in said.out
+
+
+def test_cells_without_data_are_left_out_and_named_once(dfa_bench, tmp_path, monkeypatch):
+    monkeypatch.delenv("DFA_BENCH_DATA", raising=False)
+    write_blender(tmp_path / "data" / "nerf_synthetic" / "lego")
+    where = f"data.root={tmp_path}/data", f"data.cache={tmp_path}/cache", f"store.root={tmp_path}/runs"
+    said = dfa_bench("reproduce", "table1", "skip=*/*", f"results={tmp_path}/results", *where)
+    assert said.code == 0
+    assert said.err.count("Its archive can only be downloaded in a browser") == 2  # one an archive
+    assert "The same holds for drums, ficus, hotdog, materials, mic, ship." in said.err
+    assert "table1: no data, so no runs, of chair, drums, ficus," in said.out
+    assert "3 runs, 0 of them to do" in said.out  # of lego; no stand-ins beside it
+    shown = dfa_bench("table", "table1", f"results={tmp_path}/results", *where)
+    assert "table1: no data here for chair, drums, ficus," in shown.err
 
 
 def test_a_table_on_stand_ins_is_shown_apart_and_done_once(dfa_bench, tmp_path, monkeypatch):

@@ -244,8 +244,8 @@ def test_evaluated_models_become_one_table_of_the_results(say, root):
     table = pd.read_csv(root / "results" / "released.csv")
     assert set(table.columns) == set(CSV_COLUMNS)
     fern = json.loads((root / "results" / "released" / "fern.json").read_text())
-    shown = table[(table.column == "fern") & (table.metric == "psnr")].iloc[0]
-    assert (shown.row, shown.rule, shown.protocol) == ("LLFF-Real", "dfa", "reduced")
+    shown = table[(table.row == "fern") & (table.metric == "psnr")].iloc[0]
+    assert (shown.column, shown.rule, shown.protocol) == ("4x128", "dfa", "reduced")
     assert shown["mean"] == pytest.approx(fern["mean"]["psnr"], abs=1e-6)
     lines = (root / "results" / "released.md").read_text().splitlines()
     shown = [line.split(" | ") for line in lines if line.startswith(("| NeRF", "| LLFF"))]
@@ -254,7 +254,7 @@ def test_evaluated_models_become_one_table_of_the_results(say, root):
         ("fern", "evaluation"),
         ("fern", "train"),
     ]
-    assert {"psnr", "psnr_train_mode"} <= {*table[table.column == "fern"].metric}
+    assert {"psnr", "psnr_train_mode"} <= {*table[table.row == "fern"].metric}
     (root / "results" / "released" / "other.json").write_text("{}")
     with pytest.raises(ConfigError, match="other.json was not written by"):
         evaluated(root / "results")

@@ -11,6 +11,7 @@
 from dfa_bench.feedback.alignment import Alignment, RowAlignment, WeightAlignment, alignment
 from dfa_bench.feedback.attachment import Attachment, LearningHook, attachment_of
 from dfa_bench.feedback.backprop import Backprop
+from dfa_bench.feedback.callbacks import TrainerCallback
 from dfa_bench.feedback.describe import Description
 from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.direct_kolen_pollack import DirectKolenPollack
@@ -80,6 +81,7 @@ __all__ = [
     "StepNotEnded",
     "TargetProjection",
     "TargetsMissing",
+    "TrainerCallback",
     "WeightAlignment",
     "alignment",
     "attachment_of",

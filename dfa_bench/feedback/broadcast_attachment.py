@@ -89,7 +89,8 @@ class BroadcastAttachment(Attachment):
     def warn_of(self, description: Description, output: object) -> None:
         if not description.points:
             return
-        if not any(BY_BACKPROP in sources for sources in description.learns_from.values()):
+        is_frozen = any(not parameter.requires_grad for parameter in self.model.parameters())
+        if not is_frozen and not any(BY_BACKPROP in sources for sources in description.learns_from.values()):
             warnings.warn(
                 "No parameter learns by BP: the layer whose output is the error is a feedback point itself. Take it "
                 "out of the points, so that it learns by its true gradient.",

@@ -43,6 +43,7 @@ class Route(nn.Module):
         self.source_name, self.scope_name = found.source_name, found.scope_name
         self.point_names, self.cut_names = list(found.points), list(found.cuts)
         self.widths: dict[str, int] = {}  # of each point; known once the matrix is drawn
+        self.source_is_linear = isinstance(found.source, nn.Linear)
         self.register_buffer("matrix", None)
         self.register_buffer("factor", None)
         self.kept: list[tuple[str, Tensor]] = []
@@ -291,6 +292,13 @@ class Route(nn.Module):
                 )
             return
         error_width = math.prod(error_at.shape[batch_axes:])
+        if self.source_is_linear and error_at.ndim - batch_axes > 1:
+            warnings.warn(
+                f"The error at '{self.source_name}' has shape {tuple(error_at.shape)}, and batch_axes={batch_axes} "
+                f"flattens more than the last axis into its width: each position of a point gets columns of its own, "
+                f"and other lengths than these do not fit. FeedbackPath(rows=...) says which row gets which error.",
+                stacklevel=2,
+            )
         dtype = torch.float64 if error_at.dtype == torch.float64 else torch.float32
         with torch.no_grad():
             self.matrix = draw_matrix(self.recipe, self.number, error_width, self.widths).to(error_at.device, dtype)

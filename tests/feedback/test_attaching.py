@@ -149,6 +149,12 @@ def test_the_true_gradient_does_not_come_back_through_the_rest_of_a_tuple():
 # Rows.
 
 
+def test_an_error_whose_time_is_flattened_into_width_is_warned_of():
+    model = nn.Sequential(Block(5, 6), nn.Linear(6, 3))
+    with pytest.warns(UserWarning, match=r"shape \(2, 7, 3\), and batch_axes=1 flattens.*other lengths.*rows="):
+        attach(model, FeedbackPath(["0"], "1", batch_axes=1), example=torch.randn(2, 7, 5))
+
+
 class Pooled(nn.Module):
     """Rows of several lengths to one error each, as in the classification of graphs."""
 

@@ -11,6 +11,7 @@
 from dfa_bench.feedback.alignment import Alignment, RowAlignment, WeightAlignment, alignment
 from dfa_bench.feedback.attachment import Attachment, LearningHook, attachment_of
 from dfa_bench.feedback.backprop import Backprop
+from dfa_bench.feedback.callbacks import TrainerCallback
 from dfa_bench.feedback.describe import Description
 from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.direct_kolen_pollack import DirectKolenPollack
@@ -20,6 +21,7 @@ from dfa_bench.feedback.errors import (
     LayerNotReplayable,
     LayersUnknown,
     MatrixNotDrawn,
+    ModelChanged,
     NotATensor,
     PassesDiffer,
     PointAboveSource,
@@ -60,6 +62,7 @@ __all__ = [
     "LayersUnknown",
     "LearningHook",
     "MatrixNotDrawn",
+    "ModelChanged",
     "NotATensor",
     "OpticalFeedback",
     "Optics",
@@ -78,6 +81,7 @@ __all__ = [
     "StepNotEnded",
     "TargetProjection",
     "TargetsMissing",
+    "TrainerCallback",
     "WeightAlignment",
     "alignment",
     "attachment_of",

@@ -1,4 +1,5 @@
-"""Runs recorded before identities left out dotted class names (27 November 2026) get their present identities.
+"""Runs recorded before identities left out dotted class names, and those of NeRF before its patterns had `**` for any
+names between (both 27 November 2026), get their present identities.
 
 Rows of runs.csv, which keep no configuration, are renamed by a table of every run that was planned then; records in a
 store are renamed by their own configuration. Both are harmless when repeated.
@@ -26,14 +27,18 @@ from dfa_bench.settings.scenes import SCENES
 from dfa_bench.settings.schema import parse_settings
 
 SCENE_FILES = "dfa_bench.tasks.view_synthesis.datasets.SceneFiles"
-TABLE = Path(__file__).with_name("identities.csv")  # old, new
+# Old and new: of version 0.1, and of the old patterns.
+TABLES = tuple(Path(__file__).with_name(name) for name in ("identities.csv", "identities_of_patterns.csv"))
 
 
 @functools.cache
 def present_identities() -> Mapping[str, str]:
     """Old identity to new."""
-    with TABLE.open(newline="") as file:
-        return {row["old"]: row["new"] for row in csv.DictReader(file)}
+    found: dict[str, str] = {}
+    for table in TABLES:
+        with table.open(newline="") as file:
+            found |= {row["old"]: row["new"] for row in csv.DictReader(file)}
+    return found
 
 
 def migrate_ledger(ledger: Ledger) -> int:

@@ -17,6 +17,7 @@ from dfa_bench.training.preemption import stop
 COMMANDS = {
     "run": "train one model with one learning rule, or sweep with -m",
     "reproduce": "do the missing runs of a table, then write it",
+    "watch": "show how far the runs of tables are",
     "table": "show a table from the recorded runs",
     "claims": "check the paper's claims against the recorded runs",
     "results": "rewrite all tables from the recorded runs",

@@ -32,6 +32,8 @@ class Record:
         self.result = folder / "result.json"
         self.checkpoint = folder / "checkpoint.pt"  # to resume from; gone when the run is done
         self.model = folder / "model.pt"  # the tested weights and the feedback matrices
+        self.running = folder / "running.json"  # while a process does the run: see status.py
+        self.failed = folder / "failed.json"  # why the last process gave up
 
     def read_result(self) -> RunSummary | None:
         """The result, or None if the run is not done.

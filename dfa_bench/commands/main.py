@@ -22,6 +22,8 @@ COMMANDS = {
     "claims": "check the paper's claims against the recorded runs",
     "results": "rewrite all tables from the recorded runs",
     "runs": "list recorded runs",
+    "pack": "write finished runs into an archive",
+    "collect": "bring finished runs of other machines here",
     "report": "write one HTML page with claims, tables, figures and their runs",
     "figure": "draw a figure of the paper, training what it needs",
     "curves": "plot validation metrics over training",

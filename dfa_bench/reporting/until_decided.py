@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
+from dfa_bench.errors import KEPT, Preempted
+from dfa_bench.experiments.dispatch import Failure
+from dfa_bench.experiments.engines import build_engine
 from dfa_bench.experiments.expected_cost import ExpectedCost, expected_seconds, time_text
-from dfa_bench.experiments.local import Failure, run_all
 from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Cell
 from dfa_bench.reporting.claims import MOST_SEEDS, Checked, check
 from dfa_bench.reporting.deciding import Aim, Step, in_order, next_step, open_aims
 from dfa_bench.reporting.existing import build_table, seeds_done
-from dfa_bench.reporting.reproduction import Work, is_skipped, plan_all, write_or_print
+from dfa_bench.reporting.reproduction import Work, do_shown, is_skipped, plan_all, write_or_print
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.rules import rules
 
@@ -64,7 +66,7 @@ class Search:
             todo = [run for run in runs if run.cell in cells]
             found |= {
                 run.identity: cost
-                for run, cost in zip(todo, expected_seconds(work.runs, todo, self.ledger), strict=True)
+                for run, cost in zip(todo, expected_seconds(work.runs, todo, self.ledger.seconds()), strict=True)
             }
         return found
 
@@ -72,7 +74,8 @@ class Search:
         """Do runs and record them; returns the seconds that they took together, and what went wrong."""
         failures: list[Failure] = []
         try:
-            failures = run_all(runs, self.request.jobs, console)
+            engine = build_engine(self.request.engine, [run.settings for run in runs])
+            failures = do_shown(runs, engine, self.works, self.ledger, self.request, console)
         finally:
             results = [result for run in runs if (result := readable_result(run))]
             self.ledger.add(results)
@@ -100,6 +103,7 @@ def decide(request: Request) -> int:
         search = Search(request, ledger, works)
     budget, spent = 3600 * request.until_decided, 0.0
     failures: list[Failure] = []
+    status = 0
     aims, costs, verdicts = search.look()
     try:
         for number in itertools.count(1):
@@ -108,7 +112,7 @@ def decide(request: Request) -> int:
             print(f"{number}. {_text(step)}; {time_text(spent)} of {time_text(budget)} used.", flush=True)
             left, wrong = [*step.aim.runs], False
             while left and not wrong and spent < budget:
-                batch = _batch(left, search.costs(left), request.jobs)
+                batch = _batch(left, search.costs(left), request.at_a_time)
                 took, failed = search.do(batch, console)
                 left, wrong, spent = left[len(batch) :], bool(failed), spent + took
                 failures += failed
@@ -116,16 +120,16 @@ def decide(request: Request) -> int:
             aims, costs, verdicts = search.look()
             for claim in (step.aim.claim, *step.also):
                 print(f"   {_change(before[claim], verdicts[claim], step.aim)}", flush=True)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Finished runs are kept; run the same command to continue.", file=sys.stderr)
-        failures.append(Failure("(interrupted)", "the search is not complete"))
+    except Preempted as signal:
+        print(f"\n{signal} {KEPT}", file=sys.stderr)
+        status = signal.status
     _tell_what_is_left(aims, costs, search.beyond)
     print(f"The runs took {time_text(spent)} of {time_text(budget)}.", flush=True)
     for work in works:
         write_or_print(work, ledger, request)
     for failure in failures:
         print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return status or (1 if failures else 0)
 
 
 def list_steps(request: Request) -> int:

@@ -27,7 +27,7 @@ NEUTRAL = (
     "trainer.alignment_every",
 )
 # What may move digits, but makes no other experiment: recorded as a run's `numerics`.
-NUMERICS = ("trainer.precision", "trainer.compile")
+NUMERICS = ("trainer.precision", "trainer.compile", "trainer.devices")
 
 
 def outcome_settings(settings: RunSettings) -> dict[str, Any]:

@@ -12,12 +12,14 @@ PRECISIONS = {"32-true": "fp32"}  # the other ones are called what Fabric calls 
 
 
 def numerics(settings: TrainerSettings, device: torch.device) -> str:
-    """Precision, TF32, compilation and kind of device, as this process has them: "bf16-mixed, TF32, compiled, cuda"."""
+    """Precision, TF32, compilation, processes, kind of device, as this process has them: "bf16-mixed, TF32, cuda"."""
     parts = [PRECISIONS.get(settings.precision, settings.precision)]
     if device.type == "cuda":
         parts += _tf32()
     if settings.compile:
         parts.append("compiled")
+    if settings.devices > 1:
+        parts.append(f"{settings.devices} processes")
     return ", ".join([*parts, device.type])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def sample_range(population: int, count: int) -> np.ndarray:
         return np.array(random.sample(range(population), count), dtype=np.int64)
     version, internal, gauss = random.getstate()
     generator = np.random.MT19937()
-    before = {"key": np.array(internal[:-1], dtype=np.uint32), "pos": internal[-1]}
+    before: Any = {"key": np.array(internal[:-1], dtype=np.uint32), "pos": internal[-1]}
     words = int(1.1 * count * 2**bits / population) + 64
     while True:
         generator.state = {"bit_generator": "MT19937", "state": before}

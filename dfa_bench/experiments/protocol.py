@@ -100,7 +100,8 @@ def _refuse_own(own: Sequence[str], overrides: Sequence[str]) -> None:
 
 
 def _may_be_paper(settings: RunSettings) -> bool:
-    return not settings.data.stand_in and settings.trainer.precision == FULL_PRECISION
+    full = settings.trainer.precision == FULL_PRECISION and not settings.trainer.tf32
+    return full and not settings.data.stand_in
 
 
 def _references(settings: RunSettings) -> Iterator[RunSettings]:

@@ -63,7 +63,7 @@ class LanguageModelling:
         positions = model.arguments.get("positions")
         if isinstance(positions, int) and context > positions:
             raise ConfigError(f"task.context={context} is more than the model has: raise model.positions={positions}.")
-        self.ids = self.corpus.splits["train"].ids
+        self.ids: np.ndarray | Tensor = self.corpus.splits["train"].ids
         if val_tokens is not None and val_tokens < 2 * streams:
             raise ConfigError(f"task.val_tokens={val_tokens} is less than two tokens for each of {streams} streams.")
         for split, text in self.corpus.splits.items():
@@ -106,6 +106,12 @@ class LanguageModelling:
         order = [(start + step) % whole for step in range(self.steps)]
         mine = slice(shard.rank * share, (shard.rank + 1) * share)
         return Windows(self.ids, self.streams, self.context, order, mine)
+
+    def data_bytes(self) -> int:
+        return len(self.ids) * torch.int32.itemsize
+
+    def move_data(self, device: torch.device) -> None:
+        self.ids = torch.as_tensor(np.asarray(self.ids, dtype=np.int32)).to(device)
 
     def loss(self, model: nn.Module, batch: TokenBatch) -> Tensor:
         """Mean cross-entropy over the tokens of a batch, in nats."""

@@ -66,6 +66,7 @@ class Task(Protocol):
     It never steps an optimizer, writes a file or looks at the learning rule.
 
     Optional: `table`, the table of the paper that it is of ("Table 3"); `data_card`, see the function of this name;
+    `batch_sizes`, those of its arguments that the memory of a step grows with;
     a method for each thing that a learning rule may need to know of a batch, such as `targets(batch) -> Tensor`;
     the methods of `MovesData`.
     """

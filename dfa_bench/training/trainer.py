@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from dfa_bench.data.progress import Bar
-from dfa_bench.errors import ConfigError, Diverged, Preempted, RunKilled, UserError
+from dfa_bench.errors import ConfigError, Diverged, OutOfMemory, Preempted, RunKilled, UserError
 from dfa_bench.feedback import Attachment, FeedbackError
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.rule import build_path, build_rule
@@ -43,6 +43,7 @@ from dfa_bench.training.checkpoint import (
 from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
 from dfa_bench.training.loggers import NoLogger, as_metrics, build_logger
 from dfa_bench.training.measuring import MeasuredStep, is_due, measured_step
+from dfa_bench.training.memory import is_out_of_memory, out_of_memory
 from dfa_bench.training.numerics import allow_tf32
 from dfa_bench.training.optimizer import build_optimizer
 from dfa_bench.training.placement import Feed
@@ -68,6 +69,7 @@ def train(settings: RunSettings, record: Record, identity: str) -> Trained:
         Diverged: the loss is NaN or infinite.
         ConfigError: a setting does not fit the model or this machine.
         Preempted: a signal asked this process to end; what was done is in a checkpoint.
+        OutOfMemory: the device has too little of it.
         RunKilled: one of several processes is gone.
     """
     fabric = build_fabric(settings)
@@ -81,6 +83,9 @@ def train(settings: RunSettings, record: Record, identity: str) -> Trained:
         raise
     except ProcessExitedException as error:
         raise RunKilled(f"A process of this run was killed ({error}); its last checkpoint is kept.") from error
+    if isinstance(outcome, OutOfMemory):  # the run is gone by now; the next one finds its memory free
+        gc.collect()
+        torch.cuda.empty_cache()
     if isinstance(outcome, UserError | Preempted):
         raise outcome
     return outcome
@@ -95,6 +100,10 @@ def _train_or_tell(
             return Trainer(fabric, settings, record, identity).train()
     except (UserError, Preempted) as error:
         return error.with_traceback(None)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return out_of_memory(error, settings, fabric.device)
     finally:
         # Gloo's threads abort a process that ends before they are joined; and a wrapped model that outlives the group,
         # in a traceback or a cycle of references, would end it with Python's lock held, and may wait forever.

@@ -81,6 +81,7 @@ class ClickPrediction:
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("auc", "higher")
     table: ClassVar[str] = "Table 2"
+    batch_sizes: ClassVar[tuple[str, ...]] = ("batch",)
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(

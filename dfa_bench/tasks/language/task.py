@@ -40,6 +40,7 @@ class LanguageModelling:
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("perplexity", "lower")
     table: ClassVar[str] = "Table 5"
+    batch_sizes: ClassVar[tuple[str, ...]] = ("streams", "context")
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(

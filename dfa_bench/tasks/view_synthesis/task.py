@@ -44,6 +44,7 @@ class ViewSynthesis:
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("psnr", "higher")
     table: ClassVar[str] = "Table 1"
+    batch_sizes: ClassVar[tuple[str, ...]] = ("rays",)
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(

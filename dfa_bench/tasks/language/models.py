@@ -7,7 +7,7 @@ and so does its attention part, so that a point there cuts the residual stream a
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from pydantic import Field, validate_call
 from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Count
+from dfa_bench.tasks.language.cross_entropy import mean_cross_entropy
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
@@ -94,6 +95,7 @@ class Transformer(nn.Module):
         norm: "post", as in the paper, or "pre", with a further norm behind the last block.
     """
 
+    takes_targets: ClassVar[bool] = True  # so that the logits of a training step need not be whole
     position: Tensor  # (positions, width)
 
     @validate_call
@@ -119,8 +121,10 @@ class Transformer(nn.Module):
         self.last_hidden = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
         self.vocabulary = nn.Linear(width, vocabulary)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
         """Logits (batch, length, vocabulary) of tokens (batch, length); position t has seen tokens up to t.
+
+        With targets (batch, length): their mean cross-entropy instead, a scalar.
 
         Raises:
             ValueError: the sequences are longer than the model has positions.
@@ -132,7 +136,10 @@ class Transformer(nn.Module):
         x = self.dropout(x + self.position[:length])
         for block in self.blocks:
             x = block(x)
-        return self.vocabulary(self.last_hidden(x))
+        hidden = self.last_hidden(x)
+        if targets is None:
+            return self.vocabulary(hidden)
+        return mean_cross_entropy(hidden, self.vocabulary, targets)
 
 
 def sinusoids(positions: int, width: int) -> Tensor:

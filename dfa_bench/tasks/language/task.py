@@ -116,6 +116,9 @@ class LanguageModelling:
 
     def loss(self, model: nn.Module, batch: TokenBatch) -> Tensor:
         """Mean cross-entropy over the tokens of a batch, in nats."""
+        if getattr(model, "takes_targets", False):
+            loss: Tensor = model(batch.inputs, batch.targets)
+            return loss
         return F.cross_entropy(model(batch.inputs).flatten(0, 1), batch.targets.flatten())
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:

@@ -164,7 +164,7 @@ class RunSettings(Strict):
     recipe: RecipeSettings
     trainer: TrainerSettings
     variant: Literal["released", "paper"] = "released"
-    scale: Literal["smoke", "cpu", "paper"]
+    scale: Literal["smoke", "cpu", "gpu", "paper"]
     protocol: Literal["paper", "reduced"]
     data: DataSettings = DataSettings()
     store: StoreSettings = StoreSettings()

@@ -258,7 +258,7 @@ def measure(row: Row, extra: list[str], options: argparse.Namespace, cache: str)
         batches = _endless(trainer)
         found = _measure_steps(lambda: trainer.step(next(batches)), device, options)
         batches.close()
-        evaluation = _evaluation_seconds(trainer, device) if row.evaluations else 0.0
+        evaluation = _evaluation_seconds(trainer, device, options.toy) if row.evaluations else 0.0
         view = _view_seconds(trainer, device) if row.views else 0.0
         trainer.attachment.remove()
         trainer.bar.close()
@@ -320,7 +320,7 @@ def _busy(profiler: profile) -> tuple[float, int]:
     return total / 1000, len(spans)
 
 
-def _evaluation_seconds(trainer: Trainer, device: torch.device) -> float:
+def _evaluation_seconds(trainer: Trainer, device: torch.device, toy: bool) -> float:
     """Of the validation split; of click logs at the size of Criteo's."""
     trainer.model.eval()
     with torch.no_grad(), trainer.fabric.autocast():
@@ -331,7 +331,7 @@ def _evaluation_seconds(trainer: Trainer, device: torch.device) -> float:
         _wait(device)
     seconds = time.perf_counter() - started
     rows: Any = getattr(trainer.task, "rows", None)
-    return seconds * CRITEO_VALIDATION / len(rows["val"]) if isinstance(rows, dict) else seconds
+    return seconds * CRITEO_VALIDATION / len(rows["val"]) if isinstance(rows, dict) and not toy else seconds
 
 
 def _view_seconds(trainer: Trainer, device: torch.device) -> float:

@@ -17,10 +17,13 @@ from dfa_bench.training.preemption import stop
 COMMANDS = {
     "run": "train one model with one learning rule, or sweep with -m",
     "reproduce": "do the missing runs of a table, then write it",
+    "watch": "show how far the runs of tables are",
     "table": "show a table from the recorded runs",
     "claims": "check the paper's claims against the recorded runs",
     "results": "rewrite all tables from the recorded runs",
     "runs": "list recorded runs",
+    "pack": "write finished runs into an archive",
+    "collect": "bring finished runs of other machines here",
     "report": "write one HTML page with claims, tables, figures and their runs",
     "figure": "draw a figure of the paper, training what it needs",
     "curves": "plot validation metrics over training",

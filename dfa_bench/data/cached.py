@@ -6,18 +6,16 @@ import contextlib
 import hashlib
 import shutil
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from dfa_bench.data.writing import atomic, sealed, unsealed
+from dfa_bench.data.writing import atomic, file_crc32, sealed, unsealed
 from dfa_bench.errors import RecordError
 
 CHECKSUMS = "checksums.json"
-BLOCK = 2**22  # bytes
 
 
 def made_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
@@ -73,15 +71,7 @@ def _is_whole(folder: Path) -> bool:
 def _checksums(folder: Path) -> dict[str, str]:
     """CRC-32 of every file below a folder, by its path in it."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CHECKSUMS]
-    return {path.relative_to(folder).as_posix(): _crc32(path) for path in files}
-
-
-def _crc32(path: Path) -> str:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            value = zlib.crc32(block, value)
-    return f"{value:08x}"
+    return {path.relative_to(folder).as_posix(): file_crc32(path) for path in files}
 
 
 def remembered(cache: Path, what: str, files: Sequence[Path], compute: Callable[[], Any]) -> Any:

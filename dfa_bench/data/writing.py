@@ -16,6 +16,7 @@ from typing import IO, Any
 from dfa_bench.errors import RecordError
 
 CHECKSUM = "crc32"  # key of the checksum in what `sealed` writes
+BLOCK = 2**22  # bytes
 
 
 @contextlib.contextmanager
@@ -103,3 +104,12 @@ def unsealed(text: str | bytes) -> dict[str, Any]:
 def _checksum(values: Mapping[str, Any]) -> str:
     # Through JSON once more: what is written as a tuple is read as a list.
     return f"{zlib.crc32(json.dumps(json.loads(json.dumps(values)), sort_keys=True).encode()):08x}"
+
+
+def file_crc32(path: Path) -> str:
+    """CRC-32 of a file, as eight hexadecimal digits."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"

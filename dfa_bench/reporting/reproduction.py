@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.errors import KEPT, CorruptData, MissingData, Preempted
+from dfa_bench.experiments.dispatch import Failure, do_all
+from dfa_bench.experiments.engines import build_engine
 from dfa_bench.experiments.expected_cost import expected_seconds, time_text
-from dfa_bench.experiments.local import Failure, run_all
 from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
+from dfa_bench.experiments.progress import Board, Watched
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting.existing import build_table, is_stand_in, seeds_done
@@ -42,21 +46,51 @@ def reproduce(request: Request) -> int:
         works = _plan_all(request, seeds, ledger)
     wanted = [run for work in works for run in (*work.real, *work.stand_in) if run.settings.seed < request.seeds]
     todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
-    total = len({run.identity for run in wanted})
-    print(f"{total} runs, {len(todo)} of them to do, {request.jobs} at a time.", flush=True)
     failures: list[Failure] = []
+    status = 0
+    total = len({run.identity for run in wanted})
     try:
-        failures = run_all(todo, request.jobs, console)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Finished runs are kept; run the same command to continue.", file=sys.stderr)
-        failures = [Failure("(interrupted)", "the sweep is not complete")]
+        failures = _do(todo, works, ledger, request, console, total)
+    except Preempted as signal:
+        print(f"\n{signal} {KEPT}", file=sys.stderr)
+        status = signal.status
     finished = [readable_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
     ledger.add(result for result in finished if result and result.identity not in ledger)
     for work in works:
         _write_or_print(work, ledger, request)
     for failure in failures:
         print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return status or (1 if failures else 0)
+
+
+def _do(
+    todo: Sequence[PlannedRun], works: Sequence[Work], ledger: Ledger, request: Request, console: Console, total: int
+) -> list[Failure]:
+    if not todo:
+        print(f"{total} runs, 0 of them to do.", flush=True)
+        return []
+    engine = build_engine(request.engine, [run.settings for run in todo])
+    print(f"{total} runs, {len(todo)} of them to do, {engine.says}.", flush=True)
+    tables = [[*work.runs, *work.stand_in] for work in works]
+    watched = Watched(tables, {run.identity for run in todo}, ledger.seconds())
+    with Board(watched, console) as board:
+        return do_all(todo, engine, board, request.retry, request.max_failures)
+
+
+def watch(request: Request, once: bool) -> int:
+    """Show how far the runs of tables are, until they are done."""
+    ledger, console = Ledger(request.results / "runs.csv"), Console()
+    seeds, cards = max(request.seeds, seeds_done(request, ledger)), ledger.cards()
+    tables = [plan(each, range(seeds), request.overrides, cards) for each in request.experiments]
+    wanted = {run.identity for table in tables for run in table if run.settings.seed < (request.seeds or seeds)}
+    with Board(Watched(tables, wanted, ledger.seconds()), console) as board:
+        look = board.update(at_once=True)
+        while look is None or (not once and any(each.state != "done" for each in look.states.values())):
+            time.sleep(0.5)
+            look = board.update() or look
+    if console.is_terminal:
+        print(look)
+    return 0
 
 
 def list_missing(request: Request) -> int:
@@ -70,7 +104,7 @@ def list_missing(request: Request) -> int:
         wanted = [run for run in runs if run.settings.seed < request.seeds and run.identity not in told]
         todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
         told |= {run.identity for run in todo}
-        costs = expected_seconds(runs, todo, ledger)
+        costs = expected_seconds(runs, todo, ledger.seconds())
         seconds = sum(each.seconds or 0 for each in costs)
         total += seconds
         unknown = sum(each.seconds is None for each in costs)
@@ -80,7 +114,8 @@ def list_missing(request: Request) -> int:
         for run, cost in zip(todo, costs, strict=True):
             cell = run.cell
             print(f"  {cell.row}, {cell.column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
-    about = f", about {time_text(total / request.jobs)} with --jobs {request.jobs}" if total else ""
+    jobs = request.engine.jobs or os.cpu_count() or 1
+    about = f", about {time_text(total / jobs)} with --jobs {jobs}" if total else ""
     print(f"Total: {len(told)} runs{about}.")
     return 0
 

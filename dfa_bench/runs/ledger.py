@@ -31,6 +31,10 @@ class Ledger:
         """The data sets of the runs by name; of several versions the one that was trained on last."""
         return {run.data_name: run.card for run in sorted(self.runs.values(), key=lambda run: run.finished)}
 
+    def seconds(self) -> dict[str, float]:
+        """What each run took."""
+        return {run.identity: run.wall_seconds for run in self.runs.values()}
+
     def add(self, runs: Iterable[RunSummary]) -> None:
         """Add runs, or replace those of the same identity, and write the file whole."""
         added = {run.identity: run.as_in_row() for run in runs}

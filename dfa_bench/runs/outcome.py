@@ -28,7 +28,7 @@ NEUTRAL = (
     "trainer.data_on_device",
 )
 # What may move digits, but makes no other experiment: recorded as a run's `numerics`.
-NUMERICS = ("trainer.precision", "trainer.tf32", "trainer.compile", "trainer.capture")
+NUMERICS = ("trainer.precision", "trainer.tf32", "trainer.compile", "trainer.capture", "trainer.devices")
 
 
 def outcome_settings(settings: RunSettings) -> dict[str, Any]:

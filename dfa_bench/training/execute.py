@@ -13,6 +13,7 @@ from dfa_bench.errors import Diverged
 from dfa_bench.runs import provenance
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.record import Record
+from dfa_bench.runs.status import told_as_running
 from dfa_bench.runs.store import owned, record_of
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
@@ -56,7 +57,8 @@ def execute(settings: RunSettings) -> Outcome:
             record.clear()
         record.write_config(settings.model_dump(mode="json", by_alias=True))
         try:
-            state, metrics, device = train(settings, record, key)
+            with told_as_running(record, settings.trainer.max_epochs):
+                state, metrics, device = train(settings, record, key)
             message = None
         except Diverged as error:
             metrics, device, message = {}, torch.device("cpu"), str(error)

@@ -12,7 +12,7 @@ PRECISIONS = {"32-true": "fp32"}  # the other ones are called what Fabric calls 
 
 
 def numerics(settings: TrainerSettings, device: torch.device) -> str:
-    """Precision, TF32, compilation, capture and kind of device, as this process has them: "bf16-mixed, TF32, cuda"."""
+    """Precision, TF32, compilation, capture, processes, kind of device of this process: "bf16-mixed, TF32, cuda"."""
     parts = [PRECISIONS.get(settings.precision, settings.precision)]
     if device.type == "cuda":
         parts += _tf32()
@@ -20,6 +20,8 @@ def numerics(settings: TrainerSettings, device: torch.device) -> str:
         parts.append("compiled")
     if settings.capture and device.type == "cuda":
         parts.append("captured")
+    if settings.devices > 1:
+        parts.append(f"{settings.devices} processes")
     return ", ".join([*parts, device.type])
 
 

@@ -203,7 +203,7 @@ def test_a_reproduction_that_is_interrupted_keeps_what_is_finished_and_goes_on(d
             assert process.returncode is None
         os.killpg(process.pid, signal.SIGINT)
         told = process.stderr.read()
-        assert process.wait() == 1
+        assert process.wait() == 130
     assert "Interrupted" in told
     assert "Traceback" not in told
     kept = len(records(tmp_path))
@@ -213,11 +213,17 @@ def test_a_reproduction_that_is_interrupted_keeps_what_is_finished_and_goes_on(d
     assert f"9 runs, {3 - kept} of them to do" in said.out
 
 
-def test_no_worker_outlives_a_reproduction_that_is_killed(tmp_path):
-    where = f"store.root={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"
-    endless = "reproduce", "table4", "scale=smoke", "jobs=2", "trainer.threads=1", "trainer.max_epochs=1000000", *where
-    command = [sys.executable, "-m", "dfa_bench", *endless]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reproduce", "table4", "jobs=2", "results=results"],
+        ["run", "-m", "task=links", "rule=bp,dfa", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    ],
+)
+def test_no_worker_outlives_a_command_that_is_killed(tmp_path, command):
+    endless = "scale=smoke", "trainer.threads=1", "trainer.max_epochs=1000000", f"store.root={tmp_path / 'runs'}"
+    command = [sys.executable, "-m", "dfa_bench", *command, *endless]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, cwd=tmp_path) as process:
         while len(list(tmp_path.glob("runs/*/metrics.jsonl"))) < 2:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.05)

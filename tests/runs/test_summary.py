@@ -120,7 +120,7 @@ def test_a_record_is_written_flat_and_read_back(tmp_path):
     run = summary("a", metrics={"m": math.inf}, numerics="32-true, cpu")
     Record(tmp_path).write_result(run)
     written = json.loads((tmp_path / "result.json").read_text())
-    assert written.keys() == {"record_version", *FIELDS, CHECKSUM}
+    assert written.keys() == {"record_version", "files", *FIELDS, CHECKSUM}
     assert written["record_version"] == RECORD_VERSION
     assert Record(tmp_path).read_result() == run
 

@@ -71,7 +71,7 @@ def command(request: Request) -> int:
     \b
     TABLE     3 or table3, ..., all; studies/dna_feedback, ...; or a folder of them: studies, search (of
               hyperparameters), first (short first looks)
-    OVERRIDE  a Hydra override for all runs: scale=cpu|paper|smoke, store.root=DIR, data.root=DIR, ...;
+    OVERRIDE  a Hydra override for all runs: scale=cpu|gpu|paper|smoke, store.root=DIR, data.root=DIR, ...;
               or a setting of the engine: engine.partition=gpu
     """
     from dfa_bench.reporting.reproduction import list_missing, reproduce

@@ -76,6 +76,12 @@ class LinkPrediction:
     def batches(self, epoch: int, shard: Shard) -> list[LinkBatch]:
         return [LinkBatch(self.graph, self.graph.edge_index, self.non_links.draw())]
 
+    def data_bytes(self) -> int:
+        return self.graph.nbytes
+
+    def move_data(self, device: torch.device) -> None:
+        self.graph = self.graph.to(device)
+
     def loss(self, model: nn.Module, batch: LinkBatch) -> Tensor:
         latent = model(batch.graph)  # (nodes, latent)
         return (

@@ -52,6 +52,11 @@ class SparseMatrix:
         row, col = dense.nonzero(as_tuple=True)
         return cls.from_coordinates(row, col, dense[row, col], (dense.shape[0], dense.shape[1]))
 
+    @property
+    def nbytes(self) -> int:
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+
     def __matmul__(self, dense: Tensor) -> Tensor:
         return _Product.apply(self, dense.to(self.values.dtype))
 
@@ -72,9 +77,8 @@ class SparseMatrix:
         return self._rows.to_dense()
 
     def to(self, device: torch.device, **options: Any) -> SparseMatrix:
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, Tensor)}
-        return replace(self, **moved)
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return SparseMatrix(**{name: part.to(device) if name != "shape" else part for name, part in parts.items()})
 
     @functools.cached_property
     def _rows(self) -> Tensor:

@@ -27,16 +27,17 @@ def perplexities(model: nn.Module, text: Tokens, streams: int, context: int, lim
     """
     first = torch.from_numpy(text.begins_word)
     device = next(model.parameters()).device
-    loss, tokens, words = 0.0, 0, 0
+    loss, tokens, words = torch.zeros((), dtype=torch.float64, device=device), 0, 0
     for inputs, targets in Windows(text.ids[:limit], streams, context):
         logits = model(inputs.to(device)).float()  # (N, T, vocabulary)
-        loss += F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(device), reduction="sum").double().item()
+        loss += F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(device), reduction="sum")
         tokens += targets.numel()
         words += int(first[targets].sum())
+    total = loss.item()  # read once: each look waits for the device
     return {
-        "loss": loss / tokens,
-        "perplexity": exponential(loss / tokens),
-        "word_perplexity": exponential(loss / max(words, 1)),
+        "loss": total / tokens,
+        "perplexity": exponential(total / tokens),
+        "word_perplexity": exponential(total / max(words, 1)),
     }
 
 

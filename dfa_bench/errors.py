@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 from importlib.util import find_spec
 
@@ -11,6 +12,9 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A sentence to add to an error, with a space before it; empty if no known name is close."""
     close = difflib.get_close_matches(given, list(known), n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+KEPT = "Finished runs and checkpoints are kept; run the same command to continue."
 
 
 class UserError(Exception):
@@ -35,6 +39,35 @@ class RecordError(UserError):
 
 class Diverged(UserError):
     """The loss became NaN or infinite."""
+
+
+class OutOfMemory(UserError):
+    """A run needs more memory than its device has."""
+
+
+class RunKilled(UserError):
+    """The process of a run, or one of several, is gone."""
+
+
+class Preempted(KeyboardInterrupt):
+    """A signal asked this process to end. As a KeyboardInterrupt, it passes every `except Exception`.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def status(self) -> int:
+        """To exit with: 130 after Ctrl-C, else EX_TEMPFAIL of <sysexits.h>, on which a scheduler can requeue."""
+        return 130 if self.number == signal.SIGINT else 75
+
+    def __str__(self) -> str:
+        how = "" if self.number == signal.SIGINT else f" by {signal.Signals(self.number).name}"
+        return f"Interrupted{how}."
 
 
 class MissingExtra(UserError, ImportError):

@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_metrics(smoke, tmp_path, ta
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert record.read_result() is None, "it was killed before its end"
-    assert 0 < torch.load(record.checkpoint)["progress"]["epoch"] < 400
+    assert 0 < torch.load(record.checkpoint)["progress"]["steps"] < 400
     resumed = execute(settings)
     assert resumed.result.metrics == whole.result.metrics
     curves = [

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dfa_bench.commands.grammar import table_command
+from dfa_bench.data.writing import atomic
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import PlannedRun, file_suffix, plan, stored
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting.bootstrap import DRAWS, bootstrap_grid, bootstrap_values
 from dfa_bench.reporting.grid import as_csv, markdown
-from dfa_bench.runs.record import atomic
 from dfa_bench.runs.store import record_of
 from dfa_bench.settings.rules import compared_pairs, rules
 from dfa_bench.tasks.base import build_task

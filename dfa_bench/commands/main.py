@@ -5,20 +5,25 @@ from __future__ import annotations
 import pkgutil
 import sys
 from collections.abc import Sequence
+from signal import SIGINT
 
 import click
 from click.shell_completion import CompletionItem
 
-from dfa_bench.errors import UserError, did_you_mean
+from dfa_bench.errors import Preempted, UserError, did_you_mean
+from dfa_bench.training.preemption import stop
 
 # Each is `command` in the module of its name.
 COMMANDS = {
     "run": "train one model with one learning rule, or sweep with -m",
     "reproduce": "do the missing runs of a table, then write it",
+    "watch": "show how far the runs of tables are",
     "table": "show a table from the recorded runs",
     "claims": "check the paper's claims against the recorded runs",
     "results": "rewrite all tables from the recorded runs",
     "runs": "list recorded runs",
+    "pack": "write finished runs into an archive",
+    "collect": "bring finished runs of other machines here",
     "report": "write one HTML page with claims, tables, figures and their runs",
     "figure": "draw a figure of the paper, training what it needs",
     "curves": "plot validation metrics over training",
@@ -87,20 +92,22 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0, 1 if runs failed, 2 for a user's mistake, told in one sentence."""
+    """Run a command and exit: 0; 1 if runs failed; 2 for a mistake, told in one sentence; 75 or 130 by a signal."""
     given = [*(sys.argv[1:] if arguments is None else arguments)]
     if given[:1] in (["-sc"], ["--shell-completion"]):  # Hydra's own completion script asks without the word `run`
         given = ["run", *given]
     try:
-        sys.exit(cli.main(given, prog_name="dfa-bench", standalone_mode=False))
+        with stop.caught():
+            sys.exit(cli.main(given, prog_name="dfa-bench", standalone_mode=False))
     except click.UsageError as mistake:
         sentence = mistake.format_message()
         end = "" if sentence.endswith((".", "?")) else "."
         told = f"{sentence}{end} See `{mistake.ctx.command_path if mistake.ctx else 'dfa-bench'} --help`."
     except UserError as error:
         told = str(error)
-    except click.Abort:  # Ctrl-C in a command that keeps nothing by itself
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
+    except click.Abort as abort:  # what Click makes of a KeyboardInterrupt, in a command that keeps nothing by itself
+        cause = abort.__cause__ if isinstance(abort.__cause__, Preempted) else Preempted(SIGINT)
+        print(cause, file=sys.stderr)
+        sys.exit(cause.status)
     print(f"Error: {told}", file=sys.stderr)
     sys.exit(2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dfa_bench.commands.grammar import COUNT, FILE, RUN, Command
-from dfa_bench.errors import ConfigError
+from dfa_bench.errors import ConfigError, Preempted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,9 +50,9 @@ def command(run: Path, path: str, frames: int, width: int | None, out: Path | No
     code = 0
     try:
         _render(run, frames, width, rendered)
-    except KeyboardInterrupt:
-        print(f"\nInterrupted after {len(rendered)} of {frames} frames; these are kept.", file=sys.stderr)
-        code = 130
+    except Preempted as signal:
+        print(f"\n{str(signal)[:-1]} after {len(rendered)} of {frames} frames; these are kept.", file=sys.stderr)
+        code = signal.status
     if rendered:
         _write(out, rendered)
         print(out)
@@ -67,7 +67,9 @@ def _render(run: Path, frames: int, width: int | None, rendered: list[Image.Imag
     from dfa_bench.reporting.figures.trained_views import resized, settings_of_views, trained
     from dfa_bench.tasks.view_synthesis.camera_paths import orbit
     from dfa_bench.tasks.view_synthesis.views import render_view
+    from dfa_bench.training.allocator import keep_freed_memory
 
+    keep_freed_memory()
     scene, model = trained(settings_of_views(run), run)
     scene = resized(scene, width or scene.width)
     for number, pose in enumerate(orbit(scene, frames), start=1):
@@ -76,7 +78,7 @@ def _render(run: Path, frames: int, width: int | None, rendered: list[Image.Imag
 
 
 def _write(out: Path, frames: list[Image.Image]) -> None:
-    from dfa_bench.runs.record import atomic
+    from dfa_bench.data.writing import atomic
 
     with atomic(out, "wb") as file:
         timing = {"duration": MILLISECONDS, "loop": 0}

@@ -33,11 +33,11 @@ def command(request: Request) -> int:
     OVERRIDE  a Hydra override for all runs: scale=smoke (synthetic data, in a section of their own), store.root=DIR,
               data.root=DIR, logger=wandb, ...
     """
+    from dfa_bench.data.writing import atomic
     from dfa_bench.experiments.plan import file_suffix
     from dfa_bench.reporting.existing import existing
     from dfa_bench.reporting.page.build import build_page
     from dfa_bench.reporting.page.render import render
-    from dfa_bench.runs.record import atomic
 
     found = existing(request)
     changed = any(each.table.changed for each in found)

@@ -22,29 +22,35 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dfa_bench.errors import Diverged, UserError
+from dfa_bench.errors import KEPT, Diverged, Preempted, UserError
 from dfa_bench.experiments.protocol import refuse_protocol, with_protocol
 from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, to_settings
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.training.allocator import keep_freed_memory
+from dfa_bench.training.preemption import end_with, stop
 
 if TYPE_CHECKING:
     from dfa_bench.training.execute import Outcome
 
 _failures: list[str] = []  # of the sweep or run in this process
+_started_in: set[int] = set()  # the process of the command; those that a launcher starts for it find it empty
 
 
 def run(config: DictConfig) -> None:
     """One run of `dfa-bench run`, alone or as a job of a sweep."""
     from dfa_bench.training.execute import execute  # not before: --help, --cfg and completion need no PyTorch
 
+    if os.getpid() not in _started_in:
+        _started_in.add(os.getpid())
+        end_with(os.getppid())
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     command = shlex.join(["dfa-bench", "run", *hydra_config.overrides.task])
     message = None
     try:
         refuse_protocol(hydra_config.overrides.task)
-        outcome = execute(with_protocol(to_settings(config)))
+        with stop.caught():
+            outcome = execute(with_protocol(to_settings(config)))
         if outcome.result.status == "diverged":
             raise Diverged(f"{outcome.result.message}\nRecorded in {outcome.folder}; force=true repeats the run.")
         _print_outcome(outcome)
@@ -115,6 +121,7 @@ def run_hydra(arguments: Sequence[str]) -> int:
     sys.argv = [sys.argv[0], *sweep_first]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its own way
     _failures.clear()
+    _started_in.add(os.getpid())
     keep_freed_memory()
     try:
         hydra.main(config_path=str(resource_folder("configs")), config_name="run", version_base="1.3")(run)()
@@ -126,9 +133,9 @@ def run_hydra(arguments: Sequence[str]) -> int:
             raise
         print(f"Error: cannot write {error.filename}: {error.strerror}. Set store.root=DIR.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted. Finished runs are kept; run the same command to continue.", file=sys.stderr)
-        return 130
+    except Preempted as signal:
+        print(f"\n{signal} {KEPT}", file=sys.stderr)
+        return signal.status
     return 1 if _failures else 0
 
 

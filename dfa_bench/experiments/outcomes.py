@@ -10,14 +10,13 @@ import contextlib
 import copy
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfa_bench.data.writing import atomic, sealed, unsealed
 from dfa_bench.experiments.schema import Cell, Experiment
-from dfa_bench.runs.record import atomic
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings
 
@@ -73,7 +72,7 @@ def planned_cells(experiment: Experiment, overrides: Sequence[str], seeds: int, 
     """
     path = cache / FOLDER / f"{_key(experiment, overrides)}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):  # none, or damaged: made anew
-        kept = json.loads(path.read_text())
+        kept = unsealed(path.read_text())
         if kept["seeds"] >= seeds:
             cells = experiment.cells()
             return [PlannedCell(cells[each.pop("number")], **each) for each in kept["cells"]]
@@ -86,7 +85,7 @@ def planned_cells(experiment: Experiment, overrides: Sequence[str], seeds: int, 
 def _keep(path: Path, seeds: int, found: Sequence[tuple[int, PlannedCell]]) -> None:
     cells = [{"number": number} | {k: v for k, v in vars(cell).items() if k != "cell"} for number, cell in found]
     with atomic(path) as file:
-        file.write(json.dumps({"seeds": seeds, "cells": cells}))
+        file.write(sealed({"seeds": seeds, "cells": cells}))
     for old in sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-KEPT]:
         old.unlink(missing_ok=True)
 
@@ -109,7 +108,7 @@ def _compose(experiment: Experiment, overrides: Sequence[str], seeds: int) -> It
 
     for number, cell in enumerate(experiment.cells()):
         placed = place(cell.overrides, overrides, is_paper=experiment.kind == "paper")
-        if (scales := experiment.columns[cell.column].scales) and placed.config.scale not in scales:
+        if not experiment.has_runs(cell, placed.config.scale):
             continue
         values = []
         for seed in (0, 1):

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from dfa_bench.data.writing import atomic
 from dfa_bench.errors import ConfigError
-from dfa_bench.runs.record import atomic
 
 BLOCK = re.compile(r"<!-- from (?P<source>\S+) -->\n.*?<!-- end -->\n", re.DOTALL)
 

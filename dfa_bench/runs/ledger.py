@@ -10,8 +10,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from dfa_bench.data.resolve import DataCard
+from dfa_bench.data.writing import atomic
 from dfa_bench.errors import RecordError
-from dfa_bench.runs.record import atomic
 from dfa_bench.runs.summary import COLUMNS, REQUIRED, RunSummary
 
 MEND = "Restore it with git, or move it away."
@@ -30,6 +30,10 @@ class Ledger:
     def cards(self) -> dict[str, DataCard]:
         """The data sets of the runs by name; of several versions the one that was trained on last."""
         return {run.data_name: run.card for run in sorted(self.runs.values(), key=lambda run: run.finished)}
+
+    def seconds(self) -> dict[str, float]:
+        """What each run took."""
+        return {run.identity: run.wall_seconds for run in self.runs.values()}
 
     def add(self, runs: Iterable[RunSummary]) -> None:
         """Add runs, or replace those of the same identity, and write the file whole."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
+from dfa_bench.data.writing import CHECKSUM, atomic, explained, file_crc32, sealed, unsealed
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.summary import RunSummary, versions_text
 
-RECORD_VERSION = 2  # of result.json; version 1, which was nested, is read too
+RECORD_VERSION = 3  # of result.json; version 1, which was nested, and 2, without a checksum, are read too
 
 # What stands before a module's name in a line of metrics.jsonl: mean and standard deviation of DFA's alignment with BP,
 # on the first batch of that epoch, before its step.
@@ -33,6 +32,8 @@ class Record:
         self.result = folder / "result.json"
         self.checkpoint = folder / "checkpoint.pt"  # to resume from; gone when the run is done
         self.model = folder / "model.pt"  # the tested weights and the feedback matrices
+        self.running = folder / "running.json"  # while a process does the run: see status.py
+        self.failed = folder / "failed.json"  # why the last process gave up
 
     def read_result(self) -> RunSummary | None:
         """The result, or None if the run is not done.
@@ -49,11 +50,14 @@ class Record:
         try:
             values = json.loads(content)
             version = values.pop("record_version", None)
+            if version == RECORD_VERSION or CHECKSUM in values:  # records of earlier versions have none
+                values = unsealed(content)
+                del values["record_version"], values["files"]
             if version == 1:
                 values = _flat(values)
         except (ValueError, AttributeError, TypeError, KeyError) as error:
             raise self._damaged(error) from error
-        if version not in (1, RECORD_VERSION):
+        if version not in range(1, RECORD_VERSION + 1):
             raise RecordError(
                 f"{self.result} is a record of version {version}; this dfa-bench reads versions 1 to {RECORD_VERSION}. "
                 f"Run it again with force=true, or move the folder away."
@@ -72,11 +76,24 @@ class Record:
 
     def write_result(self, result: RunSummary) -> None:
         """Write the result, whole or not at all. It is the last thing that a run writes."""
+        files = {path.name: file_crc32(path) for path in (self.config, self.metrics, self.model) if path.is_file()}
         with atomic(self.result) as file:
-            file.write(json.dumps({"record_version": RECORD_VERSION, **result.to_record()}, indent=2) + "\n")
+            file.write(sealed({"record_version": RECORD_VERSION, "files": files, **result.to_record()}))
+
+    def check_files(self) -> None:
+        """Check the files of a finished run by their checksums; a file that was left out, as weights may be, is none.
+
+        Raises:
+            RecordError: one is damaged.
+        """
+        with contextlib.suppress(ValueError):  # a record of an earlier version has no checksums
+            for name, checksum in unsealed(self.result.read_bytes()).get("files", {}).items():
+                path = self.folder / Path(name).name
+                if path.is_file() and file_crc32(path) != checksum:
+                    raise RecordError(f"{path} is damaged: it has another checksum. Run it again with force=true.")
 
     def append_metrics(self, line: Mapping[str, float]) -> None:
-        with _explained(self.metrics), self.metrics.open("a") as file:
+        with explained(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def truncate_metrics(self, epoch: int) -> None:
@@ -99,7 +116,7 @@ class Record:
         return any(key.startswith(ALIGNMENT) for line in self.read_metrics() for key in line)
 
     def create(self) -> None:
-        with _explained(self.folder):
+        with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
@@ -120,36 +137,3 @@ def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
         **{f"data_{name}": data[name] for name in ("name", "kind", "rows", "sha256")},
         "versions": versions_text(versions),
     }
-
-
-@contextlib.contextmanager
-def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Write a file that appears under its name only when it is whole and on disk.
-
-    Raises:
-        RecordError: it cannot be written (no permission, disk full).
-    """
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, mode) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)  # mkstemp makes it private
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RecordError(
-            f"{path} cannot be written: {error.strerror or error}. Free some space or choose another folder "
-            f"(store.root=DIR for runs, results=DIR for results); then run the same command to continue."
-        ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dfa_bench.data.writing import remove_leftovers
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.record import Record
 from dfa_bench.settings.schema import RunSettings, StoreSettings
@@ -52,4 +53,5 @@ def owned(record: Record) -> Iterator[None]:
         raise RecordError(f"{record.folder} cannot be locked: {error.strerror or error}.") from error
     with lock:
         lock.release()  # `with` has taken it once more
+        remove_leftovers(record.folder)
         yield

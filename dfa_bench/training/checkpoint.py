@@ -1,16 +1,19 @@
-"""The state of a run after an epoch, to go on from.
+"""The state of a run after any step, to go on from.
 
-Random state is no part of it: every epoch seeds its generators from (seed, epoch, rank), so that a resumed run draws
-what the uninterrupted one would have drawn.
+Every epoch seeds its generators from (seed, epoch, rank); within an epoch a checkpoint holds their state too. So a
+resumed run draws what the uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import random
+import sys
+import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfa_bench.data.writing import atomic
 from dfa_bench.errors import RecordError
-from dfa_bench.runs.record import atomic
 
 
 @dataclass
 class RunState:
     """How far a run has come."""
 
-    epoch: int = 0
+    epoch: int = 0  # that are finished
+    step: int = 0  # taken of the epoch after them
     steps: int = 0
     wall_seconds: float = 0.0
     step_seconds: float = 0.0  # sum over steps
@@ -36,16 +40,33 @@ class RunState:
     best_epoch: int | None = None
     best_metrics: dict[str, float] | None = None
     best_weights: dict[str, Tensor] | None = None
+    alignment: dict[str, float] = field(default_factory=dict)  # measured in the epoch that is not finished
+    processes: list[dict[str, Any]] = field(default_factory=list)  # `ProcessState` of each, within an epoch
+
+
+@dataclass
+class ProcessState:
+    """What the processes of a run do not share, within an epoch."""
+
+    loss: float  # summed over the steps of the epoch
+    random: dict[str, Any]  # see `random_state`
 
 
 def save_checkpoint(path: Path, identity: str, state: RunState, parts: Mapping[str, Any]) -> None:
-    """Write what `load_checkpoint` reads.
+    """Write what `load_checkpoint` reads; the checkpoint before it is kept, in case that this one gets damaged.
 
     Args:
         parts: by name: what has a `state_dict`.
     """
     states = {name: part.state_dict() for name, part in parts.items()}
-    write_tensors(path, {"identity": identity, "progress": asdict(state), **states})
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(previous(path))
+    write_tensors(path, {"identity": identity, "progress": vars(state), **states})
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the last one is."""
+    return path.with_stem(f"{path.stem}.previous")
 
 
 def write_tensors(path: Path, state: dict[str, Any]) -> None:
@@ -60,24 +81,54 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
         file.write(buffer.getbuffer())
 
 
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What `write_tensors` wrote, on the CPU. Only tensors and plain values are unpickled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RecordError: a byte of it has changed, or it holds something else.
+    """
+    content = path.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()  # compares checksums, which torch.load does not
+        saved: dict[str, Any] = dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+    except Exception as error:  # what damaged bytes make the unpickler raise is open: Index-, Key-, Unicode-, ...
+        raise RecordError(f"{path} is damaged.") from error
+    if damaged:
+        raise RecordError(f"{path} is damaged: {damaged} has another checksum.")
+    return saved
+
+
 def load_checkpoint(path: Path, identity: str, parts: Mapping[str, Any]) -> RunState:
-    """Put the parts of a run back to its checkpoint, if there is one. Only tensors and plain values are unpickled.
+    """Put the parts of a run back to its last checkpoint that is whole, if there is one.
 
     Returns:
         How far the run had come; nothing done if there is no checkpoint.
 
     Raises:
-        RecordError: it is damaged, or of a run with other settings.
+        RecordError: they are damaged, or of a run with other settings.
     """
-    try:
-        saved: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError:
+    saved, damaged = None, []
+    for each in (path, previous(path)):
+        try:
+            saved = read_tensors(each)
+            break
+        except FileNotFoundError:
+            continue
+        except RecordError as error:
+            damaged.append(each)
+            told = error
+    if saved is None:
+        if damaged:
+            raise RecordError(f"{told} Delete it to restart this run.") from told
         return RunState()
-    except Exception as error:  # what damaged bytes make the unpickler raise is open: Index-, Key-, Unicode-, ...
-        raise RecordError(f"The checkpoint {path} is damaged. Delete it to restart this run.") from error
+    if damaged:
+        print(f"{told} Continuing from the checkpoint before it.", file=sys.stderr)
+        damaged[0].unlink()  # or the next save would keep it, and drop the one that is whole
     if saved.get("identity") != identity:
         raise RecordError(
-            f"The checkpoint {path} belongs to the run {saved.get('identity')}, not to {identity}: its settings, data "
+            f"The checkpoint {each} belongs to the run {saved.get('identity')}, not to {identity}: its settings, data "
             f"or code version differ. Delete it to restart this run."
         )
     for name, part in parts.items():
@@ -85,10 +136,32 @@ def load_checkpoint(path: Path, identity: str, parts: Mapping[str, Any]) -> RunS
     return RunState(**saved["progress"])
 
 
-def seed_epoch(seed: int, epoch: int, rank: int) -> None:
-    """Seed the generators of Python, NumPy and PyTorch for one epoch of one process."""
-    digest = hashlib.sha256(f"{seed} {epoch} {rank}".encode()).digest()
+def seed_epoch(*keys: int) -> None:
+    """Seed the generators of Python, NumPy and PyTorch for one epoch of one process: (seed, epoch, rank)."""
+    digest = hashlib.sha256(" ".join(map(str, keys)).encode()).digest()
     value = int.from_bytes(digest[:8], "little")
     random.seed(value)
     np.random.seed(value % 2**32)
     torch.manual_seed(value % 2**63)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of all generators that a step may draw from, as tensors and plain values."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys).copy()), *rest],
+        "torch": torch.get_rng_state(),
+        "device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy(), *rest))
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and state["device"] is not None:
+        torch.cuda.set_rng_state(state["device"], device)

@@ -13,11 +13,12 @@ from dfa_bench.errors import Diverged
 from dfa_bench.runs import provenance
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.record import Record
+from dfa_bench.runs.status import told_as_running
 from dfa_bench.runs.store import owned, record_of
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import data_card, task_class
-from dfa_bench.training.checkpoint import load_checkpoint
+from dfa_bench.training.checkpoint import load_checkpoint, previous
 from dfa_bench.training.measuring import is_due
 from dfa_bench.training.numerics import numerics
 from dfa_bench.training.trainer import train
@@ -47,7 +48,7 @@ def execute(settings: RunSettings) -> Outcome:
     key, card = run_identity(settings)
     record = record_of(settings, key)
     with owned(record):
-        if settings.force:
+        if settings.force and record.result.exists():  # an interrupted run that was forced goes on
             record.clear()
         elif (done := record.read_result()) is not None:
             if not _lacks_alignment(settings, record, done):
@@ -56,7 +57,8 @@ def execute(settings: RunSettings) -> Outcome:
             record.clear()
         record.write_config(settings.model_dump(mode="json", by_alias=True))
         try:
-            state, metrics, device = train(settings, record, key)
+            with told_as_running(record, settings.trainer.max_epochs):
+                state, metrics, device = train(settings, record, key)
             message = None
         except Diverged as error:
             metrics, device, message = {}, torch.device("cpu"), str(error)
@@ -92,7 +94,8 @@ def execute(settings: RunSettings) -> Outcome:
             message=message,
         )
         record.write_result(result)
-        record.checkpoint.unlink(missing_ok=True)
+        for checkpoint in (record.checkpoint, previous(record.checkpoint)):
+            checkpoint.unlink(missing_ok=True)
     return Outcome(record.folder, result, reused=False)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -14,6 +13,7 @@ from yaml import YAMLError
 from dfa_bench.errors import ConfigError, RecordError
 from dfa_bench.runs.record import Record
 from dfa_bench.settings.schema import RunSettings, parse_settings
+from dfa_bench.training.checkpoint import read_tensors
 
 
 def settings_of_record(folder: Path) -> RunSettings:
@@ -26,6 +26,15 @@ def settings_of_record(folder: Path) -> RunSettings:
     record = Record(folder)
     if not record.config.is_file() or not record.model.is_file():
         raise ConfigError(f"{folder} is not the record of a finished run. `dfa-bench run` prints its record's folder.")
+    return settings_of(record)
+
+
+def settings_of(record: Record) -> RunSettings:
+    """The settings that a record was made with. They are plain values: nothing in them is looked up or executed.
+
+    Raises:
+        RecordError: config.yaml is missing, damaged, or was written by a different version.
+    """
     try:
         values = OmegaConf.to_container(OmegaConf.load(record.config))
         assert isinstance(values, dict)
@@ -48,10 +57,11 @@ def trained_parts(folder: Path) -> dict[str, Any]:
     """
     path = Record(folder).model
     try:
-        parts: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
-        assert {"model", "attachment"} <= parts.keys()
-    except Exception as error:  # what damaged bytes make the unpickler raise is open
-        raise RecordError(f"{path} is damaged. Run it again with force=true.") from error
+        parts = read_tensors(path)
+    except RecordError as error:
+        raise RecordError(f"{error} Run it again with force=true.") from error
+    if not {"model", "attachment"} <= parts.keys():
+        raise RecordError(f"{path} holds no trained run. Run it again with force=true.")
     return parts
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import math
+import multiprocessing
+import signal
 import sys
 import time
+import warnings
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,20 +19,35 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from dfa_bench.data.progress import Bar
-from dfa_bench.errors import ConfigError, Diverged, UserError
+from dfa_bench.errors import ConfigError, Diverged, OutOfMemory, Preempted, RunKilled, UserError
 from dfa_bench.feedback import Attachment, FeedbackError
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.rule import build_path, build_rule
 from dfa_bench.runs.store import run_name
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, Split, Task, build_task
-from dfa_bench.training.checkpoint import RunState, load_checkpoint, save_checkpoint, seed_epoch, write_tensors
+from dfa_bench.training.capture import CapturedStep, why_not
+from dfa_bench.training.checkpoint import (
+    ProcessState,
+    RunState,
+    load_checkpoint,
+    random_state,
+    save_checkpoint,
+    seed_epoch,
+    set_random_state,
+    write_tensors,
+)
 from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
 from dfa_bench.training.loggers import NoLogger, as_metrics, build_logger
 from dfa_bench.training.measuring import MeasuredStep, is_due, measured_step
+from dfa_bench.training.memory import is_out_of_memory, out_of_memory
+from dfa_bench.training.numerics import allow_tf32
 from dfa_bench.training.optimizer import build_optimizer
+from dfa_bench.training.placement import Feed
+from dfa_bench.training.preemption import stop
 from dfa_bench.training.rules import check_needs, given
 from dfa_bench.training.schedule import build_schedule
 
@@ -48,21 +68,42 @@ def train(settings: RunSettings, record: Record, identity: str) -> Trained:
     Raises:
         Diverged: the loss is NaN or infinite.
         ConfigError: a setting does not fit the model or this machine.
+        Preempted: a signal asked this process to end; what was done is in a checkpoint.
+        OutOfMemory: the device has too little of it.
+        RunKilled: one of several processes is gone.
     """
     fabric = build_fabric(settings)
     work: Any = _train_or_tell  # takes more arguments than Fabric's annotation of `launch` admits
-    outcome: Trained | UserError = fabric.launch(work, settings, record, identity)
-    if isinstance(outcome, UserError):
+    try:
+        outcome: Trained | UserError | Preempted = fabric.launch(work, settings, record, identity)
+    except Preempted:  # in the process that waits for those that train
+        for process in multiprocessing.active_children():
+            process.terminate()
+            process.join()
+        raise
+    except ProcessExitedException as error:
+        raise RunKilled(f"A process of this run was killed ({error}); its last checkpoint is kept.") from error
+    if isinstance(outcome, OutOfMemory):  # the run is gone by now; the next one finds its memory free
+        gc.collect()
+        torch.cuda.empty_cache()
+    if isinstance(outcome, UserError | Preempted):
         raise outcome
     return outcome
 
 
-def _train_or_tell(fabric: Fabric, settings: RunSettings, record: Record, identity: str) -> Trained | UserError:
-    """A spawned process cannot raise in the one that started it: it returns what the user can mend."""
+def _train_or_tell(
+    fabric: Fabric, settings: RunSettings, record: Record, identity: str
+) -> Trained | UserError | Preempted:
+    """A spawned process cannot raise in the one that started it: it returns why it ended."""
     try:
-        return Trainer(fabric, settings, record, identity).train()
-    except UserError as error:
+        with stop.caught():
+            return Trainer(fabric, settings, record, identity).train()
+    except (UserError, Preempted) as error:
         return error.with_traceback(None)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return out_of_memory(error, settings, fabric.device)
     finally:
         # Gloo's threads abort a process that ends before they are joined; and a wrapped model that outlives the group,
         # in a traceback or a cycle of references, would end it with Python's lock held, and may wait forever.
@@ -78,6 +119,7 @@ def build_fabric(settings: RunSettings) -> Fabric:
         ConfigError: this machine has no such accelerator, or not as many.
     """
     trainer = settings.trainer
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # on every machine of a cluster
     # Parameters that a rule leaves without gradient would make plain DDP wait for them forever.
     strategy = DDPStrategy(start_method="spawn", find_unused_parameters=build_rule(settings.rule).leaves_parameters_out)
     try:
@@ -127,6 +169,9 @@ class Trainer:
         self.shard = Shard(fabric.global_rank, fabric.world_size)
         if options.threads:
             torch.set_num_threads(options.threads)
+        on_cuda = fabric.device.type == "cuda"
+        if on_cuda:
+            allow_tf32(options.tf32)
 
         self.task = build_task(settings)
         self.model, self.attachment = build_learner(settings, self.task)
@@ -134,7 +179,17 @@ class Trainer:
         if options.compile:
             self.model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
         self.learner: Any  # the model as Fabric wraps it: for forward and backward passes
-        self.learner, self.optimizer = fabric.setup(self.model, build_optimizer(self.model, settings.recipe))
+        fused = on_cuda and options.precision != "16-mixed"  # whose scaler goes with no gradient clipping then
+        optimizer = build_optimizer(self.model, settings.recipe, fused)
+        self.learner, self.optimizer = fabric.setup(self.model, optimizer)
+        self.captured: CapturedStep | None = None
+        if options.capture:
+            obstacle = why_not(settings, fabric.device, optimizer, self.attachment)
+            if obstacle is None:
+                self.captured = CapturedStep(lambda batch: self._update(batch).loss, optimizer, fabric.device)
+            elif self.leads and options.capture != "auto":
+                print(f"trainer.capture={options.capture} has no effect: {obstacle}.", file=sys.stderr)
+        self.feed = Feed(self.task, fabric.device, options.data_on_device)
         steps = options.max_epochs * len(self.task.batches(1, self.shard))
         self.schedule = build_schedule(self.optimizer, settings.recipe.schedule, steps, self.task.watch)
 
@@ -146,7 +201,10 @@ class Trainer:
         }
         self.state = load_checkpoint(record.checkpoint, identity, self.parts)
         self.metrics = self.state.metrics
-        record.truncate_metrics(self.state.epoch)
+        if self.leads:
+            record.truncate_metrics(self.state.epoch)
+        # Whether to save is agreed on by CPU, so that no step waits for a GPU.
+        self.group = torch.distributed.new_group(backend="gloo") if fabric.world_size > 1 else None
 
         reset_peak_memory(fabric.device)
         self.earlier_seconds = self.state.wall_seconds  # of the sittings before this one
@@ -163,12 +221,14 @@ class Trainer:
         Raises:
             Diverged: the loss is NaN or infinite.
             ConfigError: the rule needs what the task does not provide.
+            Preempted: a signal asked this process to end.
         """
         failed = True
         try:
-            while self.state.epoch < self.options.max_epochs and not self._is_out_of_patience():
-                self._epoch(self.state.epoch + 1)
-            self._test()
+            with stop.held():
+                while self.state.epoch < self.options.max_epochs and not self._is_out_of_patience():
+                    self._epoch(self.state.epoch + 1)
+                self._test()
             failed = False
         finally:
             self.bar.close()
@@ -179,49 +239,86 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> None:
         """Train on every batch once, validate if it is due, and write down what came of it."""
-        loss, alignment = self._train_on_batches(epoch)
+        loss = self._train_on_batches(epoch)
         self.metrics = {"train/loss": loss}
         if epoch % self.options.evaluate_every == 0 or epoch == self.options.max_epochs:
             self._validate(epoch)
+        alignment = self.state.alignment
         self.state.epoch, self.state.metrics = epoch, self.metrics
+        self.state.step, self.state.alignment, self.state.processes = 0, {}, []
         self._update_time()
         if self.leads:
             self._report(alignment)
-            if time.perf_counter() - self.saved >= self.options.checkpoint_seconds:
-                self._save()
+        self._save_if_due()
 
-    def _train_on_batches(self, epoch: int) -> tuple[float, dict[str, float]]:
-        """The mean loss of an epoch's steps and, where it is due, alignment at the first batch."""
+    def _train_on_batches(self, epoch: int) -> float:
+        """Train on those batches of an epoch that are left; the mean loss of all its steps."""
         seed_epoch(self.settings.seed, epoch, self.shard.rank)
         self.learner.train()
-        total, steps = torch.zeros((), device=self.fabric.device), 0  # loss of this process, summed over steps
-        alignment: dict[str, float] = {}
-        started = time.perf_counter()
-        for batch in self.task.batches(epoch, self.shard):
-            step = self._step(batch, measured=steps == 0 and is_due(self.settings, epoch))
-            alignment |= step.metrics
-            started += step.extra_seconds  # no part of the time of a step
+        batches = self.feed.batches(epoch, self.shard)
+        total = self._resume_within_epoch(epoch, batches)  # loss of this process, summed over steps
+        state, started = self.state, time.perf_counter()
+        for batch in batches:
+            step = self.step(batch, measured=state.step == 0 and is_due(self.settings, epoch))
+            state.alignment |= step.metrics
             total += step.loss
-            steps += 1
-            if steps % CHECK_EVERY == 0:
-                self._mean_over_processes(total, epoch, steps)
-        mean = self._mean_over_processes(total, epoch, steps) / max(steps, 1)
-        self.state.steps += steps
-        self.state.step_seconds += time.perf_counter() - started
-        return mean, alignment
+            state.step += 1
+            state.steps += 1
+            if state.step % CHECK_EVERY == 0:
+                self._mean_over_processes(total, epoch, state.step)
+            ended = time.perf_counter()
+            state.step_seconds += ended - started - step.extra_seconds  # measuring and saving are no part of a step
+            self._save_if_due(total)
+            started = time.perf_counter()
+        mean = self._mean_over_processes(total, epoch, state.step) / max(state.step, 1)
+        state.step_seconds += time.perf_counter() - started
+        state.processes = self._of_all_processes(total)
+        return mean
 
-    def _step(self, batch: Any, measured: bool) -> MeasuredStep:
-        """One step of the optimizer; `measured` with alignment, which takes a second backward."""
+    def _resume_within_epoch(self, epoch: int, batches: Iterator[Any]) -> Tensor:
+        """Pass over the batches of an epoch that a checkpoint has; returns the sum of their losses."""
+        total = torch.zeros((), device=self.fabric.device)
+        for _ in range(self.state.step):
+            next(batches)
+        saved = [ProcessState(**each) for each in self.state.processes]
+        if len(saved) == self.shard.of:
+            total += saved[self.shard.rank].loss
+            set_random_state(saved[self.shard.rank].random, self.fabric.device)
+        elif saved:  # by another number of processes, whose generators are not ours
+            total += sum(each.loss for each in saved) / len(saved)
+            seed_epoch(self.settings.seed, epoch, self.shard.rank, self.state.step)
+        return total
+
+    def _of_all_processes(self, total: Tensor) -> list[dict[str, Any]]:
+        """The `ProcessState` of every process."""
+        mine = vars(ProcessState(float(total), random_state(self.fabric.device)))
+        if self.group is None:
+            return [mine]
+        states: list[Any] = [None] * self.shard.of
+        torch.distributed.all_gather_object(states, mine, self.group)
+        return states
+
+    def step(self, batch: Any, measured: bool = False) -> MeasuredStep:
+        """One step of training; `measured` with alignment, which takes a second backward."""
         batch = self.fabric.to_device(batch)
+        if measured or self.captured is None:
+            step = self._update(batch, measured)
+        else:
+            step = MeasuredStep(self.captured(batch), {}, 0.0)
+        self.schedule.after_step()
+        return step
+
+    def _update(self, batch: Any, measured: bool = False) -> MeasuredStep:
+        """Gradients and a step of the optimizer, without a look at what is on the device: it may be captured."""
         self.optimizer.zero_grad()
         self.attachment.begin_step(**given(self.attachment, self.task, batch))
         backward = partial(self._backward, batch)
         step = measured_step(self.attachment, backward) if measured else MeasuredStep(backward(), {}, 0.0)
-        if self.settings.recipe.gradient_clip is not None:
-            self.fabric.clip_gradients(self.learner, self.optimizer, max_norm=self.settings.recipe.gradient_clip)
+        if (norm := self.settings.recipe.gradient_clip) is not None:
+            # A look at whether the norm is finite would wait for the device; the loss tells soon enough.
+            self.fabric.clip_gradients(self.learner, self.optimizer, max_norm=norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.attachment.end_step()
-        self.schedule.after_step()
         return step
 
     def _backward(self, batch: Any) -> Tensor:
@@ -256,9 +353,22 @@ class Trainer:
         values: dict[str, float] = {}
         if self.leads:
             self.model.eval()
-            with torch.no_grad(), self.fabric.autocast():
+            with torch.no_grad(), self.fabric.autocast(), self._interruptible():
                 values = self.task.evaluate(self.model, split)
         return as_metrics(split, self.fabric.broadcast(values))
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """A part that changes nothing of a run: a signal ends it at once, if no other process waits for this one."""
+        if self.group is not None:
+            yield
+            return
+        try:
+            with stop.at_once():
+                yield
+        except Preempted:
+            self._save()
+            raise
 
     def _is_out_of_patience(self) -> bool:
         patience, state = self.options.patience, self.state
@@ -272,9 +382,35 @@ class Trainer:
         text = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         self.bar.to(epoch, text, at_once=epoch == self.options.max_epochs)
 
+    def _save_if_due(self, total: Tensor | None = None) -> None:
+        """Save after `trainer.checkpoint_seconds`, or because a signal came, which then ends the run.
+
+        Args:
+            total: within an epoch: the loss of this process, summed over its steps.
+        """
+        due = time.perf_counter() - self.saved >= self.options.checkpoint_seconds
+        saves, stops = self._any_process(due, stop.asked is not None)
+        if saves or stops:
+            if total is not None:
+                self.state.processes = self._of_all_processes(total)
+            self._save()
+        if stops:
+            stop.asked = stop.asked or signal.SIGTERM  # of another process
+            stop.raise_if_asked()
+
+    def _any_process(self, *facts: bool) -> list[bool]:
+        """Whether something holds in any process, so that all of them do the same."""
+        if self.group is None:
+            return [*facts]
+        shared = torch.tensor(facts, dtype=torch.int32)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX, self.group)
+        return [bool(each) for each in shared]
+
     def _save(self) -> None:
+        self._update_time()
         self._update_peak_memory()
-        save_checkpoint(self.record.checkpoint, self.identity, self.state, self.parts)
+        if self.leads:
+            save_checkpoint(self.record.checkpoint, self.identity, self.state, self.parts)
         self.saved = time.perf_counter()
 
     def _test(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfa_bench.data.writing import CHECKSUM
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.record import RECORD_VERSION, Record
 from dfa_bench.runs.summary import COLUMNS, FIELDS, RunSummary
@@ -119,9 +120,18 @@ def test_a_record_is_written_flat_and_read_back(tmp_path):
     run = summary("a", metrics={"m": math.inf}, numerics="32-true, cpu")
     Record(tmp_path).write_result(run)
     written = json.loads((tmp_path / "result.json").read_text())
-    assert written.keys() == {"record_version", *FIELDS}
+    assert written.keys() == {"record_version", "files", *FIELDS, CHECKSUM}
     assert written["record_version"] == RECORD_VERSION
     assert Record(tmp_path).read_result() == run
+
+
+@pytest.mark.parametrize("changed", [(": Infinity", ": 1.0"), ('"seed": ', '"seed": 1'), (CHECKSUM, "crc33")])
+def test_a_value_that_was_changed_on_the_disk_is_told(tmp_path, changed):
+    Record(tmp_path).write_result(summary("a", metrics={"m": math.inf}))
+    path = tmp_path / "result.json"
+    path.write_text(path.read_text().replace(*changed))
+    with pytest.raises(RecordError, match="checksum differs"):
+        Record(tmp_path).read_result()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +139,7 @@ def test_a_record_is_written_flat_and_read_back(tmp_path):
     [
         ("{", "is damaged"),
         ("[]", "is damaged"),
-        ('{"record_version": 0}', "version 0; this dfa-bench reads versions 1 to 2"),
+        ('{"record_version": 0}', "version 0; this dfa-bench reads versions 1 to 3"),
         ('{"record_version": 1, "identity": "a"}', "is damaged"),
         (json.dumps({"record_version": 2, "identity": "a", **PLAIN}), "it lacks metrics"),
         (json.dumps({"record_version": 2, "identity": "a", "metrics": {}, **PLAIN, "seed": "x"}), "it has seed=x"),

@@ -1,9 +1,11 @@
 """Checkpoints: what is read back, and from which file."""
 
+import pytest
 import torch
 from torch import nn
 
-from dfa_bench.training.checkpoint import RunState, load_checkpoint, save_checkpoint
+from dfa_bench.errors import RecordError
+from dfa_bench.training.checkpoint import RunState, load_checkpoint, previous, save_checkpoint
 
 
 def test_what_was_saved_is_put_back(tmp_path):
@@ -42,3 +44,28 @@ def test_the_first_form_of_a_checkpoint_can_still_be_read(tmp_path):
     state = load_checkpoint(tmp_path / "checkpoint.pt", "a", {"model": model})
     assert (state.epoch, state.steps, state.metrics["train/loss"], state.best_epoch) == (7, 70, 0.25, 1)
     assert torch.equal(model.weight, torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, capsys, place):
+    path, model = tmp_path / "checkpoint.pt", nn.Linear(20, 30)
+    first = model.weight.detach().clone()
+    save_checkpoint(path, "a", RunState(epoch=1), {"model": model})
+    nn.init.zeros_(model.weight)
+    save_checkpoint(path, "a", RunState(epoch=2), {"model": model})
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 1
+    path.write_bytes(content)
+    assert load_checkpoint(path, "a", {"model": model}).epoch == 1
+    assert torch.equal(model.weight, first)
+    assert "Continuing from the checkpoint before it" in capsys.readouterr().err
+    save_checkpoint(path, "a", RunState(epoch=3), {"model": model})
+    assert load_checkpoint(previous(path), "a", {"model": model}).epoch == 1, "the damaged one is not kept"
+
+
+def test_damaged_checkpoints_only_are_told(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    for each in (path, previous(path)):
+        each.write_bytes(b"no checkpoint")
+    with pytest.raises(RecordError, match="is damaged. Delete it"):
+        load_checkpoint(path, "a", {})

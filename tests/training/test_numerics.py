@@ -32,7 +32,7 @@ def chosen(**settings: object) -> TrainerSettings:
         ({"precision": "bf16-mixed"}, "bf16-mixed, cpu"),
         ({"compile": True}, "fp32, compiled, cpu"),
         ({"precision": "16-mixed", "compile": True}, "16-mixed, compiled, cpu"),
-        ({"threads": 1, "devices": 2, "checkpoint_seconds": 0}, "fp32, cpu"),
+        ({"threads": 1, "devices": 2, "checkpoint_seconds": 0}, "fp32, 2 processes, cpu"),
     ],
 )
 def test_precision_compilation_and_device_are_told(settings, told):

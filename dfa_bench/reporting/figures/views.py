@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from dfa_bench.data.writing import atomic
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import place
@@ -20,7 +21,6 @@ from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.figures.trained_views import trained
 from dfa_bench.reporting.figures.view_panels import ViewPanel, draw_views
 from dfa_bench.reporting.grid import markdown
-from dfa_bench.runs.record import atomic
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings

@@ -1,4 +1,4 @@
-"""How well a model predicts a text: perplexity per token, and per word, which compares across vocabularies."""
+"""How well a model predicts a text: loss, perplexity per token, and per word, which compares across vocabularies."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dfa_bench.tasks.language.windows import Windows
 
 @torch.no_grad()
 def perplexities(model: nn.Module, text: Tokens, streams: int, context: int, limit: int | None) -> dict[str, float]:
-    """Perplexities exp(−Σ log p / n), over all tokens but the first of each stream.
+    """Loss −Σ log p / n, n tokens, and perplexities exp(−Σ log p / n), over all tokens but the first of each stream.
 
-    n is the number of predicted tokens, or of the words that begin among them: with `<eos>` for the end of a line, as
-    word-level language models count.
+    Of a perplexity, n is the number of predicted tokens, or of the words that begin among them: with `<eos>` for the
+    end of a line, as word-level language models count.
 
     Args:
         model: (N, T) tokens to (N, T, vocabulary) logits; in evaluation mode.
@@ -27,13 +27,18 @@ def perplexities(model: nn.Module, text: Tokens, streams: int, context: int, lim
     """
     first = torch.from_numpy(text.begins_word)
     device = next(model.parameters()).device
-    loss, tokens, words = 0.0, 0, 0
+    loss, tokens, words = torch.zeros((), dtype=torch.float64, device=device), 0, 0
     for inputs, targets in Windows(text.ids[:limit], streams, context):
         logits = model(inputs.to(device)).float()  # (N, T, vocabulary)
-        loss += F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(device), reduction="sum").double().item()
+        loss += F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(device), reduction="sum")
         tokens += targets.numel()
         words += int(first[targets].sum())
-    return {"perplexity": exponential(loss / tokens), "word_perplexity": exponential(loss / max(words, 1))}
+    total = loss.item()  # read once: each look waits for the device
+    return {
+        "loss": total / tokens,
+        "perplexity": exponential(total / tokens),
+        "word_perplexity": exponential(total / max(words, 1)),
+    }
 
 
 def exponential(mean: float) -> float:

@@ -1,0 +1,115 @@
+"""Files that appear whole or not at all, and small ones that know when they are damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from dfa_bench.errors import RecordError
+
+CHECKSUM = "crc32"  # key of the checksum in what `sealed` writes
+BLOCK = 2**22  # bytes
+
+
+@contextlib.contextmanager
+def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Write a file that appears under its name only when it is whole and on disk.
+
+    What killed processes have left of earlier attempts at it is removed.
+
+    Raises:
+        RecordError: it cannot be written (no permission, disk full).
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, path.name)
+        descriptor, temporary = _locked_temporary(path)
+        try:
+            with os.fdopen(descriptor, mode) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.chmod(0o644)  # mkstemp makes it private
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Delete what killed processes have left of files that they were writing.
+
+    Args:
+        folder: where.
+        name: of the file; by default any.
+    """
+    pattern = f".{glob.escape(name)}.????????" if name else ".*.????????"
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):  # the lock is held: its process lives
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _locked_temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, locked for as long as its process lives."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with contextlib.suppress(OSError):  # a file system without locks keeps what killed processes leave
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:  # not taken for a leftover before it was locked
+            return descriptor, Path(name)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Tell why a file cannot be written, as a RecordError."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(
+            f"{path} cannot be written: {error.strerror or error}. Free some space or choose another folder "
+            f"(store.root=DIR for runs, results=DIR for results); then run the same command to continue."
+        ) from error
+
+
+def sealed(values: Mapping[str, Any]) -> str:
+    """JSON with a checksum of its values."""
+    return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=2) + "\n"
+
+
+def unsealed(text: str | bytes) -> dict[str, Any]:
+    """What `sealed` was given.
+
+    Raises:
+        ValueError: it is no JSON, or its values are not those that were written.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict) or values.pop(CHECKSUM, None) != _checksum(values):
+        raise ValueError("its checksum differs")
+    return values
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    # Through JSON once more: what is written as a tuple is read as a list.
+    return f"{zlib.crc32(json.dumps(json.loads(json.dumps(values)), sort_keys=True).encode()):08x}"
+
+
+def file_crc32(path: Path) -> str:
+    """CRC-32 of a file, as eight hexadecimal digits."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"

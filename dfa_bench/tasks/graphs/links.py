@@ -73,6 +73,7 @@ class LinkPrediction:
         return self.graph
 
     def batches(self, epoch: int, shard: Shard) -> list[LinkBatch]:
+        shard.refuse_several("links")
         links = self.graph.edge_index
         return [LinkBatch(self.graph, links, negative_sampling(links, self.graph.nodes))]
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "train one model with one learning rule, or sweep with -m",
     "reproduce": "do the missing runs of a table, then write it",
     "watch": "show how far the runs of tables are",
+    "search": "search hyperparameters with equal budgets",
     "table": "show a table from the recorded runs",
     "claims": "check the paper's claims against the recorded runs",
     "results": "rewrite all tables from the recorded runs",

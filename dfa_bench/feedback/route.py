@@ -151,6 +151,8 @@ class Route(nn.Module):
         starts = columns(self.recipe, self.widths)
         names = [name for name, _ in kept]
         activations = [activation for _, activation in kept]
+        if self.path.normalised:
+            activations = [self._normalised(activation, batch_axes) for activation in activations]
         spans = [(starts[name], self._width(activation, batch_axes)) for name, activation in kept]
         matrix = self.matrix.to(error_at.device)
         return rebuild(self.send(error_at, matrix, batch_axes, names, spans, activations))
@@ -307,9 +309,15 @@ class Route(nn.Module):
 
     # Axes.
 
+    def _axes(self, activation: Tensor, batch_axes: int) -> int:
+        return batch_axes if self.path.rows is None else self._rows(activation).ndim
+
     def _width(self, activation: Tensor, batch_axes: int) -> int:
-        axes = batch_axes if self.path.rows is None else self._rows(activation).ndim
-        return math.prod(activation.shape[axes:])
+        return math.prod(activation.shape[self._axes(activation, batch_axes) :])
+
+    def _normalised(self, activation: Tensor, batch_axes: int) -> Tensor:
+        """Only its backward is used: a gradient that is orthogonal to the activation, and smaller as that is larger."""
+        return nn.functional.layer_norm(activation, activation.shape[self._axes(activation, batch_axes) :])
 
     def _check_shapes(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
         batch = error_at.shape[:batch_axes]

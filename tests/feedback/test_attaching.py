@@ -21,6 +21,7 @@ from dfa_bench.feedback import (
 )
 from dfa_bench.feedback.paths import resolve
 from tests.feedback.models import Block, Mlp, assert_same, gradients, mlp_and_batch, mlp_reference, squared_error
+from tests.feedback.test_more_rules import activations, given_points
 
 PATH = FeedbackPath(["layers.*.activation"], error_at="head")
 X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
@@ -189,6 +190,22 @@ def test_each_row_gets_the_error_that_it_belongs_to(rule):
 def test_rows_of_another_shape_are_refused():
     with pytest.raises(ShapeMismatch, match=r"returned \(2,\) of torch.int64 for a point of shape \(4, 8\)"):
         attach(Mlp(), FeedbackPath(["layers.*"], "head", rows=lambda h: torch.tensor([0, 1])), example=X)
+
+
+def test_feedback_of_normalised_points_goes_through_the_derivative_of_a_layer_norm():
+    model, x, targets = mlp_and_batch()
+    bare = copy.deepcopy(model)
+    attached = attach(model, FeedbackPath(["layers.*.activation"], "head", normalised=True), example=x)
+    squared_error(model(x), targets).backward()
+    error = 2 * (bare.head(activations(bare, x)[-1]) - targets).detach()
+    points = []
+    for h in activations(bare, x):
+        width, f = h.shape[1], error @ attached.matrices[0][:, : h.shape[1]]
+        centred = h - h.mean(1, keepdim=True)
+        size = (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+        unit = centred / size
+        points.append((f - f.mean(1, keepdim=True) - unit * (f * unit).sum(1, keepdim=True) / width) / size)
+    assert_same(gradients(model), given_points(bare, x, targets, points))
 
 
 # Silently other gradients.

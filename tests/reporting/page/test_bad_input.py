@@ -13,7 +13,7 @@ from PIL import Image
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.protocol import run_settings
-from dfa_bench.experiments.request import build_request
+from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting import claims, forms
 from dfa_bench.reporting.existing import Existing
@@ -62,7 +62,7 @@ def table(
 def page_of(tmp_path: Path, *tables: Table) -> Page:
     settings = run_settings(["scale=smoke"])
     found = [Existing(each, dict.fromkeys(each.experiment.cells(), settings)) for each in tables]
-    return build_page(found, build_request([], results=tmp_path / "results"))
+    return build_page(found, Request([], 0, None, tmp_path / "results", [], [], 0, None))
 
 
 GOOD = [run(seed, 0.8 + seed / 100) for seed in range(3)]

@@ -92,7 +92,7 @@ def test_what_is_no_finished_run_or_damaged_is_refused(say, smoke, finished, tmp
     assert say("align", folder, "--layers", "3")[0] == 2
     diverged = execute(smoke("model=gcn", "rule=dfa", "recipe.lr=1e30", "trainer.max_epochs=20")).folder
     code, _, err = say("align", diverged)
-    assert (code, "is diverged" in err) == (2, True)
+    assert (code, "not the record of a finished run" in err) == (2, True)
 
 
 def test_the_figure_trains_what_lacks_alignment_and_draws_and_writes_it(say, smoke, tmp_path):

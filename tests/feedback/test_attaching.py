@@ -10,6 +10,7 @@ from torch import nn
 
 from dfa_bench.feedback import (
     DirectFeedback,
+    DirectKolenPollack,
     FeedbackError,
     FeedbackPath,
     KolenPollack,
@@ -168,7 +169,7 @@ class Pooled(nn.Module):
         return self.head(hidden.new_zeros(3, 6).index_add(0, group, hidden))
 
 
-@pytest.mark.parametrize("rule", [DirectFeedback(1), TargetProjection(1)])
+@pytest.mark.parametrize("rule", [DirectFeedback(1), TargetProjection(1), DirectKolenPollack(1, lr=0.5, decay=0)])
 def test_each_row_gets_the_error_that_it_belongs_to(rule):
     torch.manual_seed(0)
     model, x, group = Pooled().double(), torch.randn(7, 5).double(), torch.tensor([0, 0, 1, 1, 1, 2, 2])
@@ -183,8 +184,13 @@ def test_each_row_gets_the_error_that_it_belongs_to(rule):
     a_y = bare.head(hidden.new_zeros(3, 6).index_add(0, group, hidden.detach()))
     a_y.square().sum().backward()
     error = torch.ones(3, 3).double() / 3 if attached.needs else 2 * a_y.detach()
-    hidden.backward((error @ attached.matrices[0])[group])
+    matrix = attached.matrices[0].detach().clone()
+    hidden.backward((error @ matrix)[group])
     assert_same(gradients(model), gradients(bare))
+    if isinstance(rule, DirectKolenPollack):
+        attached.end_step()
+        pooled = hidden.new_zeros(3, 6).index_add(0, group, hidden).detach()
+        torch.testing.assert_close(attached.matrices[0].detach(), matrix - 0.5 * error.T @ pooled, atol=1e-10, rtol=0)
 
 
 def test_rows_of_another_shape_are_refused():

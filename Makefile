@@ -8,6 +8,7 @@
 # make docs        build the documentation into build/site; `make serve` shows it at http://127.0.0.1:8000
 # make dist        build and check the wheel and the source distribution
 # make bench       speed and memory, each against a named peer
+# make bench-gpu   a training step of every model at the paper's size, and the hours of all tables; needs a GPU and no data
 # make clean       remove the environment and caches; runs/ and results/ stay
 
 PYTHON ?= python3
@@ -26,7 +27,7 @@ PYTEST := pytest -n auto --dist worksteal
 # PyTorch of `make test-oldest`, 2.6.0 for instance; empty: the one of constraints.txt.
 TORCH ?=
 
-.PHONY: reproduce results test test-engines torture test-oldest check docs serve dist bench clean
+.PHONY: reproduce results test test-engines torture test-oldest check docs serve dist bench bench-gpu clean
 
 reproduce: .venv/installed
 	$(BIN)/dfa-bench reproduce table3 table4 first scale=$(SCALE) --seeds 1 --results $(RESULTS) --skip='$(SKIP)'
@@ -69,7 +70,11 @@ dist: .venv/installed
 	$(BIN)/twine check --strict dist/*
 
 bench: .venv/installed
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
+
+# Without a GPU: at toy size, to show that it runs.
+bench-gpu: .venv/installed
+	$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

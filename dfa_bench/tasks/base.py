@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ from dfa_bench.settings.components import import_class
 from dfa_bench.settings.schema import Component, DatasetSettings, DataSettings, RunSettings, explain
 
 if TYPE_CHECKING:  # cards of data are wanted without PyTorch
+    import torch
     from torch import Tensor, nn
 
 Item = TypeVar("Item")
@@ -112,7 +113,9 @@ class Task(Protocol):
     evaluates its `shard.share` of a split, and `shard.gather` brings what they found together.
 
     Optional: `table`, the table of the paper that it is of ("Table 3"); `data_card`, see the function of this name;
-    a method for each thing that a learning rule may need to know of a batch, such as `targets(batch) -> Tensor`.
+    `batch_sizes`, those of its arguments that the memory of a step grows with;
+    a method for each thing that a learning rule may need to know of a batch, such as `targets(batch) -> Tensor`;
+    the methods of `MovesData`.
     """
 
     version: ClassVar[int]  # of its numerics: raise it when a change moves results, so that old runs are not reused
@@ -138,6 +141,23 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Metrics of a split, without its name: {"accuracy": 0.8}. The model is in eval mode, without gradients."""
+        ...
+
+
+@runtime_checkable
+class MovesData(Protocol):
+    """A task whose batches can be made on the device, so that a step sends indices there instead of data.
+
+    The indices are drawn on the CPU, from generators of the task's own: batches are the same ones on every device, and
+    a thread may make them ahead of time where the data do not fit.
+    """
+
+    def data_bytes(self) -> int:
+        """How much memory the data will take on a device."""
+        ...
+
+    def move_data(self, device: torch.device) -> None:
+        """Make batches there from now on."""
         ...
 
 

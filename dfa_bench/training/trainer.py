@@ -25,13 +25,14 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from dfa_bench.data.progress import Bar
-from dfa_bench.errors import ConfigError, Diverged, Preempted, RunKilled, UserError
+from dfa_bench.errors import ConfigError, Diverged, OutOfMemory, Preempted, RunKilled, UserError
 from dfa_bench.feedback import Attachment, FeedbackError
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.rule import build_path, build_rule
 from dfa_bench.runs.store import run_name
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, Split, Task, build_task
+from dfa_bench.training.capture import CapturedStep, why_not
 from dfa_bench.training.checkpoint import (
     ProcessState,
     RunState,
@@ -45,7 +46,10 @@ from dfa_bench.training.checkpoint import (
 from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
 from dfa_bench.training.loggers import NoLogger, as_metrics, build_logger
 from dfa_bench.training.measuring import MeasuredStep, is_due, measured_step
+from dfa_bench.training.memory import is_out_of_memory, out_of_memory
+from dfa_bench.training.numerics import allow_tf32
 from dfa_bench.training.optimizer import build_optimizer
+from dfa_bench.training.placement import Feed
 from dfa_bench.training.preemption import stop
 from dfa_bench.training.processes import place_among_processes
 from dfa_bench.training.rules import check_needs, given
@@ -69,6 +73,7 @@ def train(settings: RunSettings, record: Record, identity: str) -> Trained:
         Diverged: the loss is NaN or infinite.
         ConfigError: a setting does not fit the model or this machine.
         Preempted: a signal asked this process to end; what was done is in a checkpoint.
+        OutOfMemory: the device has too little of it.
         RunKilled: one of several processes is gone.
     """
     fabric = build_fabric(settings)
@@ -82,6 +87,9 @@ def train(settings: RunSettings, record: Record, identity: str) -> Trained:
         raise
     except ProcessExitedException as error:
         raise RunKilled(f"A process of this run was killed ({error}); its last checkpoint is kept.") from error
+    if isinstance(outcome, OutOfMemory):  # the run is gone by now; the next one finds its memory free
+        gc.collect()
+        torch.cuda.empty_cache()
     if isinstance(outcome, UserError | Preempted):
         raise outcome
     return outcome
@@ -96,6 +104,10 @@ def _train_or_tell(
             return Trainer(fabric, settings, record, identity).train()
     except (UserError, Preempted) as error:
         return error.with_traceback(None)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return out_of_memory(error, settings, fabric.device)
     finally:
         # Gloo's threads abort a process that ends before they are joined; and a wrapped model that outlives the group,
         # in a traceback or a cycle of references, would end it with Python's lock held, and may wait forever.
@@ -169,6 +181,9 @@ class Trainer:
         self.shard = Shard(fabric.global_rank, fabric.world_size)
         if options.threads:
             torch.set_num_threads(options.threads)
+        on_cuda = fabric.device.type == "cuda"
+        if on_cuda:
+            allow_tf32(options.tf32)
 
         self.task = build_task(settings)
         self.model, self.attachment = build_learner(settings, self.task)
@@ -176,7 +191,17 @@ class Trainer:
         if options.compile:
             self.model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
         self.learner: Any  # the model as Fabric wraps it: for forward and backward passes
-        self.learner, self.optimizer = fabric.setup(self.model, build_optimizer(self.model, settings.recipe))
+        fused = on_cuda and options.precision != "16-mixed"  # whose scaler goes with no gradient clipping then
+        optimizer = build_optimizer(self.model, settings.recipe, fused)
+        self.learner, self.optimizer = fabric.setup(self.model, optimizer)
+        self.captured: CapturedStep | None = None
+        if options.capture:
+            obstacle = why_not(settings, fabric.device, optimizer, self.attachment)
+            if obstacle is None:
+                self.captured = CapturedStep(lambda batch: self._update(batch).loss, optimizer, fabric.device)
+            elif self.leads and options.capture != "auto":
+                print(f"trainer.capture={options.capture} has no effect: {obstacle}.", file=sys.stderr)
+        self.feed = Feed(self.task, fabric.device, options.data_on_device)
         steps = options.max_epochs * len(self.task.batches(1, self.shard))
         self.schedule = build_schedule(self.optimizer, settings.recipe.schedule, steps, self.task.watch)
 
@@ -242,11 +267,11 @@ class Trainer:
         """Train on those batches of an epoch that are left; the mean loss of all its steps."""
         seed_epoch(self.settings.seed, epoch, self.shard.rank)
         self.learner.train()
-        batches = iter(self.task.batches(epoch, self.shard))
+        batches = self.feed.batches(epoch, self.shard)
         total = self._resume_within_epoch(epoch, batches)  # loss of this process, summed over steps
         state, started = self.state, time.perf_counter()
         for batch in batches:
-            step = self._step(batch, measured=state.step == 0 and is_due(self.settings, epoch))
+            step = self.step(batch, measured=state.step == 0 and is_due(self.settings, epoch))
             state.alignment |= step.metrics
             total += step.loss
             state.step += 1
@@ -286,18 +311,27 @@ class Trainer:
         torch.distributed.all_gather_object(states, written.getvalue(), self.group)
         return [torch.load(io.BytesIO(each), weights_only=True) for each in states]
 
-    def _step(self, batch: Any, measured: bool) -> MeasuredStep:
-        """One step of the optimizer; `measured` with alignment, which takes a second backward."""
+    def step(self, batch: Any, measured: bool = False) -> MeasuredStep:
+        """One step of training; `measured` with alignment, which takes a second backward."""
         batch = self.fabric.to_device(batch)
+        if measured or self.captured is None:
+            step = self._update(batch, measured)
+        else:
+            step = MeasuredStep(self.captured(batch), {}, 0.0)
+        self.schedule.after_step()
+        return step
+
+    def _update(self, batch: Any, measured: bool = False) -> MeasuredStep:
+        """Gradients and a step of the optimizer, without a look at what is on the device: it may be captured."""
         self.optimizer.zero_grad()
         self.attachment.begin_step(**given(self.attachment, self.task, batch))
         backward = partial(self._backward, batch)
         step = measured_step(self.attachment, backward) if measured else MeasuredStep(backward(), {}, 0.0)
-        if self.settings.recipe.gradient_clip is not None:
-            self.fabric.clip_gradients(self.learner, self.optimizer, max_norm=self.settings.recipe.gradient_clip)
+        if (norm := self.settings.recipe.gradient_clip) is not None:
+            # A look at whether the norm is finite would wait for the device; the loss tells soon enough.
+            self.fabric.clip_gradients(self.learner, self.optimizer, max_norm=norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.attachment.end_step()
-        self.schedule.after_step()
         return step
 
     def _backward(self, batch: Any) -> Tensor:
@@ -323,7 +357,7 @@ class Trainer:
         value = self.metrics[f"val/{self.task.watch.metric}"]
         if self.task.watch.improves(value, self.state.best):
             self.state.best, self.state.best_epoch, self.state.best_metrics = value, epoch, self.metrics
-            if self.options.keep == "best":
+            if self.options.keep != "last":
                 self.state.best_weights = copy.deepcopy(self.model.state_dict())
         self.schedule.after_evaluation(value)
 
@@ -400,7 +434,8 @@ class Trainer:
 
     def _test(self) -> None:
         """Test the weights that `trainer.keep` names, and write them."""
-        if self.options.keep == "best" and self.state.best_weights is not None:
+        stopped = self.options.keep == "best_if_stopped" and self._is_out_of_patience()
+        if (self.options.keep == "best" or stopped) and self.state.best_weights is not None:
             self.model.load_state_dict(self.state.best_weights)
             self.metrics = dict(self.state.best_metrics or {})
         self.metrics |= self._evaluate("test")

@@ -15,12 +15,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.transforms import RandomLinkSplit
-from torch_geometric.utils import negative_sampling
 
 from dfa_bench.settings.schema import Component, DataSettings
 from dfa_bench.tasks.base import Shard, Split, Watch, build
 from dfa_bench.tasks.graphs.datasets import GraphDataset
 from dfa_bench.tasks.graphs.graph import Graph, node_features
+from dfa_bench.tasks.graphs.non_links import NonLinks
 
 
 class LinkBatch(NamedTuple):
@@ -59,6 +59,7 @@ class LinkPrediction:
         with _seeded(seed):
             train, val, test = split(whole)
         self.graph = Graph(node_features(loaded.features, features), train.edge_index)
+        self.non_links = NonLinks(train.edge_index, self.graph.nodes)
         self.held_out = {
             name: (part.pos_edge_label_index, part.neg_edge_label_index)
             for name, part in (("val", val), ("test", test))
@@ -74,14 +75,22 @@ class LinkPrediction:
 
     def batches(self, epoch: int, shard: Shard) -> list[LinkBatch]:
         shard.refuse_several("links")
-        links = self.graph.edge_index
-        return [LinkBatch(self.graph, links, negative_sampling(links, self.graph.nodes))]
+        return [LinkBatch(self.graph, self.graph.edge_index, self.non_links.draw())]
+
+    def data_bytes(self) -> int:
+        return self.graph.nbytes
+
+    def move_data(self, device: torch.device) -> None:
+        self.graph = self.graph.to(device)
 
     def loss(self, model: nn.Module, batch: LinkBatch) -> Tensor:
         latent = model(batch.graph)  # (nodes, latent)
         return (
             -F.logsigmoid(_scores(latent, batch.links)).mean() - F.logsigmoid(-_scores(latent, batch.non_links)).mean()
         )
+
+    def edge_index(self, batch: LinkBatch) -> Tensor:
+        return batch.graph.edge_index
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         latent = model(self.graph.to(next(model.parameters()).device)).cpu()

@@ -6,8 +6,9 @@ each time. Here the transpose is kept beside the matrix.
 
 from __future__ import annotations
 
+import functools
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -51,6 +52,11 @@ class SparseMatrix:
         row, col = dense.nonzero(as_tuple=True)
         return cls.from_coordinates(row, col, dense[row, col], (dense.shape[0], dense.shape[1]))
 
+    @property
+    def nbytes(self) -> int:
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+
     def __matmul__(self, dense: Tensor) -> Tensor:
         return _Product.apply(self, dense.to(self.values.dtype))
 
@@ -58,32 +64,27 @@ class SparseMatrix:
         """Inverted dropout of the non-zeros: a dropped zero stays zero, so this is dropout of the whole matrix."""
         if probability == 0:
             return self
-        return self._with(values=F.dropout(self.values, probability))
+        return replace(self, values=F.dropout(self.values, probability))
 
     def row_normalized(self) -> SparseMatrix:
         """Rows divided by their sum; a row without values stays empty (as PyG's NormalizeFeatures)."""
         counts = (self.crow[1:] - self.crow[:-1]).long()
         row = torch.repeat_interleave(torch.arange(self.shape[0], device=self.values.device), counts)
         sums = torch.zeros(self.shape[0], device=self.values.device).index_add_(0, row, self.values)
-        return self._with(values=self.values / sums.clamp(min=1.0)[row])
+        return replace(self, values=self.values / sums.clamp(min=1.0)[row])
 
     def to_dense(self) -> Tensor:
-        return self._rows().to_dense()
+        return self._rows.to_dense()
 
     def to(self, device: torch.device, **options: Any) -> SparseMatrix:
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return self._with(**tensors)
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return SparseMatrix(**{name: part.to(device) if name != "shape" else part for name, part in parts.items()})
 
-    def with_values(self, values: Tensor) -> SparseMatrix:
-        """The same places with other values, (non-zeros,)."""
-        return self._with(values=values)
-
-    def _with(self, **changes: Tensor) -> SparseMatrix:
-        return SparseMatrix(**{**vars(self), **changes})
-
+    @functools.cached_property
     def _rows(self) -> Tensor:
         return _csr(self.crow, self.col, self.values, self.shape)
 
+    @functools.cached_property  # gathering the values takes as long as a product
     def _columns(self) -> Tensor:
         shape = (self.shape[1], self.shape[0])
         return _csr(self.transposed_crow, self.transposed_col, self.values[self.transposed_order], shape)
@@ -94,11 +95,11 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, matrix: SparseMatrix, dense: Tensor) -> Tensor:
         ctx.matrix = matrix
         with _no_autocast(dense):
-            return matrix._rows() @ dense
+            return matrix._rows @ dense
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.matrix._columns() @ gradients[0].contiguous()
+        return None, ctx.matrix._columns @ gradients[0].contiguous()
 
 
 def sampled_product(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
@@ -142,8 +143,8 @@ class _SampledProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
         left, right = ctx.saved_tensors
-        weighted = [ctx.places.with_values(gradient) for gradient in gradients[0]]  # one per head
-        return None, _rows_times(weighted, right), _columns_times(weighted, left)
+        weights = gradients[0].contiguous()
+        return None, _rows_times(ctx.places, weights, right), _columns_times(ctx.places, weights, left)
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -152,14 +153,13 @@ class _WeightedSum(torch.autograd.Function):
         ctx.places = places
         ctx.save_for_backward(weights, summands)
         with _no_autocast(summands):
-            return _rows_times([places.with_values(values) for values in weights], summands)
+            return _rows_times(places, weights, summands)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
         weights, summands = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        weighted = [ctx.places.with_values(values) for values in weights]
-        return None, _sample(ctx.places, gradient, summands), _columns_times(weighted, gradient)
+        return None, _sample(ctx.places, gradient, summands), _columns_times(ctx.places, weights, gradient)
 
 
 def _no_autocast(tensor: Tensor) -> torch.autocast:
@@ -168,17 +168,29 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
 
 
 def _sample(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
-    pattern = places._rows()
-    per_head = [torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0) for a, b in zip(left, right, strict=True)]
-    return torch.stack([product.values() for product in per_head])
+    pattern = places._rows
+    products = left.new_empty(left.shape[0], places.values.shape[0])
+    for values, a, b in zip(products, left, right, strict=True):
+        values.copy_(torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0).values())
+    return products
 
 
-def _rows_times(per_head: list[SparseMatrix], dense: Tensor) -> Tensor:
-    return torch.stack([matrix._rows() @ block for matrix, block in zip(per_head, dense, strict=True)])
+def _rows_times(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    """For each head: its weights (heads, non-zeros) at the places, times its (columns, width)."""
+    return _per_head(places.crow, places.col, weights, dense, places.shape)
 
 
-def _columns_times(per_head: list[SparseMatrix], dense: Tensor) -> Tensor:
-    return torch.stack([matrix._columns() @ block for matrix, block in zip(per_head, dense, strict=True)])
+def _columns_times(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    """The same with the transpose, times (rows, width)."""
+    ordered = weights.index_select(1, places.transposed_order)
+    return _per_head(places.transposed_crow, places.transposed_col, ordered, dense, (places.shape[1], places.shape[0]))
+
+
+def _per_head(crow: Tensor, col: Tensor, weights: Tensor, dense: Tensor, shape: tuple[int, int]) -> Tensor:
+    products = dense.new_empty(dense.shape[0], shape[0], dense.shape[2])
+    for product, values, block in zip(products, weights, dense, strict=True):  # in place: a stack would copy them
+        torch.addmm(product, _csr(crow, col, values, shape), block, beta=0, out=product)
+    return products
 
 
 def drop(features: Tensor | SparseMatrix, probability: float, training: bool) -> Tensor | SparseMatrix:

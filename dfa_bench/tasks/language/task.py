@@ -27,7 +27,7 @@ class LanguageModelling:
 
     Args:
         dataset, model, data, seed: see `base.Task`.
-        vocabulary: of the tokenizer.
+        vocabulary: of the tokenizer, before tokens are lower-cased.
         tokenizer_from: the corpus that the tokenizer is trained on; None: the training split.
         streams: parallel streams that the text is cut into, over all processes together: the batch.
         context: tokens of a window.
@@ -37,9 +37,10 @@ class LanguageModelling:
         val_tokens: at most so many, from the start of the validation split, are looked at after each epoch; None: all.
     """
 
-    version: ClassVar[int] = 1
-    watch: ClassVar[Watch] = Watch("perplexity", "lower")
+    version: ClassVar[int] = 2  # 1 lower-cased before it cut into tokens, with other initial values and plateaus
+    watch: ClassVar[Watch] = Watch("loss", "lower")
     table: ClassVar[str] = "Table 5"
+    batch_sizes: ClassVar[tuple[str, ...]] = ("streams", "context")
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
@@ -63,7 +64,7 @@ class LanguageModelling:
         positions = model.arguments.get("positions")
         if isinstance(positions, int) and context > positions:
             raise ConfigError(f"task.context={context} is more than the model has: raise model.positions={positions}.")
-        self.ids = self.corpus.splits["train"].ids
+        self.ids: np.ndarray | Tensor = self.corpus.splits["train"].ids
         if val_tokens is not None and val_tokens < 2 * streams:
             raise ConfigError(f"task.val_tokens={val_tokens} is less than two tokens for each of {streams} streams.")
         for split, text in self.corpus.splits.items():
@@ -105,8 +106,17 @@ class LanguageModelling:
         mine = slice(shard.rank * share, (shard.rank + 1) * share)
         return Windows(self.ids, self.streams, self.context, order, mine)
 
+    def data_bytes(self) -> int:
+        return len(self.ids) * torch.int32.itemsize
+
+    def move_data(self, device: torch.device) -> None:
+        self.ids = torch.as_tensor(np.asarray(self.ids, dtype=np.int32)).to(device)
+
     def loss(self, model: nn.Module, batch: TokenBatch) -> Tensor:
         """Mean cross-entropy over the tokens of a batch, in nats."""
+        if getattr(model, "takes_targets", False):
+            loss: Tensor = model(batch.inputs, batch.targets)
+            return loss
         return F.cross_entropy(model(batch.inputs).flatten(0, 1), batch.targets.flatten())
 
     def evaluate(self, model: nn.Module, split: Split, shard: Shard = ALONE) -> dict[str, float]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Component, Count, DataSettings
 from dfa_bench.tasks.base import ALONE, Shard, Split, Watch, build
+from dfa_bench.tasks.indices import sent
 from dfa_bench.tasks.view_synthesis.datasets import SceneDataset
 from dfa_bench.tasks.view_synthesis.rays import Rays, camera_tensor, rays_through
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
@@ -43,6 +44,7 @@ class ViewSynthesis:
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("psnr", "higher")
     table: ClassVar[str] = "Table 1"
+    batch_sizes: ClassVar[tuple[str, ...]] = ("rays",)
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
@@ -65,6 +67,7 @@ class ViewSynthesis:
         self.poses = torch.stack([view.pose for view in train])  # (views, 3, 4)
         self.cameras = camera_tensor(*(view.camera for view in train))  # (views, 4)
         self.pixels = torch.stack([view.load() for view in train])  # (views, height, width, 3)
+        self.mean_colour = self.pixels.mean(dim=(0, 1, 2))
 
     def build_model(self) -> nn.Module:
         return build_nerf(self.model, self.scene)
@@ -75,6 +78,12 @@ class ViewSynthesis:
     def batches(self, epoch: int, shard: Shard) -> RayBatches:
         shard.part_of(self.rays, "task.rays")
         return RayBatches(self, f"{self.seed}/{epoch}/0", shard)
+
+    def data_bytes(self) -> int:
+        return self.pixels.nbytes
+
+    def move_data(self, device: torch.device) -> None:
+        self.poses, self.cameras, self.pixels = (each.to(device) for each in (self.poses, self.cameras, self.pixels))
 
     def loss(self, model: nn.Module, batch: RayBatch) -> Tensor:
         """Mean squared error of the coarse colours plus that of the fine ones (Mildenhall et al. 2020, eq. 6)."""
@@ -92,7 +101,8 @@ class ViewSynthesis:
     def random_batch(self, rays: int, generator: torch.Generator) -> RayBatch:
         """Rays through random pixels of random training views, with their colours."""
         views, height, width, _ = self.pixels.shape
-        view, row, column = (torch.randint(bound, (rays,), generator=generator) for bound in (views, height, width))
+        drawn = [torch.randint(bound, (rays,), generator=generator) for bound in (views, height, width)]
+        view, row, column = sent(torch.stack(drawn), self.pixels.device)
         seen = rays_through(self.scene, self.cameras[view], self.poses[view], row, column)
         return RayBatch(seen, self.pixels[view, row, column])
 
@@ -102,11 +112,10 @@ class ViewSynthesis:
     def _measure(self, model: nn.Module, view: View, stride: int) -> dict[str, float]:
         truth = view.load()[::stride, ::stride]
         seen = render_view(model, self.scene, view.camera, view.pose, stride)
-        mean_colour = self.pixels.mean(dim=(0, 1, 2)).expand_as(truth)
         found = {
             "psnr": psnr(seen.fine, truth),
             "psnr_coarse": psnr(seen.coarse, truth),
-            "psnr_mean_colour": psnr(mean_colour, truth),
+            "psnr_mean_colour": psnr(self.mean_colour.expand_as(truth), truth),
         }
         return found | ({"ssim": ssim(seen.fine, truth)} if stride == 1 else {})
 

@@ -132,28 +132,37 @@ class DNAConv(nn.Module):
 
     def forward(self, layers: Tensor, graph: Graph) -> Tensor:
         """layers: outputs of all earlier layers, (nodes, layers, channels). Returns (nodes, channels)."""
-        depth, channels = layers.shape[1:]
+        nodes, depth, channels = layers.shape
         heads = self.multi_head.heads
-        places = graph.derive(f"dna_{depth}", lambda g: layer_operator(g, depth))
+        places = graph.derive(f"dna_{depth}_{heads}", lambda g: layer_operator(g, depth, heads))
         every_layer = layers.reshape(-1, channels)
         query = project(self.multi_head.lin_q, layers[:, -1], heads)  # (heads, nodes, channels / heads)
         key = project(self.multi_head.lin_k, every_layer, heads)  # (heads, nodes * depth, channels / heads)
         value = project(self.multi_head.lin_v, every_layer, heads)
-        score = sampled_product(places, query, key) / math.sqrt(channels // heads)  # (heads, edges * depth)
-        attention = restricted_softmax(score.view(heads, -1, depth)).view(heads, -1)
+        score = sampled_product(places, query.flatten(0, 1), key.flatten(0, 1)) / math.sqrt(channels // heads)
+        attention = restricted_softmax(score.view(-1, depth)).flatten()  # (heads * edges * depth,)
         attention = F.dropout(attention, self.multi_head.dropout, self.training) * places.values
-        return weighted_sum(places, attention, value).transpose(0, 1).flatten(1)
+        mixed = weighted_sum(places, attention, value.flatten(0, 1))  # (heads * nodes, channels / heads)
+        return mixed.view(heads, nodes, -1).transpose(0, 1).flatten(1)
 
 
-def layer_operator(graph: Graph, depth: int) -> SparseMatrix:
-    """The GCN operator with each column repeated for every earlier layer: (nodes, nodes * depth)."""
+def layer_operator(graph: Graph, depth: int, heads: int) -> SparseMatrix:
+    """The GCN operator with each column repeated for every earlier layer, once for each head.
+
+    Heads are blocks along the diagonal, so that one sparse product does all: (heads * nodes, heads * nodes * depth).
+    """
     operator = graph.gcn_operator()
     counts = (operator.crow[1:] - operator.crow[:-1]).long()
-    target = torch.repeat_interleave(torch.arange(graph.nodes, device=counts.device), counts)
+    target = torch.repeat_interleave(torch.arange(graph.nodes, device=counts.device), counts).repeat_interleave(depth)
     column = (operator.col.long().unsqueeze(1) * depth + torch.arange(depth, device=counts.device)).flatten()
-    values = operator.values.repeat_interleave(depth)
-    shape = (graph.nodes, graph.nodes * depth)
-    return SparseMatrix.from_coordinates(target.repeat_interleave(depth), column, values, shape)
+    head = torch.arange(heads, device=counts.device).unsqueeze(1)
+    rows, columns = heads * graph.nodes, heads * graph.nodes * depth
+    return SparseMatrix.from_coordinates(
+        (target + head * graph.nodes).flatten(),
+        (column + head * graph.nodes * depth).flatten(),
+        operator.values.repeat_interleave(depth).repeat(heads),
+        (rows, columns),
+    )
 
 
 def restricted_softmax(score: Tensor) -> Tensor:

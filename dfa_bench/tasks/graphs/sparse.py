@@ -107,30 +107,30 @@ class _Product(torch.autograd.Function):
 
 
 def sampled_product(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
-    """left @ right.T at the places of a sparse matrix only, for several heads; differentiable in left and right.
+    """left @ right.T at the places of a sparse matrix only; differentiable in left and right.
 
     Args:
         places: (rows, columns); its values do not matter.
-        left: (heads, rows, width).
-        right: (heads, columns, width).
+        left: (rows, width).
+        right: (columns, width).
 
     Returns:
-        (heads, non-zeros), in the order of `places.values`.
+        (non-zeros,), in the order of `places.values`.
     """
     dtype = places.values.dtype
     return _SampledProduct.apply(places, left.to(dtype), right.to(dtype))
 
 
 def weighted_sum(places: SparseMatrix, weights: Tensor, summands: Tensor) -> Tensor:
-    """Sparse matrix times dense, for several heads that have weights of their own; differentiable in both.
+    """Sparse matrix times dense; differentiable in both.
 
     Args:
         places: (rows, columns); its values do not matter.
-        weights: (heads, non-zeros), in the order of `places.values`.
-        summands: (heads, columns, width).
+        weights: (non-zeros,), in the order of `places.values`.
+        summands: (columns, width).
 
     Returns:
-        (heads, rows, width).
+        (rows, width).
     """
     dtype = places.values.dtype
     return _WeightedSum.apply(places, weights.to(dtype), summands.to(dtype))
@@ -147,8 +147,8 @@ class _SampledProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
         left, right = ctx.saved_tensors
-        weighted = [ctx.places.with_values(gradient) for gradient in gradients[0]]  # one per head
-        return None, _rows_times(weighted, right), _columns_times(weighted, left)
+        weighted = ctx.places.with_values(gradients[0].contiguous())
+        return None, weighted._rows @ right, weighted._columns @ left
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -157,14 +157,13 @@ class _WeightedSum(torch.autograd.Function):
         ctx.places = places
         ctx.save_for_backward(weights, summands)
         with _no_autocast(summands):
-            return _rows_times([places.with_values(values) for values in weights], summands)
+            return places.with_values(weights)._rows @ summands
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
         weights, summands = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        weighted = [ctx.places.with_values(values) for values in weights]
-        return None, _sample(ctx.places, gradient, summands), _columns_times(weighted, gradient)
+        return None, _sample(ctx.places, gradient, summands), ctx.places.with_values(weights)._columns @ gradient
 
 
 def _no_autocast(tensor: Tensor) -> torch.autocast:
@@ -173,17 +172,7 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
 
 
 def _sample(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
-    pattern = places._rows
-    per_head = [torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0) for a, b in zip(left, right, strict=True)]
-    return torch.stack([product.values() for product in per_head])
-
-
-def _rows_times(per_head: list[SparseMatrix], dense: Tensor) -> Tensor:
-    return torch.stack([matrix._rows @ block for matrix, block in zip(per_head, dense, strict=True)])
-
-
-def _columns_times(per_head: list[SparseMatrix], dense: Tensor) -> Tensor:
-    return torch.stack([matrix._columns @ block for matrix, block in zip(per_head, dense, strict=True)])
+    return torch.sparse.sampled_addmm(places._rows, left, right.t(), beta=0).values()
 
 
 def drop(features: Tensor | SparseMatrix, probability: float, training: bool) -> Tensor | SparseMatrix:

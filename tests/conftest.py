@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -13,6 +14,8 @@ from dfa_bench.commands.main import main
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import RunSettings
 
+hypothesis.settings.register_profile("untimed")  # a busy machine is no mistake of ours
+hypothesis.settings.load_profile("untimed")
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # one test runs on each core, or one at all
 
 

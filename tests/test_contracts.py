@@ -17,6 +17,15 @@ from dfa_bench.training.trainer import build_learner
 
 CONFIGS = resource_folder("configs")
 RULES = sorted(path.stem for path in (CONFIGS / "rule").glob("*.yaml"))
+ON_EVERY_MODEL = {
+    "bp",
+    "dfa",
+    "fa",
+    "shallow",
+}  # the others differ from these in what is sent, not in how it gets there
+# The error sources of these have no one-hot targets in their shape, and these have no graph.
+MAKE_NO_SENSE = {(task, "drtp") for task in ("language", "links", "view_synthesis")}
+MAKE_NO_SENSE |= {(task, "dfa_gnn") for task in ("clicks", "language", "view_synthesis")}
 TASKS = sorted(path.stem for path in (CONFIGS / "task").glob("*.yaml"))
 
 
@@ -34,9 +43,19 @@ def datasets() -> Iterator[tuple[str, str]]:
             yield task, path.stem
 
 
-@pytest.fixture(params=[f"{task} {model} {rule}" for task, model in models() for rule in RULES])
-def chosen(request: pytest.FixtureRequest) -> list[str]:
-    task, model, rule = request.param.split()
+def described() -> Iterator[tuple[str, str, str]]:
+    """The paper's rules and feedback alignment with every model, the others with each task's own choice of model."""
+    for task, model in models():
+        own = {"/model": model} in OmegaConf.load(CONFIGS / "task" / f"{task}.yaml").defaults
+        yield from ((task, model, rule) for rule in RULES if own or rule in ON_EVERY_MODEL)
+
+
+def trained() -> Iterator[tuple[str, str, str]]:
+    """As described, but for rules that the cheapest task has shown to train and to go on."""
+    return (each for each in described() if each[0] == "nodes" or each[2] in ON_EVERY_MODEL)
+
+
+def overrides(task: str, model: str, rule: str) -> list[str]:
     return [f"task={task}", f"model={model}", f"rule={rule}"]  # on the task's own data set
 
 
@@ -44,13 +63,16 @@ def test_every_task_has_a_model():
     assert {task for task, _ in models()} == set(TASKS)
 
 
-def test_a_configuration_trains_is_described_and_goes_on_after_an_interruption(chosen, smoke, tmp_path, monkeypatch):
-    few = ["trainer.max_epochs=2", "trainer.checkpoint_seconds=0"]
+@pytest.mark.parametrize("configuration", list(trained()), ids=" ".join)
+def test_a_configuration_trains_is_described_and_goes_on_after_an_interruption(
+    configuration, smoke, tmp_path, monkeypatch
+):
+    chosen, few = overrides(*configuration), ["trainer.max_epochs=2", "trainer.checkpoint_seconds=0"]
     settings = smoke(*chosen, *few)
     try:
         whole = execute(smoke(*chosen, *few, f"store.root={tmp_path / 'whole'}"))
     except ConfigError as error:
-        if _has_nowhere_to_send_feedback(settings, error):
+        if _does_not_apply(settings, error):
             return
         raise
     assert whole.result.status == "finished"
@@ -74,13 +96,14 @@ def test_a_configuration_trains_is_described_and_goes_on_after_an_interruption(c
     assert _same_weights(whole.folder, resumed.folder)
 
 
-def test_a_rule_leaves_initial_weights_alone_and_describes_every_parameter(chosen, smoke):
-    settings = smoke(*chosen)
+@pytest.mark.parametrize("configuration", list(described()), ids=" ".join)
+def test_a_rule_leaves_initial_weights_alone_and_describes_every_parameter(configuration, smoke):
+    settings = smoke(*overrides(*configuration))
     task = build_task(settings)
     try:
         model, attached = build_learner(settings, task)
     except ConfigError as error:
-        if _has_nowhere_to_send_feedback(settings, error):
+        if _does_not_apply(settings, error):
             return
         raise
     torch.manual_seed(settings.seed)
@@ -104,8 +127,11 @@ def test_a_data_set_has_a_stand_in_that_its_tasks_learn_from(task, dataset, smok
         assert built.watch.metric in built.evaluate(model.eval(), "val")
 
 
-def _has_nowhere_to_send_feedback(settings: RunSettings, error: ConfigError) -> bool:
-    """A model without hidden layers (FM) has no points for a rule that needs some, and the error says so."""
+def _does_not_apply(settings: RunSettings, error: ConfigError) -> bool:
+    """A model without hidden layers (FM) has no points for a rule that needs some; a task may have no targets in the
+    shape of its errors, or no graph, for a rule that needs those. The error says so."""
+    if f"rule={settings.rule.name} needs the " in str(error):
+        return (settings.task.name, settings.rule.name) in MAKE_NO_SENSE
     return not settings.feedback and "at least one point" in str(error)
 
 

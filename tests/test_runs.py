@@ -97,6 +97,14 @@ def test_patience_stops_a_run_that_no_longer_gets_better(smoke):
     assert outcome.result.epochs == outcome.result.best_epoch + 3 < 400
 
 
+def test_the_best_weights_may_count_only_if_patience_ran_out(smoke):
+    chosen = ["trainer.keep=best_if_stopped", "trainer.max_epochs=30", "rule=bp"]
+    stopped, whole = execute(smoke(*chosen, "trainer.patience=3")), execute(smoke(*chosen))
+    for outcome, epoch in ((stopped, stopped.result.best_epoch), (whole, 30)):
+        assert outcome.result.metrics["train/loss"] == _lines(outcome.folder)[epoch - 1]["train/loss"]
+    assert whole.result.best_epoch < 30, "the test would not tell them apart"
+
+
 def test_an_infinite_loss_stops_the_run_and_the_record_says_so(smoke):
     result = execute(smoke("recipe.lr=1e30", "trainer.max_epochs=20", "rule=bp")).result
     assert result.status == "diverged"

@@ -15,6 +15,8 @@ from dfa_bench.commands.grammar import FILE, RUN, Command
 from dfa_bench.errors import ConfigError, RecordError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dfa_bench.feedback import Alignment
     from dfa_bench.runs.summary import RunSummary
     from dfa_bench.settings.schema import RunSettings
@@ -35,8 +37,8 @@ def command(run: Path, out: Path | None) -> int:
 
     RUN is the folder of its record, the last line that `dfa-bench run` prints. Both gradients are taken on its first
     training batch, with the same dropout masks. Two tables: cosines at the outputs of modules, row by row (per sample,
-    node, token or point of a ray); cosine and ratio of norms of each parameter's gradient. A cosine of 1 is the
-    direction of backpropagation, 0 has nothing in common with it.
+    node, token or point of a ray), and beside them those of the untrained weights; cosine and ratio of norms of each
+    parameter's gradient. A cosine of 1 is the direction of backpropagation, 0 has nothing in common with it.
 
     To measure along training, into metrics.jsonl: dfa-bench run rule=dfa trainer.alignment_every=10
     """
@@ -48,15 +50,15 @@ def command(run: Path, out: Path | None) -> int:
     from dfa_bench.runs.store import run_name
 
     settings, result = finished_run(run)
-    measured, points = measure_alignment(settings, run)
+    untrained, measured, points = measure_alignment(settings, run)
     console = Console(width=None if sys.stdout.isatty() else 120)
     label = settings.rule.entry.label
     title = f"{run_name(settings)}: gradients at outputs, {label} against BP"
-    console.print(terminal(output_grid(measured.paper, points, title)))
+    console.print(terminal(output_grid(measured.paper, untrained.paper, points, title)))
     console.print(terminal(weight_grid(measured.weights, label)))
     if out:
         with atomic(out) as file:
-            file.write(json.dumps(_evidence(result, measured), indent=2) + "\n")
+            file.write(json.dumps(_evidence(result, untrained, measured), indent=2) + "\n")
     return 0
 
 
@@ -82,8 +84,11 @@ def finished_run(folder: Path) -> tuple[RunSettings, RunSummary]:
     return settings, result
 
 
-def measure_alignment(settings: RunSettings, folder: Path) -> tuple[Alignment, Sequence[str]]:
-    """Alignment at the tested weights, on the first training batch, in training mode; and the names of the points."""
+def measure_alignment(settings: RunSettings, folder: Path) -> tuple[Alignment, Alignment, Sequence[str]]:
+    """Alignment at the initial and at the tested weights, and the names of the points.
+
+    On the first training batch, in training mode, with the feedback matrices of the run.
+    """
     from dfa_bench.feedback import alignment
     from dfa_bench.tasks.base import Shard, build_task
     from dfa_bench.training.checkpoint import seed_epoch
@@ -92,17 +97,26 @@ def measure_alignment(settings: RunSettings, folder: Path) -> tuple[Alignment, S
 
     task = build_task(settings)
     model, attachment = build_learner(settings, task)
-    parts = trained_parts(folder)
-    try:
-        model.load_state_dict(parts["model"])
-        attachment.load_state_dict(parts["attachment"])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise RecordError(f"{folder}/model.pt does not fit the model of the current code: {error}") from error
     model.train()
-    seed_epoch(settings.seed, 1, 0)
     batch = next(iter(task.batches(1, Shard())))
-    return alignment(attachment, lambda: task.loss(model, batch).backward()), attachment.point_names
+
+    def measured() -> Alignment:
+        seed_epoch(settings.seed, 1, 0)
+        return alignment(attachment, lambda: task.loss(model, batch).backward())
+
+    def load(module: nn.Module, part: str) -> None:
+        try:
+            module.load_state_dict(parts[part])
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise RecordError(f"{folder}/model.pt does not fit the model of the current code: {error}") from error
+
+    parts = trained_parts(folder)
+    load(attachment, "attachment")
+    untrained = measured()
+    load(model, "model")
+    return untrained, measured(), attachment.point_names
 
 
-def _evidence(result: RunSummary, measured: Alignment) -> dict[str, Any]:
-    return {"task": result.task, "dataset": result.dataset, "model": result.model, **result.origin, **asdict(measured)}
+def _evidence(result: RunSummary, untrained: Alignment, measured: Alignment) -> dict[str, Any]:
+    about = {"task": result.task, "dataset": result.dataset, "model": result.model, **result.origin}
+    return {**about, **asdict(measured), "untrained": asdict(untrained)}

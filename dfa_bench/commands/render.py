@@ -67,7 +67,9 @@ def _render(run: Path, frames: int, width: int | None, rendered: list[Image.Imag
     from dfa_bench.reporting.figures.trained_views import resized, settings_of_views, trained
     from dfa_bench.tasks.view_synthesis.camera_paths import orbit
     from dfa_bench.tasks.view_synthesis.views import render_view
+    from dfa_bench.training.allocator import keep_freed_memory
 
+    keep_freed_memory()
     scene, model = trained(settings_of_views(run), run)
     scene = resized(scene, width or scene.width)
     for number, pose in enumerate(orbit(scene, frames), start=1):

@@ -11,9 +11,8 @@ from dfa_bench.commands.grammar import COUNT, FILE, RUN, Command
 from dfa_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from dfa_bench.settings.schema import RunSettings
+    from dfa_bench.tasks.language.tokenizer import LowerCasedTokenizer
 
 
 @click.command(
@@ -68,11 +67,11 @@ def continuation(
         raise ConfigError(f"{run} is a run of task={settings.task.name}; only runs of task=language can be sampled.")
     tokenizer = _read(tokenizer_file) if tokenizer_file else _tokenizer_of(settings, run)
     weights = trained_parts(run)["model"]
-    vocabulary = len(weights["vocabulary.bias"])
-    if tokenizer.get_vocab_size() != vocabulary:
+    vocabulary = len(weights["vocabulary.weight"])
+    if len(tokenizer.texts) != vocabulary:
         which = tokenizer_file or "of the corpus found here"
         raise ConfigError(
-            f"The tokenizer {which} has {tokenizer.get_vocab_size()} tokens, but the model of {run} was "
+            f"The tokenizer {which} has {len(tokenizer.texts)} tokens, but the model of {run} was "
             f"trained with {vocabulary}. Give the tokenizer of that run with --tokenizer FILE."
         )
     model = build(settings.model, "model", vocabulary=vocabulary)
@@ -83,7 +82,7 @@ def continuation(
     return continue_text(model, tokenizer, prompt, tokens, context, temperature, generator)
 
 
-def _tokenizer_of(settings: RunSettings, folder: Path) -> Tokenizer:
+def _tokenizer_of(settings: RunSettings, folder: Path) -> LowerCasedTokenizer:
     """Trained again on the corpus found here, if it is the one that the run was trained on."""
     from dfa_bench.runs.record import Record
     from dfa_bench.tasks.base import build_task, data_card
@@ -100,15 +99,15 @@ def _tokenizer_of(settings: RunSettings, folder: Path) -> Tokenizer:
     return task.corpus.tokenizer
 
 
-def _read(path: Path) -> Tokenizer:
+def _read(path: Path) -> LowerCasedTokenizer:
     from tokenizers import Tokenizer
 
-    from dfa_bench.tasks.language.tokenizer import END_OF_LINE
+    from dfa_bench.tasks.language.tokenizer import END_OF_LINE, LowerCasedTokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        pairs = Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` raises plain Exceptions
         raise ConfigError(f"--tokenizer {path} is not a tokenizer.json of Hugging Face tokenizers: {error}.") from error
-    if tokenizer.token_to_id(END_OF_LINE) is None:
+    if pairs.token_to_id(END_OF_LINE) is None:
         raise ConfigError(f"--tokenizer {path} has no token {END_OF_LINE}: dfa-bench did not write it.")
-    return tokenizer
+    return LowerCasedTokenizer(pairs)

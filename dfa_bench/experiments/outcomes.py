@@ -108,7 +108,7 @@ def _compose(experiment: Experiment, overrides: Sequence[str], seeds: int) -> It
 
     for number, cell in enumerate(experiment.cells()):
         placed = place(cell.overrides, overrides, is_paper=experiment.kind == "paper")
-        if (scales := experiment.columns[cell.column].scales) and placed.config.scale not in scales:
+        if not experiment.has_runs(cell, placed.config.scale):
             continue
         values = []
         for seed in (0, 1):

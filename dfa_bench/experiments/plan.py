@@ -28,6 +28,7 @@ class PlannedRun:
     settings: RunSettings
     identity: str
     changed: bool  # by the user's overrides: a run of another experiment than the cell's
+    has_data: bool = True  # here, or known from runs on other machines
 
     @property
     def command(self) -> str:
@@ -67,8 +68,9 @@ def plan(
             fetch(found.settings(0, places))
         for seed in wanted:
             settings = found.settings(seed, places)
-            key = identity_from(found.outcomes[seed], here.of(settings), found.task_version)
-            planned.append(PlannedRun(found.cell, chosen, settings, key, found.changed))
+            card = here.of(settings)
+            key = identity_from(found.outcomes[seed], card, found.task_version)
+            planned.append(PlannedRun(found.cell, chosen, settings, key, found.changed, card != unknown(settings)))
     return planned
 
 
@@ -100,8 +102,13 @@ class CardsHere:
             try:
                 self._found[key] = data_card(settings.model_copy(update={"data": data}))
             except (MissingData, CorruptData):
-                self._found[key] = self._others.get(name, DataCard(name, "real", 0, ""))
+                self._found[key] = self._others.get(name, unknown(settings))
         return self._found[key]
+
+
+def unknown(settings: RunSettings) -> DataCard:
+    """The card of data that are not here, which makes the identity of no run."""
+    return DataCard(settings.dataset.name, "real", 0, "")
 
 
 def stored(

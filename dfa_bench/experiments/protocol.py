@@ -71,7 +71,8 @@ def with_protocol(settings: RunSettings) -> RunSettings:
     """Settings with the protocol that follows from them.
 
     It is that of the configs' own composition of the same parts, or of a cell of the paper's tables, if one of them has
-    the same outcome settings; else "reduced". Generated data and lower precision are never the paper's protocol.
+    the same outcome settings; else "reduced". Generated data, lower precision and `variant=clean` are never the
+    paper's protocol.
     """
     protocol = "reduced"
     if _may_be_paper(settings):
@@ -100,8 +101,9 @@ def _refuse_own(own: Sequence[str], overrides: Sequence[str]) -> None:
 
 
 def _may_be_paper(settings: RunSettings) -> bool:
+    is_papers_model = settings.variant != "clean"
     full = settings.trainer.precision == FULL_PRECISION and not settings.trainer.tf32
-    return full and not settings.data.stand_in
+    return is_papers_model and full and not settings.data.stand_in
 
 
 def _references(settings: RunSettings) -> Iterator[RunSettings]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Request:
         overrides: of every run.
         whole: all tables of the paper are asked for, so its figures count too.
         dry_run: list what would run, and run nothing.
+        until_decided: hours of runs that may be spent on seeds that decide claims; None: the seeds are as asked for.
     """
 
     experiments: Sequence[Experiment]
@@ -44,6 +46,12 @@ class Request:
     max_failures: int | None
     whole: bool = False
     dry_run: bool = False
+    until_decided: float | None = None
+
+    @property
+    def at_a_time(self) -> int:
+        """Runs at a time, as far as they are known before the engine is there."""
+        return int(self.engine.jobs or os.cpu_count() or 1)
 
 
 def build_request(
@@ -58,12 +66,15 @@ def build_request(
     results: Path = Path("results"),
     skip: Sequence[str] = (),
     dry_run: bool = False,
+    until_decided: float | None = None,
 ) -> Request:
     """Load the tables that are named. Arguments are those of `Request`; settings of the engine are among the overrides.
 
     Raises:
-        ConfigError: a table is unknown, or a pattern to skip matches no cell.
+        ConfigError: a table is unknown, a pattern to skip matches no cell, or seeds are given twice.
     """
+    if until_decided is not None and seeds > 1:
+        raise ConfigError("--until-decided chooses the seeds itself. Leave --seeds out.")
     folder = resource_folder("experiments")
     tables = [load_experiment(folder, name) for name in tables_named(names)]
     cells = [f"{row}/{column}" for table in tables for row in table.rows for column in table.columns]
@@ -71,8 +82,19 @@ def build_request(
         raise ConfigError(f"--skip '{unmatched[0]}' matches no cell. Give ROW/COLUMN, for example --skip 'PubMed/*'.")
     of_engine = [each for each in overrides if each.startswith(PREFIX)]
     of_runs = [each for each in overrides if each not in of_engine]
-    settings = engine_settings(engine, of_engine, jobs)
-    return Request(tables, seeds, settings, results, skip, of_runs, retry, max_failures, "all" in names, dry_run)
+    return Request(
+        experiments=tables,
+        seeds=seeds,
+        engine=engine_settings(engine, of_engine, jobs),
+        results=results,
+        skip=skip,
+        overrides=of_runs,
+        retry=retry,
+        max_failures=max_failures,
+        whole="all" in names,
+        dry_run=dry_run,
+        until_decided=until_decided,
+    )
 
 
 def table_names() -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.settings.rules import RuleName
 from dfa_bench.settings.schema import Positive, Strict, explain
 
-Variant = Literal["released", "paper"]
+Variant = Literal["released", "paper", "clean"]
 # What an experiment is: a table of the paper, a study of our own, a search of hyperparameters, a short first look.
 Kind = Literal["paper", "study", "search", "first"]
 # Beside the experiments:
@@ -36,6 +36,7 @@ class Line(Strict):
 
     overrides: tuple[str, ...] = ()
     rules: tuple[RuleName, ...] = ()  # with which it is trained; all of the table's, if empty
+    scales: tuple[str, ...] = ()  # at which it has runs; all, if empty
     cost: Positive = 1.0  # relative time of its runs, to start the longest first
 
     def has_rule(self, rule: str) -> bool:
@@ -44,12 +45,27 @@ class Line(Strict):
 
 class Row(Line):
     columns: tuple[str, ...] = ()  # where it has cells; all, if empty
+    at: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # by column, overrides in place of the column's own
+    mean_of: tuple[str, ...] = ()  # it has no runs of its own, but is the mean over these rows
 
 
 class Column(Line):
     variants: tuple[Variant, ...] = ("released",)
-    scales: tuple[str, ...] = ()  # at which it has runs; all, if empty
-    mean_of: tuple[str, ...] = ()  # not runs of its own, but the mean over those of these columns that a row has
+
+
+class Collapse(Strict):
+    """When a run has collapsed: it learned nothing, so that the seeds of a cell may fall into two groups.
+
+    Args:
+        says: in words, of the run.
+        metric, not_above: two metrics of the run, the first of which is not above the second.
+        rules: with which a run can collapse.
+    """
+
+    says: str
+    metric: str
+    not_above: str
+    rules: tuple[RuleName, ...]
 
 
 class Term(Strict):
@@ -101,9 +117,11 @@ class Claim(Strict):
     lower: Sides
     by: float = 0.0  # in the table's unit
     ratio: Positive | None = None  # instead of `by`: for perplexities, say
-    rows: tuple[str, ...] = ()  # all, if empty
-    columns: tuple[str, ...] = ()  # all with runs of their own, if empty
+    because: str = ""  # where this margin is from
+    rows: tuple[str, ...] = ()  # all with runs of their own, if empty
+    columns: tuple[str, ...] = ()  # all, if empty
     places: tuple[str, ...] = ()  # of these rows and columns only these cells, "ROW/COLUMN"; all, if empty
+    variants: tuple[Variant, ...] = ()  # of these columns only these; all, if empty
     min_seeds: Annotated[int, Field(ge=2)] = 3  # of both sides, for a verdict
 
     @property
@@ -111,9 +129,14 @@ class Claim(Strict):
         """The parts of both sides that are runs."""
         return [side for side in (*self.higher, *self.lower) if isinstance(side, Term)]
 
-    def is_about(self, row: str, column: str) -> bool:
+    def is_about(self, row: str, column: str, variant: Variant) -> bool:
         """Whether its sides are looked up there, where they name no place of their own."""
-        listed = (self.rows, row), (self.columns, column), (self.places, f"{row}/{column}")
+        listed: tuple[tuple[tuple[str, ...], str], ...] = (
+            (self.rows, row),
+            (self.columns, column),
+            (self.places, f"{row}/{column}"),
+            (self.variants, variant),
+        )
         return all(not names or name in names for names, name in listed)
 
     @model_validator(mode="after")
@@ -158,6 +181,10 @@ class Curves(Strict):
     panels: dict[str, CurvePanel] = Field(default_factory=dict)
 
 
+# Numbers by metric, row, column and rule.
+PrintedNumbers = dict[str, dict[str, dict[str, dict[RuleName, float]]]]
+
+
 class Experiment(Strict):
     """See `experiments/table3.yaml`."""
 
@@ -169,9 +196,12 @@ class Experiment(Strict):
     rules: list[RuleName]
     rows: dict[str, Row]
     columns: dict[str, Column]
+    rules_across: bool = False  # a column for each rule, as in the paper's Table 1; else a line in each row
+    collapse: Collapse | None = None
     seeds: Annotated[int, Field(ge=1)] | None = None  # at most so many, whatever is asked for: a search has its budget
     off_by: Positive | None = None  # means that differ more from the paper are listed below the table
-    paper: dict[str, dict[str, dict[str, dict[RuleName, float]]]] = Field(default_factory=dict)
+    paper: PrintedNumbers = Field(default_factory=dict)
+    code: PrintedNumbers = Field(default_factory=dict)  # of the released code, where the paper has none
     notes: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     curves: Curves = Curves()
@@ -204,24 +234,33 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _rows_have_columns_of_the_table(self) -> Experiment:
         for name, row in self.rows.items():
-            if unknown := {*row.columns} - {*self.columns}:
-                raise ValueError(f"rows.{name}.columns: the table has no {', '.join(sorted(unknown))}.")
+            for key, named in (("columns", row.columns), ("at", row.at)):
+                if unknown := {*named} - {*self.columns}:
+                    raise ValueError(f"rows.{name}.{key}: the table has no {', '.join(sorted(unknown))}.")
         return self
 
     @model_validator(mode="after")
-    def _means_are_of_columns_with_runs(self) -> Experiment:
-        for name, column in self.columns.items():
-            if wrong := [each for each in column.mean_of if each not in self.columns or self.columns[each].mean_of]:
-                raise ValueError(f"columns.{name}.mean_of: {', '.join(wrong)} is not a column with runs of its own.")
+    def _means_are_of_rows_with_runs(self) -> Experiment:
+        for name, row in self.rows.items():
+            if wrong := [each for each in row.mean_of if each not in self.rows or self.rows[each].mean_of]:
+                raise ValueError(f"rows.{name}.mean_of: {', '.join(wrong)} is not a row with runs of its own.")
+        return self
+
+    @model_validator(mode="after")
+    def _collapse_is_about_metrics_of_the_table(self) -> Experiment:
+        named = (self.collapse.metric, self.collapse.not_above) if self.collapse else ()
+        if unknown := {*named} - {*self.metrics}:
+            raise ValueError(f"collapse: the table has no metric {', '.join(sorted(unknown))}.")
         return self
 
     @model_validator(mode="after")
     def _paper_numbers_have_a_place(self) -> Experiment:
-        for metric, rows in self.paper.items():
-            for row, columns in rows.items():
-                for column in columns:
-                    if metric not in self.metrics or row not in self.rows or column not in self.columns:
-                        raise ValueError(f"paper.{metric}.{row}.{column} is not a cell of the table.")
+        for source, numbers in (("paper", self.paper), ("code", self.code)):
+            for metric, rows in numbers.items():
+                for row, columns in rows.items():
+                    for column in columns:
+                        if metric not in self.metrics or row not in self.rows or column not in self.columns:
+                            raise ValueError(f"{source}.{metric}.{row}.{column} is not a cell of the table.")
         return self
 
     @property
@@ -237,34 +276,54 @@ class Experiment(Strict):
                 column,
                 rule,
                 variant,
-                (*self.overrides, *in_row.overrides, *in_column.overrides, f"rule={rule}", f"variant={variant}"),
+                (
+                    *self.overrides,
+                    *in_row.overrides,
+                    *in_row.at.get(column, in_column.overrides),
+                    f"rule={rule}",
+                    f"variant={variant}",
+                ),
                 in_row.cost * in_column.cost,
             )
             for row, in_row in self.rows.items()
             for column, in_column in self.columns.items()
-            if not in_column.mean_of and (not in_row.columns or column in in_row.columns)
+            if not in_row.mean_of and (not in_row.columns or column in in_row.columns)
             for variant in in_column.variants
             for rule in self.rules
             if in_row.has_rule(rule) and in_column.has_rule(rule)
         ]
 
     def means(self) -> list[tuple[Cell, list[Cell]]]:
-        """Places that are means, each with the places that it is the mean of, in one row, with one rule and variant."""
+        """Means, each with the places that it is over, in one column, with one rule and variant."""
         found = []
-        for name, column in self.columns.items():
+        for name, row in self.rows.items():
             parts: dict[tuple[str, str, Variant], list[Cell]] = {}
             for cell in self.cells():
-                if cell.column in column.mean_of and cell.variant in column.variants:
-                    parts.setdefault((cell.row, cell.rule, cell.variant), []).append(cell)
-            found += [(Cell(row, name, rule, variant, (), 1.0), cells) for (row, rule, variant), cells in parts.items()]
+                if cell.row in row.mean_of:
+                    parts.setdefault((cell.column, cell.rule, cell.variant), []).append(cell)
+            found += [(Cell(name, *place, (), 1.0), cells) for place, cells in parts.items()]
         return found
 
     def column_text(self, column: str, variant: Variant) -> str:
         """A column as shown: with its variant where it has several."""
         return f"{column} ({variant})" if len(self.columns[column].variants) > 1 else column
 
+    def has_runs(self, cell: Cell, scale: str) -> bool:
+        """Whether a place has runs at a scale."""
+        lines = self.rows[cell.row], self.columns[cell.column]
+        return all(not line.scales or scale in line.scales for line in lines)
+
     def paper_value(self, metric: str, cell: Cell) -> float | None:
-        return self.paper.get(metric, {}).get(cell.row, {}).get(cell.column, {}).get(cell.rule)
+        """The paper's number of a cell; none is of `variant=clean`, which is this suite's."""
+        return None if cell.variant == "clean" else _printed(self.paper, metric, cell)
+
+    def code_value(self, metric: str, cell: Cell) -> float | None:
+        """The released code's own figure of a cell."""
+        return _printed(self.code, metric, cell) if cell.variant == "released" else None
+
+
+def _printed(numbers: PrintedNumbers, metric: str, cell: Cell) -> float | None:
+    return numbers.get(metric, {}).get(cell.row, {}).get(cell.column, {}).get(cell.rule)
 
 
 def experiment_files(folder: Path) -> Mapping[str, Path]:

@@ -11,14 +11,18 @@
 from dfa_bench.feedback.alignment import Alignment, RowAlignment, WeightAlignment, alignment
 from dfa_bench.feedback.attachment import Attachment, LearningHook, attachment_of
 from dfa_bench.feedback.backprop import Backprop
+from dfa_bench.feedback.callbacks import TrainerCallback
+from dfa_bench.feedback.check import Check
 from dfa_bench.feedback.describe import Description
 from dfa_bench.feedback.direct import DirectFeedback
+from dfa_bench.feedback.direct_kolen_pollack import DirectKolenPollack
 from dfa_bench.feedback.errors import (
     AlreadyAttached,
     FeedbackError,
     LayerNotReplayable,
     LayersUnknown,
     MatrixNotDrawn,
+    ModelChanged,
     NotATensor,
     PassesDiffer,
     PointAboveSource,
@@ -28,28 +32,43 @@ from dfa_bench.feedback.errors import (
     PointsOverlap,
     PointWithoutGradient,
     ShapeMismatch,
+    StepNotEnded,
+    TargetsMissing,
 )
 from dfa_bench.feedback.feedback_alignment import FeedbackAlignment
+from dfa_bench.feedback.graph_feedback import GraphFeedback
+from dfa_bench.feedback.kolen_pollack import KolenPollack
+from dfa_bench.feedback.optical import OpticalFeedback, Optics
 from dfa_bench.feedback.paths import ErrorSource, FeedbackPath
+from dfa_bench.feedback.propose import of_sample, propose
 from dfa_bench.feedback.rule import Rule
 from dfa_bench.feedback.shallow import Shallow
+from dfa_bench.feedback.sign_symmetry import SignSymmetry
+from dfa_bench.feedback.target_projection import TargetProjection
 
 __all__ = [
     "Alignment",
     "AlreadyAttached",
     "Attachment",
     "Backprop",
+    "Check",
     "Description",
     "DirectFeedback",
+    "DirectKolenPollack",
     "ErrorSource",
     "FeedbackAlignment",
     "FeedbackError",
     "FeedbackPath",
+    "GraphFeedback",
+    "KolenPollack",
     "LayerNotReplayable",
     "LayersUnknown",
     "LearningHook",
     "MatrixNotDrawn",
+    "ModelChanged",
     "NotATensor",
+    "OpticalFeedback",
+    "Optics",
     "PassesDiffer",
     "PointAboveSource",
     "PointChangedInPlace",
@@ -61,7 +80,14 @@ __all__ = [
     "Rule",
     "Shallow",
     "ShapeMismatch",
+    "SignSymmetry",
+    "StepNotEnded",
+    "TargetProjection",
+    "TargetsMissing",
+    "TrainerCallback",
     "WeightAlignment",
     "alignment",
     "attachment_of",
+    "of_sample",
+    "propose",
 ]

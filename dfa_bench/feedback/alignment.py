@@ -7,7 +7,7 @@ token, a point of a ray).
 is zero is left out, and what the rule sends no gradient (below a cut) does not appear at all.
 
 The released code differs in two points: it gives rows in which both gradients vanish a cosine of 1, and for graphs it
-takes the loss of all nodes, where here the batch is that of training.
+takes the loss of all nodes in evaluation mode, where here batch and mode are those of training.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def alignment(attached: Attachment, backward: Callable[[], object]) -> Alignment
     """
     state = State(attached.model)
     try:
-        with _gradients_aside(attached.model), without_compiler():
+        with _gradients_aside(attached.model), _as_it_is(attached), without_compiler():
             comparison = GradientComparison(attached)
             with comparison.by_rule():
                 backward()
@@ -199,6 +199,27 @@ def _gradients_aside(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, gradient in before:
             parameter.grad = gradient
+
+
+@contextmanager
+def _as_it_is(attached: Attachment) -> Iterator[None]:
+    """What the rule draws inside, or learns in a backward, is put back afterwards; none changes a buffer in place."""
+    before = [
+        (module, name, buffer, buffer.grad if buffer.is_leaf else None)
+        for module in attached.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    for _, _, buffer, gradient in before:
+        if gradient is not None:
+            buffer.grad = None  # which a backward would add to in place
+    try:
+        yield
+    finally:
+        for module, name, buffer, gradient in before:
+            module._buffers[name] = buffer
+            if buffer.is_leaf:
+                buffer.grad = gradient
 
 
 def _rows(gradient: Tensor, batches: Sequence[torch.Size]) -> Tensor:

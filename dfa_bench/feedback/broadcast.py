@@ -1,13 +1,18 @@
-"""The one autograd function of Direct Feedback Alignment."""
+"""The one autograd function of Direct Feedback Alignment, and what the rules that build on it do otherwise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+# From the error, (rows, error width), and B, (error width, columns), to what is sliced for the points, (rows, columns).
+Projection = Callable[[Tensor, Tensor], Tensor]
+# From the place of a kept activation among all and its slice, (rows, its width), to what it gets.
+PointFeedback = Callable[[int, Tensor], Tensor]
 
 
 class Broadcast(torch.autograd.Function):
@@ -21,14 +26,16 @@ class Broadcast(torch.autograd.Function):
         matrix: Tensor,  # B: (error width, columns)
         batch_axes: int,
         names: Sequence[str],
-        starts: Sequence[int],
+        spans: Sequence[tuple[int, int]],  # first column of each h_i, and how many
+        project: Projection,
+        at_point: PointFeedback | None,
         *kept: Tensor,  # h_i: (*batch, ...)
     ) -> Tensor:
         return output.clone()  # a copy, so that in-place arithmetic above the source stays possible
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, matrix, ctx.batch_axes, ctx.fed_by, ctx.starts, *kept = inputs
+        _, matrix, ctx.batch_axes, ctx.fed_by, ctx.spans, ctx.project, ctx.at_point, *kept = inputs
         ctx.save_for_backward(matrix)
         ctx.shapes = [activation.shape for activation in kept]
         ctx.dtypes = [activation.dtype for activation in kept]
@@ -37,10 +44,45 @@ class Broadcast(torch.autograd.Function):
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
         (error,) = errors
         (matrix,) = ctx.saved_tensors
-        rows = math.prod(error.shape[: ctx.batch_axes])
-        projected = error.reshape(rows, matrix.shape[0]) @ matrix.to(error.dtype)  # (rows, columns)
+        rows, width = math.prod(error.shape[: ctx.batch_axes]), math.prod(error.shape[ctx.batch_axes :])
+        projected = ctx.project(error.reshape(rows, width), matrix.to(error.dtype))  # (rows, columns)
         feedback = []
-        for shape, dtype, start in zip(ctx.shapes, ctx.dtypes, ctx.starts, strict=True):
-            width = math.prod(shape[ctx.batch_axes :])
-            feedback.append(projected[:, start : start + width].reshape(shape).to(dtype))
-        return (error, None, None, None, None, *feedback)
+        for place, (shape, dtype, (start, width)) in enumerate(zip(ctx.shapes, ctx.dtypes, ctx.spans, strict=True)):
+            sliced = projected[:, start : start + width]
+            given = sliced if ctx.at_point is None else ctx.at_point(place, sliced)
+            feedback.append(given.reshape(shape).to(dtype))
+        return (error, None, None, None, None, None, None, *feedback)
+
+
+class LearnedBroadcast(torch.autograd.Function):
+    """As Broadcast, with a gradient for B too: that of a direct connection from each point to a_y, δa_y h_i^T."""
+
+    @staticmethod
+    def forward(
+        output: Tensor,
+        matrix: Tensor,
+        batch_axes: int,
+        names: Sequence[str],
+        spans: Sequence[tuple[int, int]],
+        *kept: Tensor,
+    ) -> Tensor:
+        return output.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, matrix, ctx.batch_axes, ctx.fed_by, ctx.spans, *kept = inputs
+        ctx.save_for_backward(matrix, *kept)
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
+        (error,) = errors
+        matrix, *kept = ctx.saved_tensors
+        rows, width = math.prod(error.shape[: ctx.batch_axes]), math.prod(error.shape[ctx.batch_axes :])
+        flat = error.reshape(rows, width)
+        projected = flat @ matrix.to(error.dtype)  # (rows, columns)
+        learned, feedback = torch.zeros_like(matrix), []
+        for activation, (start, width) in zip(kept, ctx.spans, strict=True):
+            h, part = activation.reshape(rows, width), slice(start, start + width)
+            learned[:, part] += (flat.T @ h.to(flat.dtype)).to(matrix.dtype)
+            feedback.append(projected[:, part].reshape(activation.shape).to(activation.dtype))
+        return (error, learned, None, None, None, *feedback)

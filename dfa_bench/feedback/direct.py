@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from dfa_bench.feedback.attachment import Attachment
+from dfa_bench.feedback.broadcast import Projection
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
-from dfa_bench.feedback.errors import PointNotFound
+from dfa_bench.feedback.errors import PointNotFound, ShapeMismatch
 from dfa_bench.feedback.matrix import Distribution, MatrixRecipe
-from dfa_bench.feedback.paths import FeedbackPath, resolve
+from dfa_bench.feedback.paths import FeedbackPath, ResolvedPath, resolve
+from dfa_bench.feedback.route import Route
 from dfa_bench.feedback.rule import Rule, differing
 
 
@@ -35,23 +38,57 @@ class DirectFeedback(Rule):
         distribution: "uniform" in [-1, 1), "normal" or "orthogonal".
         scale: factor on the draw; None: 1/sqrt(widest point), and 1 for orthogonal.
         shared: True, as the authors' code: one matrix per path, sliced; False, as the paper's text: one per point.
+        density: share of B's entries that are not zero; these are larger by 1/sqrt(density).
+        rank: None: B is full. Else B = U V, kept as its two factors: less memory where errors and points are wide.
+        projection: None: the error is multiplied by B. Else a function of the error, (rows, error width), and B,
+            (error width, columns), that returns (rows, columns), in the backward; `optical.py` is an example.
     """
 
     seed: int = 0
     distribution: Distribution = "uniform"
     scale: float | None = None
     shared: bool = True
+    density: float = 1.0
+    rank: int | None = None
+    projection: Projection | None = None
 
     def __post_init__(self) -> None:
-        self._recipe()  # which refuses impossible settings
+        self.recipe()  # which refuses impossible settings
+        if self.rank is not None and self.projection is not None:
+            raise ValueError("projection and rank exclude each other: a projection of its own gets B as one matrix.")
 
-    def _recipe(self) -> MatrixRecipe:
-        return MatrixRecipe(self.seed, self.distribution, self.scale, self.shared)
+    def recipe(self) -> MatrixRecipe:
+        return MatrixRecipe(self.seed, self.distribution, self.scale, self.shared, self.density, self.rank)
 
     def build(self, model: nn.Module, paths: Sequence[FeedbackPath], example: object) -> Attachment:
         if not any(path.points for path in paths):
-            raise PointNotFound("DirectFeedback needs a FeedbackPath with at least one point; Backprop needs none.")
-        return BroadcastAttachment(model, resolve(model, paths), self._recipe())
+            raise PointNotFound(
+                f"{type(self).__name__} needs a FeedbackPath with at least one point; Backprop needs none."
+            )
+        return self.attachment(model, resolve(model, paths))
+
+    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> Attachment:
+        """In which rules that build on this one differ."""
+        if self.projection is None:
+            return BroadcastAttachment(model, found, self.recipe())
+        return BroadcastAttachment(model, found, self.recipe(), partial(ProjectedRoute, self.projection))
 
     def outcome(self, paths: Sequence[FeedbackPath]) -> dict[str, Any]:
         return {**differing(self), "paths": [differing(path) for path in paths]}
+
+
+class ProjectedRoute(Route):
+    """A path whose error is projected by a function of the user's."""
+
+    def __init__(self, projection: Projection, found: ResolvedPath, recipe: MatrixRecipe, number: int) -> None:
+        super().__init__(found, recipe, number)
+        self.projection = projection
+
+    def project(self, error: Tensor, matrix: Tensor) -> Tensor:
+        projected = self.projection(error, matrix)
+        if projected.shape != (expected := (error.shape[0], matrix.shape[1])):
+            raise ShapeMismatch(
+                f"The projection returned shape {tuple(projected.shape)} for an error of {tuple(error.shape)} and a "
+                f"matrix of {tuple(matrix.shape)}: it must return {expected}."
+            )
+        return projected

@@ -50,8 +50,20 @@ class PassesDiffer(FeedbackError):
 
 
 class LayersUnknown(FeedbackError):
-    """Feedback alignment cannot tell which layers take part: no example, or a layer that the example passed by."""
+    """A rule that goes layer by layer cannot tell which layers take part: no example, or one that passed a layer by."""
 
 
 class LayerNotReplayable(FeedbackError):
     """A layer cannot be run once more with other weights, as its input gradient would need."""
+
+
+class ModelChanged(FeedbackError):
+    """A module that a rule hooks was replaced by another."""
+
+
+class StepNotEnded(FeedbackError):
+    """A rule whose feedback learns was not told of the optimizer's step, by `end_step` or `follow`."""
+
+
+class TargetsMissing(FeedbackError):
+    """A rule that projects targets, or knows a graph, was not given them by `begin_step`."""

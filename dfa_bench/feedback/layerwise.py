@@ -1,4 +1,4 @@
-"""The attachment of feedback alignment: each layer gets a detached input, and its own input another gradient.
+"""The attachment of rules that go layer by layer: a layer gets a detached input, and its input another gradient.
 
 A forward pre-hook hands a layer its inputs detached, so that its local graph ends at its own weights. A forward hook
 passes the layer's outputs through an autograd function, the identity, that takes the original inputs as well. Its
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ from dfa_bench.feedback.attachment import Attachment, LearningHook
 from dfa_bench.feedback.errors import LayerNotReplayable, LayersUnknown
 from dfa_bench.feedback.paths import ErrorSource
 
-FED_BY = "feedback alignment"  # as descriptions say it
 INPUT_GRADIENT = {nn.Conv1d: nn_grad.conv1d_input, nn.Conv2d: nn_grad.conv2d_input, nn.Conv3d: nn_grad.conv3d_input}
 
 
@@ -37,6 +36,8 @@ class LayerwiseAttachment(Attachment):
         passed_by: modules with weights that are not known as layers; they are refused when they get in the way.
     """
 
+    fed_by: ClassVar[str] = "feedback alignment"  # as descriptions say it
+
     def __init__(
         self,
         model: nn.Module,
@@ -47,11 +48,13 @@ class LayerwiseAttachment(Attachment):
         super().__init__(model, error_sources)
         names = {module: name for name, module in model.named_modules()}
         self._point_names = [names[module] for module in matrices]
+        self.keys: list[str] = []  # of the buffers with matrices
         for module, drawn in matrices.items():
             keys = {}
             for weight, matrix in drawn.items():
                 keys[weight] = f"{names[module]}.{weight}".strip(".").replace(".", "/")  # no dots in a buffer's name
                 self.register_buffer(keys[weight], matrix)
+            self.keys += keys.values()
             hook = LayerHook(self, names[module], keys)
             self.keep(module.register_forward_pre_hook(hook.enter, with_kwargs=True))
             # First of all, so that others see what the layers above get; recordings still come before.
@@ -66,7 +69,16 @@ class LayerwiseAttachment(Attachment):
     @property
     def matrices(self) -> list[Tensor]:
         """B of each weight of each layer, in the order of the model, in the shape of the weight."""
-        return list(self.buffers())
+        return [getattr(self, key) for key in self.keys]
+
+    def in_place_of(self, module: nn.Module, keys: Mapping[str, str]) -> dict[str, Tensor]:
+        """What stands in the place of a layer's weights on the way back, by the name that they have in the layer.
+
+        Args:
+            module: the layer, whose forward has just run.
+            keys: the name of the buffer that each weight has in this attachment.
+        """
+        return {weight: getattr(self, key) for weight, key in keys.items()}
 
 
 @dataclass
@@ -119,8 +131,8 @@ class LayerHook(LearningHook):
         if not _is_direct(module, call):
             if torch.compiler.is_compiling():
                 raise LayerNotReplayable(
-                    f"FeedbackAlignment runs the layer '{self.name}' ({type(module).__name__}) once more in the "
-                    f"backward, which a compiled graph cannot contain. Compile with fullgraph=False."
+                    f"The rule runs the layer '{self.name}' ({type(module).__name__}) once more in the backward, which "
+                    f"a compiled graph cannot contain. Compile with fullgraph=False."
                 )
             self.random = RandomState(call.inputs[0].device)
         return call.with_inputs([each.detach() for each in call.inputs])
@@ -129,19 +141,19 @@ class LayerHook(LearningHook):
         call, self.call = self.call, None
         if call is None:
             return None
-        matrices = {weight: getattr(self.attachment, key) for weight, key in self.keys.items()}
+        fed_by, matrices = self.attachment.fed_by, self.attachment.in_place_of(module, self.keys)
         if _is_direct(module, call):
             (inputs,), (matrix,) = call.inputs, matrices.values()
             if type(module) is nn.Linear:
-                return LinearFeedback.apply(output, matrix, inputs)
+                return LinearFeedback.apply(output, matrix, inputs, fed_by)
             conv: Any = module
             options = (conv.stride, conv.padding, conv.dilation, conv.groups)
-            return ConvFeedback.apply(output, matrix, inputs, INPUT_GRADIENT[type(conv)], options)
+            return ConvFeedback.apply(output, matrix, inputs, INPUT_GRADIENT[type(conv)], options, fed_by)
         leaves, spec = pytree.tree_flatten(output)
         places = [at for at, leaf in enumerate(leaves) if _is_differentiable(leaf)]
         assert self.random is not None
         replay = Replay(module, matrices, call, places, self.random)
-        given = ReplayedFeedback.apply(replay, len(places), *(leaves[at] for at in places), *call.inputs)
+        given = ReplayedFeedback.apply(replay, len(places), fed_by, *(leaves[at] for at in places), *call.inputs)
         for at, leaf in zip(places, given, strict=True):
             leaves[at] = leaf
         return pytree.tree_unflatten(leaves, spec)
@@ -156,7 +168,7 @@ class PassedBy(LearningHook):
     def __call__(self, module: nn.Module, args: object, kwargs: object) -> None:
         if torch.is_grad_enabled() and Call.of(args, kwargs).inputs:
             raise LayersUnknown(
-                f"The layer '{self.name}' runs now, but did not when FeedbackAlignment was attached, so it has no "
+                f"The layer '{self.name}' runs now, but did not when the rule was attached, so it has no "
                 f"feedback matrix. Attach with an example that runs all layers."
             )
 
@@ -182,56 +194,58 @@ class LinearFeedback(torch.autograd.Function):
     generate_vmap_rule = True  # gradients per sample: torch.func.vmap(grad(...))
 
     @staticmethod
-    def forward(output: Tensor, matrix: Tensor, inputs: Tensor) -> Tensor:
+    def forward(output: Tensor, matrix: Tensor, inputs: Tensor, fed_by: str) -> Tensor:
         return output.clone()  # a copy, so that in-place arithmetic above the layer stays possible
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
-        ctx.dtype, ctx.fed_by = inputs[2].dtype, [FED_BY]
+        ctx.dtype, ctx.fed_by = inputs[2].dtype, [inputs[3]]
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
         (error,), (matrix,) = errors, ctx.saved_tensors
-        return error, None, (error @ matrix.to(error.dtype)).to(ctx.dtype)
+        return error, None, (error @ matrix.to(error.dtype)).to(ctx.dtype), None
 
 
 class ConvFeedback(torch.autograd.Function):
     """Identity on a convolution's output whose backward gives its input the gradient with B as kernel."""
 
     @staticmethod
-    def forward(output: Tensor, matrix: Tensor, inputs: Tensor, gradient: Any, options: tuple[Any, ...]) -> Tensor:
+    def forward(
+        output: Tensor, matrix: Tensor, inputs: Tensor, gradient: Any, options: tuple[Any, ...], fed_by: str
+    ) -> Tensor:
         return output.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, matrix, images, ctx.gradient, ctx.options = inputs
+        _, matrix, images, ctx.gradient, ctx.options, fed_by = inputs
         ctx.save_for_backward(matrix)
-        ctx.shape, ctx.dtype, ctx.fed_by = images.shape, images.dtype, [FED_BY]
+        ctx.shape, ctx.dtype, ctx.fed_by = images.shape, images.dtype, [fed_by]
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
         (error,), (matrix,) = errors, ctx.saved_tensors
         below = ctx.gradient(ctx.shape, matrix.to(error.dtype), error, *ctx.options)
-        return error, None, below.to(ctx.dtype), None, None
+        return error, None, below.to(ctx.dtype), None, None, None
 
 
 class ReplayedFeedback(torch.autograd.Function):
     """Identity on a layer's outputs whose backward gives its inputs the gradients of a replay with other weights."""
 
     @staticmethod
-    def forward(replay: Replay, outputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(replay: Replay, outputs: int, fed_by: str, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor.clone() for tensor in tensors[:outputs])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.replay, outputs, *tensors = inputs
+        ctx.replay, outputs, fed_by, *tensors = inputs
         ctx.save_for_backward(*tensors[outputs:])
-        ctx.fed_by = [FED_BY] * len(tensors[outputs:])
+        ctx.fed_by = [fed_by] * len(tensors[outputs:])
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *errors, *ctx.replay.input_gradients(ctx.saved_tensors, errors)
+        return None, None, None, *errors, *ctx.replay.input_gradients(ctx.saved_tensors, errors)
 
 
 class Replay:

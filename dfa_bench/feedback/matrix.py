@@ -23,12 +23,16 @@ class MatrixRecipe:
         scale: factor on the raw draw. None: 1/sqrt(width of the widest point); 1 if orthogonal.
         shared: True: one matrix, of which each point takes its first columns (the released code).
             False: one B_i per point, each with its own scale (eq. 3); B holds them side by side.
+        density: share of entries that are not zero; these are larger by 1/sqrt(density).
+        rank: None: full. Else B = U V, with U of (error width, rank), and V as B otherwise would be.
     """
 
     seed: int = 0
     distribution: Distribution = "uniform"
     scale: float | None = None
     shared: bool = True
+    density: float = 1.0
+    rank: int | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -38,6 +42,12 @@ class MatrixRecipe:
             )
         if self.scale is not None and not 0 < self.scale < float("inf"):
             raise ValueError(f"scale={self.scale}: give a positive number, or None for 1/sqrt(widest point).")
+        if not 0 < self.density <= 1:
+            raise ValueError(f"density={self.density}: give a share above 0, up to 1.")
+        if self.rank is not None and self.rank < 1:
+            raise ValueError(f"rank={self.rank}: give a whole number from 1, or None for a matrix of full rank.")
+        if self.distribution == "orthogonal" and (self.density < 1 or self.rank is not None):
+            raise ValueError("distribution='orthogonal' is for a dense matrix of full rank: leave density and rank.")
 
 
 def check_seed(seed: int) -> None:
@@ -55,14 +65,29 @@ def draw_matrix(recipe: MatrixRecipe, path_number: int, error_width: int, widths
         widths: flattened width of each point.
 
     Returns:
-        Shape (error_width, widest point) if shared, else (error_width, sum of widths).
+        Shape (error_width, widest point) if shared, else (error_width, sum of widths); with a rank it is V, with
+        `rank` rows.
     """
-    generator = torch.Generator().manual_seed(recipe.seed)
-    stream = torch.randint(2**62, (path_number + 1,), generator=generator)[path_number]
-    generator.manual_seed(int(stream))
+    generator, rows = _generator(recipe, path_number), recipe.rank or error_width
     if recipe.shared:
-        return _draw_block(recipe, error_width, max(widths.values()), generator)
-    return torch.cat([_draw_block(recipe, error_width, width, generator) for width in widths.values()], dim=1)
+        return _draw_block(recipe, rows, max(widths.values()), generator)
+    return torch.cat([_draw_block(recipe, rows, width, generator) for width in widths.values()], dim=1)
+
+
+def draw_factor(recipe: MatrixRecipe, path_number: int, error_width: int) -> Tensor | None:
+    """U of a matrix of low rank, (error width, rank), with entries of root mean square 1/sqrt(rank), so that those of
+    U V are as large as those of V; None for a matrix of full rank."""
+    if recipe.rank is None:
+        return None
+    drawn = torch.empty(error_width, recipe.rank)
+    drawn.normal_(generator=_generator(recipe, path_number, offset=1))
+    return drawn.div_(recipe.rank**0.5)
+
+
+def _generator(recipe: MatrixRecipe, path_number: int, offset: int = 0) -> torch.Generator:
+    generator = torch.Generator().manual_seed(recipe.seed)
+    stream = int(torch.randint(2**62, (path_number + 1,), generator=generator)[path_number])
+    return generator.manual_seed(stream + offset)
 
 
 def columns(recipe: MatrixRecipe, widths: Mapping[str, int]) -> dict[str, int]:
@@ -76,13 +101,16 @@ def columns(recipe: MatrixRecipe, widths: Mapping[str, int]) -> dict[str, int]:
     return starts
 
 
-def _draw_block(recipe: MatrixRecipe, error_width: int, width: int, generator: torch.Generator) -> Tensor:
-    block = torch.empty(error_width, width)
+def _draw_block(recipe: MatrixRecipe, rows: int, width: int, generator: torch.Generator) -> Tensor:
+    block = torch.empty(rows, width)
     if recipe.distribution == "uniform":
         block.uniform_(-1, 1, generator=generator)
     elif recipe.distribution == "normal":
         block.normal_(generator=generator)
     else:
         torch.nn.init.orthogonal_(block, generator=generator)
+    if recipe.density < 1:
+        kept = torch.empty_like(block).bernoulli_(recipe.density, generator=generator)
+        block.mul_(kept).div_(recipe.density**0.5)
     default = 1.0 if recipe.distribution == "orthogonal" else width**-0.5
     return block.mul_(default if recipe.scale is None else recipe.scale)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from dfa_bench.feedback.attachment import LearningHook
-from dfa_bench.feedback.broadcast import Broadcast
+from dfa_bench.feedback.broadcast import Broadcast, PointFeedback
 from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.errors import (
     FeedbackError,
@@ -22,7 +25,7 @@ from dfa_bench.feedback.errors import (
     PointWithoutGradient,
     ShapeMismatch,
 )
-from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw_matrix
+from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw_factor, draw_matrix
 from dfa_bench.feedback.paths import ResolvedPath
 from dfa_bench.feedback.snapshot import Snapshot
 
@@ -30,7 +33,8 @@ from dfa_bench.feedback.snapshot import Snapshot
 class Route(nn.Module):
     """One path at work: what its points have kept in this forward, and its matrix."""
 
-    matrix: Tensor | None
+    matrix: Tensor | None  # B; of low rank: V
+    factor: Tensor | None  # of low rank: U
 
     def __init__(self, found: ResolvedPath, recipe: MatrixRecipe, number: int) -> None:
         super().__init__()
@@ -39,13 +43,16 @@ class Route(nn.Module):
         self.source_name, self.scope_name = found.source_name, found.scope_name
         self.point_names, self.cut_names = list(found.points), list(found.cuts)
         self.widths: dict[str, int] = {}  # of each point; known once the matrix is drawn
+        self.source_is_linear = isinstance(found.source, nn.Linear)
         self.register_buffer("matrix", None)
+        self.register_buffer("factor", None)
         self.kept: list[tuple[str, Tensor]] = []
         self.snapshots: list[Snapshot] = []  # of the kept activations, to notice in-place changes
         self.reached: list[str] = []
         self.source_runs = 0
         self.learning = False  # a forward of the scope, with gradients, is under way
         self.entered: bool | None = None  # by the model's forward: not yet, without gradients, with them
+        self.told_of_no_source = False
         self.ambiguous: str | None = None  # a point that ran twice outside the scope's forward
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,7 +71,7 @@ class Route(nn.Module):
         self.entered = self.entered or self.learning
 
     def at_point(self, name: str, module: nn.Module, args: tuple[object, ...], output: object) -> object:
-        activation, rebuild = self._tensor(output, f"feedback point '{name}'")
+        activation, rebuild = self._tensor(output, f"feedback point '{name}'", is_source=False)
         if not torch.is_grad_enabled():
             if self.learning and not in_backward():
                 _refuse_lost_gradient(name)
@@ -82,13 +89,21 @@ class Route(nn.Module):
         if not self.learning and any(name == other for other, _ in self.kept):
             self.forget()  # called outside the scope, perhaps with another batch: an endless loop keeps one call
             self.ambiguous = name
+            if not self.told_of_no_source and not torch.compiler.is_compiling():
+                self.told_of_no_source = True
+                warnings.warn(
+                    f"The feedback point '{name}' ran again with gradients, and the error source "
+                    f"'{self.source_name}' has not run since: what is below the point learns nothing. Call the module "
+                    f"itself, not its forward() or its parts; run what is not to learn under torch.no_grad().",
+                    stacklevel=2,
+                )
         self.kept.append((name, activation))
         self.reached.append(name)
         if not torch.compiler.is_compiling():
             self.snapshots.append(Snapshot.of(activation, args))
 
     def at_cut(self, name: str, module: nn.Module, args: tuple[object, ...], output: object) -> object:
-        activation, rebuild = self._tensor(output, f"cut '{name}'")
+        activation, rebuild = self._tensor(output, f"cut '{name}'", is_source=False)
         if not torch.is_grad_enabled():
             return None
         if not in_backward():
@@ -99,7 +114,7 @@ class Route(nn.Module):
     def at_source(self, module: nn.Module, args: object, output: object) -> object:
         if not torch.is_grad_enabled():
             return None
-        error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'")
+        error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'", is_source=True)
         kept, snapshots, ambiguous = self.kept, self.snapshots, self.ambiguous
         self.forget()
         if in_backward():
@@ -136,9 +151,59 @@ class Route(nn.Module):
         starts = columns(self.recipe, self.widths)
         names = [name for name, _ in kept]
         activations = [activation for _, activation in kept]
+        if self.path.normalised:
+            activations = [self._normalised(activation, batch_axes) for activation in activations]
+        spans = [(starts[name], self._width(activation, batch_axes)) for name, activation in kept]
         matrix = self.matrix.to(error_at.device)
-        sent = Broadcast.apply(error_at, matrix, batch_axes, names, [starts[name] for name in names], *activations)
-        return rebuild(sent)
+        return rebuild(self.send(error_at, matrix, batch_axes, names, spans, activations))
+
+    def send(
+        self,
+        error_at: Tensor,
+        matrix: Tensor,
+        batch_axes: int,
+        names: Sequence[str],
+        spans: Sequence[tuple[int, int]],
+        kept: Sequence[Tensor],
+    ) -> Tensor:
+        """The error source's output, through the function whose backward feeds the points.
+
+        Args:
+            error_at: a_y.
+            matrix: B.
+            batch_axes: of a_y.
+            names: of the point of each kept activation.
+            spans: the first column of each in the matrix, and how many.
+            kept: activations.
+        """
+        at_point = self.feedback_for(kept)
+        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, spans, self.project, at_point, *kept)
+        return sent
+
+    def feedback_for(self, kept: Sequence[Tensor]) -> PointFeedback | None:
+        """What makes a point's rows of those of the error, where they are not the same."""
+        return None if self.path.rows is None else partial(_to_rows, [self._rows(activation) for activation in kept])
+
+    def _rows(self, activation: Tensor) -> Tensor:
+        assert self.path.rows is not None
+        rows = self.path.rows(activation.detach())
+        if rows.is_floating_point() or activation.shape[: rows.ndim] != rows.shape or not rows.ndim:
+            raise ShapeMismatch(
+                f"FeedbackPath(rows=...) returned {tuple(rows.shape)} of {rows.dtype} for a point of shape "
+                f"{tuple(activation.shape)}: it must return whole numbers in the shape of the point's row axes."
+            )
+        return rows
+
+    def project(self, error: Tensor, matrix: Tensor) -> Tensor:
+        """From the error, (rows, error width), to the feedback that is sliced for the points, (rows, columns)."""
+        if self.factor is not None:
+            error = error @ self.factor.to(error.device, error.dtype)
+        return error @ matrix
+
+    @property
+    def whole_matrix(self) -> Tensor | None:
+        """B, (error width, columns), also where it is kept as two factors."""
+        return self.matrix if self.matrix is None or self.factor is None else self.factor @ self.matrix
 
     def leave(self, module: nn.Module, args: object, output: object) -> None:
         if not torch.is_grad_enabled() or in_backward():
@@ -203,9 +268,10 @@ class Route(nn.Module):
         self.widths = dict(state)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        saved = state_dict.get(f"{prefix}matrix")
-        if saved is not None and (self.matrix is None or self.matrix.shape != saved.shape):
-            self.matrix = torch.empty_like(saved)
+        for name in ("matrix", "factor"):
+            saved, own = state_dict.get(f"{prefix}{name}"), getattr(self, name)
+            if saved is not None and (own is None or own.shape != saved.shape):
+                setattr(self, name, torch.empty_like(saved))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _draw(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
@@ -215,7 +281,7 @@ class Route(nn.Module):
                 "Pass an example batch to attach(model, paths, example=...), or run one forward before torch.compile."
             )
         for name in self.point_names:
-            calls = [math.prod(activation.shape[batch_axes:]) for point, activation in kept if point == name]
+            calls = [self._width(activation, batch_axes) for point, activation in kept if point == name]
             if calls:
                 self.widths[name] = max(calls)
         if len(self.widths) < len(self.point_names):
@@ -228,42 +294,74 @@ class Route(nn.Module):
                 )
             return
         error_width = math.prod(error_at.shape[batch_axes:])
+        if self.source_is_linear and error_at.ndim - batch_axes > 1:
+            warnings.warn(
+                f"The error at '{self.source_name}' has shape {tuple(error_at.shape)}, and batch_axes={batch_axes} "
+                f"flattens more than the last axis into its width: each position of a point gets columns of its own, "
+                f"and other lengths than these do not fit. FeedbackPath(rows=...) says which row gets which error.",
+                stacklevel=2,
+            )
         dtype = torch.float64 if error_at.dtype == torch.float64 else torch.float32
         with torch.no_grad():
             self.matrix = draw_matrix(self.recipe, self.number, error_width, self.widths).to(error_at.device, dtype)
+            factor = draw_factor(self.recipe, self.number, error_width)
+            self.factor = None if factor is None else factor.to(error_at.device, dtype)
 
     # Axes.
+
+    def _axes(self, activation: Tensor, batch_axes: int) -> int:
+        return batch_axes if self.path.rows is None else self._rows(activation).ndim
+
+    def _width(self, activation: Tensor, batch_axes: int) -> int:
+        return math.prod(activation.shape[self._axes(activation, batch_axes) :])
+
+    def _normalised(self, activation: Tensor, batch_axes: int) -> Tensor:
+        """Only its backward is used: a gradient that is orthogonal to the activation, and smaller as that is larger."""
+        return nn.functional.layer_norm(activation, activation.shape[self._axes(activation, batch_axes) :])
 
     def _check_shapes(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
         batch = error_at.shape[:batch_axes]
         for name, activation in kept:
-            if activation.shape[:batch_axes] != batch:
+            if self.path.rows is None and activation.shape[:batch_axes] != batch:
                 raise ShapeMismatch(
                     f"The feedback point '{name}' returns shape {tuple(activation.shape)}, but the error at "
                     f"'{self.source_name}' has shape {tuple(error_at.shape)}: the point's shape must begin with "
-                    f"{tuple(batch)}. Move the point, or set batch_axes (now {batch_axes}) to the axes that they share."
+                    f"{tuple(batch)}. Move the point, set batch_axes (now {batch_axes}) to the axes that they share, "
+                    f"or say which row gets which error, FeedbackPath(rows=...)."
                 )
-            width = math.prod(activation.shape[batch_axes:])
+            width = self._width(activation, batch_axes)
             if self.widths and width > self.widths[name]:
                 raise ShapeMismatch(
                     f"The feedback point '{name}' is now {width} wide; its matrix was drawn for {self.widths[name]}. "
                     f"Draw it from the widest batch: attach(model, paths, example=...)."
                 )
-        if self.matrix is not None and (width := math.prod(error_at.shape[batch_axes:])) != self.matrix.shape[0]:
+        drawn = self.matrix if self.factor is None else self.factor
+        if drawn is not None and (width := math.prod(error_at.shape[batch_axes:])) != drawn.shape[0]:
             raise ShapeMismatch(
                 f"The error at '{self.source_name}' is {width} wide (shape {tuple(error_at.shape)}, {batch_axes} batch "
-                f"axes), but its matrix was drawn for {self.matrix.shape[0]}. Attach again."
+                f"axes), but its matrix was drawn for {drawn.shape[0]}. Attach again."
             )
 
-    def _tensor(self, output: object, what: str) -> tuple[Tensor, Callable[[Tensor], object]]:
+    def _tensor(self, output: object, what: str, is_source: bool) -> tuple[Tensor, Callable[[Tensor], object]]:
+        """The tensor in what a module returned, and what puts another one in its place."""
         if isinstance(output, Tensor):
             return output, _itself
         is_tuple = isinstance(output, (tuple, list)) and len(output) > 0 and isinstance(output[0], Tensor)
         if is_tuple and self.path.first_of_tuple:
             assert isinstance(output, (tuple, list))
             rest = list(output[1:])
+            if not is_source:  # else the true gradient would come back through them
+                rest = pytree.tree_map_only(Tensor, torch.detach, rest) if torch.is_grad_enabled() else rest
             make = type(output)._make if hasattr(output, "_make") else type(output)
             return output[0], lambda first: make([first, *rest])
+        if is_source and isinstance(logits := getattr(output, "logits", None), Tensor):
+            if isinstance(loss := getattr(output, "loss", None), Tensor) and loss.requires_grad:
+                raise NotATensor(
+                    f"The {what} returns a {type(output).__name__} with a loss, which was made before the error source "
+                    f"ended, so it has no error there. Set error_at to the module whose output is the logits, such as "
+                    f"'lm_head' or 'classifier'."
+                )
+            return logits, partial(_with_logits, output)
         hint = " Pass FeedbackPath(first_of_tuple=True) to use its first tensor." if is_tuple else ""
         raise NotATensor(
             f"The {what} returns a {type(output).__name__}, not a tensor.{hint or ' Choose another module.'}"
@@ -278,6 +376,15 @@ class PointHook(LearningHook):
 
     def __call__(self, module: nn.Module, args: tuple[object, ...], output: object) -> object:
         return self.act(self.name, module, args, output)
+
+
+def _to_rows(rows: Sequence[Tensor], place: int, feedback: Tensor) -> Tensor:
+    return feedback[rows[place]]
+
+
+def _with_logits(output: Any, logits: Tensor) -> Any:
+    output.logits = logits
+    return output
 
 
 def _itself(tensor: Tensor) -> Tensor:
@@ -299,6 +406,5 @@ def _refuse_lost_gradient(name: str) -> None:
     raise PointWithoutGradient(
         f"The output of the feedback point '{name}' carries no gradient although the model trains, so the parameters "
         f"below it would learn nothing. With activation checkpointing pass use_reentrant=False; if the forward runs it "
-        f"under torch.no_grad(), take it out of the points; if it ends in another point ('*' in a pattern also matches "
-        f"dots), keep one of the two."
+        f"under torch.no_grad(), take it out of the points; if it ends in another point, keep one of the two."
     )

@@ -1,9 +1,10 @@
 """What all learning rules have in common.
 
 How to add one: a file with a frozen dataclass below `Rule`, whose fields are its settings, and whose `build` hooks a
-model through an `Attachment` of its own (`feedback_alignment.py` is an example); and `configs/rule/NAME.yaml`, which
-makes it known under a name and says how it is drawn. Nothing else changes: the trainer, tables, curves, alignment and
-the report ask these two.
+model through an `Attachment` of its own; and `configs/rule/NAME.yaml`, which makes it known under a name and says how
+it is drawn. Nothing else changes: the trainer, tables, curves, alignment and the report ask these two. Rules that send
+the error straight to points build on `DirectFeedback` (`target_projection.py` is an example), those that go layer by
+layer on `LayerwiseRule` (`sign_symmetry.py`).
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Rule(ABC):
             except BaseException:
                 attachment.remove()
                 raise
+            attachment.forget_step()
         return attachment
 
     @abstractmethod
@@ -86,6 +88,8 @@ def differing(settings: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if callable(value):
+        return getattr(value, "__qualname__", None) or repr(value)
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 

@@ -28,14 +28,17 @@ class Weight(Protocol):
     def norm_ratio(self) -> float: ...
 
 
-def output_grid(measured: Mapping[str, Rows], points: Collection[str], title: str) -> Grid:
+def output_grid(
+    measured: Mapping[str, Rows], untrained: Mapping[str, Rows], points: Collection[str], title: str
+) -> Grid:
     """One line a module, in the order of the model; feedback points are marked."""
     rows = []
     for name, found in measured.items():
         mark = "point" if name in points else ""
-        rows.append(cells(name, mark, f"{found.mean:+.3f} ± {found.std:.3f}", f"{found.rows} of {found.of}"))
-    note = "Rows: compared, of those that BP's gradient reaches."
-    return Grid(["module", "", "cosine, mean ± std", "rows"], rows, title, [note], numbers=(2, 3))
+        before = f"{untrained[name].mean:+.3f}" if name in untrained else ""
+        rows.append(cells(name, mark, f"{found.mean:+.3f} ± {found.std:.3f}", before, f"{found.rows} of {found.of}"))
+    note = "Rows: compared, of those that BP's gradient reaches. Untrained: the mean at the initial weights."
+    return Grid(["module", "", "cosine, mean ± std", "untrained", "rows"], rows, title, [note], numbers=(2, 3, 4))
 
 
 def weight_grid(measured: Mapping[str, Weight], rule: str) -> Grid:

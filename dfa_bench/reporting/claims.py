@@ -10,52 +10,31 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol, get_args
 
-from dfa_bench.experiments.schema import Cell, Claim, Experiment, Metric, Quoted, Term, Variant
+from dfa_bench.experiments.schema import Claim, Metric, Quoted
 from dfa_bench.reporting.grid import Grid, GridCell
+from dfa_bench.reporting.places import CellMean, Place, papers_differences, places
 from dfa_bench.reporting.tables import Table
 from dfa_bench.runs.summary import RunSummary
-from dfa_bench.settings.rules import rules
 
 Verdict = Literal["supported", "seen once", "contradicted", "contradicted at reduced scale", "undecided", "not tested"]
 AGREES: tuple[Verdict, ...] = ("supported", "seen once")
 CONTRADICTS: tuple[Verdict, ...] = ("contradicted", "contradicted at reduced scale")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)  # in the order in which they are counted
 ERROR = 0.05  # probability of a wrong "supported", and of a wrong "contradicted", of a claim
 POWER = 0.8  # probability with which the seeds that are said to decide do so
+QUOTED = "a number that the paper quotes is a reference only for runs of a reduced protocol"
+NO_RUNS = "no runs"
 MOST_SEEDS = 100  # with more, their number is not worked out
 NOTE = (
     "[a, b]: one-sided t bounds of the mean over paired seeds. Supported: in every place a, at 5%, is above what is "
     "claimed. Contradicted: in some place b, at 5% over the number of places (Bonferroni), is below it. The seeds that "
     "would decide do so with a probability of 80%, if mean and spread stay as they are (noncentral t)."
 )
-
-
-class CellKey(NamedTuple):
-    """A cell, without what its runs need."""
-
-    row: str
-    column: str
-    variant: Variant
-    rule: str
-
-
-class CellMean(NamedTuple):
-    """A part of a side that our runs give: a cell, or the mean over several."""
-
-    cells: tuple[Cell, ...]
-    metric: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """One place of a claim, and what stands there on either side."""
-
-    name: str
-    higher: tuple[CellMean | Quoted, ...]
-    lower: tuple[CellMean | Quoted, ...]
 
 
 @dataclass(frozen=True)
@@ -69,8 +48,11 @@ class Evidence:
     high: float  # bound that decides about contradiction
     verdict: Verdict
     reason: str = ""  # why it is not tested
+    missing: Sequence[str] = ()  # cells without runs
     lost: int = 0  # seeds that one of the sides has no number for, since its run diverged or is NaN
-    would_decide: float | None = None  # seeds in all; infinite if more than MOST_SEEDS; None if more do not help
+    collapsed: str = ""  # how many seeds learned nothing, where others did: then the bounds say nothing
+    # Seeds in all that would decide, or test it at all; infinite if more than MOST_SEEDS; None if more do not help.
+    would_decide: float | None = None
 
 
 class Stated(Protocol):
@@ -91,6 +73,9 @@ class Stated(Protocol):
     @property
     def ratio(self) -> float | None: ...
 
+    @property
+    def because(self) -> str: ...
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -100,21 +85,29 @@ class Checked:
     verdict: Verdict
     evidence: Sequence[Evidence]
     protocol: str = ""  # of all runs that it is about, "paper and reduced" if they differ
+    paper: Sequence[float] = ()  # the same differences or ratios, by the paper's own numbers
 
     def summary(self) -> str:
         """The place that decides and how many agree, in one line."""
         tested = [each for each in self.evidence if each.verdict != "not tested"]
+        missing = dict.fromkeys(name for each in self.evidence for name in each.missing)
+        without = f"{NO_RUNS} of {', '.join(missing)}"
         if not tested:
-            return "; ".join(dict.fromkeys(each.reason for each in self.evidence)) or "the table has no such place"
+            reasons = dict.fromkeys(without if each.missing else each.reason for each in self.evidence)
+            return "; ".join(reasons) or "the table has no such place"
         count = sum(each.verdict in AGREES for each in tested)
         agree = f"{count} of {len(tested)} places, {_seeds([each.seeds for each in tested])}"
         untested = len(self.evidence) - len(tested)
-        decisive = [each for each in tested if each.verdict == self.verdict] or tested
+        measured = [each for each in tested if not each.collapsed] or tested
+        decisive = [each for each in measured if each.verdict == self.verdict] or measured
         worst = min(decisive, key=lambda each: each.high if self.verdict in CONTRADICTS else each.low)
-        rest = f", {untested} not tested" if untested else ""
+        rest = f", {untested} not tested{f' ({without})' if missing else ''}" if untested else ""
         lost = max(each.lost for each in tested)
         rest += f", up to {lost} seeds of a place diverged or NaN" if lost else ""
+        rest += "".join(f"; {self.measured(each)}" for each in tested if each.collapsed and each is not worst)
         text = f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
+        text += f" ({self.claim.because})" if self.claim.because else ""
+        text += f"; {self.papers_text}" if self.paper else ""
         return f"{text}; {self.outlook}" if self.outlook else text
 
     @property
@@ -126,14 +119,20 @@ class Checked:
         return f"{count} seeds would decide"
 
     def _would_decide(self) -> float | None:
-        """One place that falls short decides. If none does, all of them have to be decided."""
-        open_places = [each for each in self.evidence if each.verdict == "undecided"]
-        short = [each.would_decide for each in open_places if each.difference <= self.margin]
-        needed = short or [each.would_decide for each in open_places]
-        known = [each for each in needed if each is not None]
-        if not known or (not short and len(known) < len(needed)):
-            return None
-        return min(known) if short else max(known)
+        known = [seeds for way in self.ways() if (seeds := _most_seeds(way)) is not None]
+        return min(known, default=None)
+
+    def ways(self) -> list[list[Evidence]]:
+        """Sets of places, each of which would decide the claim: one that falls short, else all that are undecided."""
+        undecided = [each for each in self.evidence if each.verdict == "undecided"]
+        short = [[each] for each in undecided if each.difference <= self.margin]
+        return short or ([undecided] if undecided else [])
+
+    @property
+    def papers_text(self) -> str:
+        """What the paper's own numbers are, from the least on."""
+        ends = dict.fromkeys(self._text(each) for each in (min(self.paper), max(self.paper)))
+        return f"in the paper: {' to '.join(ends)}"
 
     @property
     def margin_text(self) -> str:
@@ -145,12 +144,20 @@ class Checked:
         return self.claim.by if self.claim.ratio is None else self.claim.ratio
 
     def measured(self, evidence: Evidence) -> str:
-        """A place with its difference and, with several seeds, its bounds."""
+        """A place with its difference and, with several seeds, its bounds; or with its rate of collapse."""
+        if evidence.collapsed:
+            return f"{evidence.place} collapsed with {evidence.collapsed}"
         bounds = f" [{self._text(evidence.low)}, {self._text(evidence.high)}]" if evidence.seeds > 1 else ""
         return f"{evidence.place} {self._text(evidence.difference)}{bounds}"
 
     def _text(self, value: float) -> str:
         return f"{value:+.3g}" if self.claim.ratio is None else f"× {value:.3g}"
+
+
+def _most_seeds(undecided: Sequence[Evidence]) -> float | None:
+    """Those of the place that needs the most; None if at one of them more do not help."""
+    known = [each.would_decide for each in undecided if each.would_decide is not None]
+    return max(known) if len(known) == len(undecided) else None
 
 
 def check(table: Table) -> list[Checked]:
@@ -159,10 +166,11 @@ def check(table: Table) -> list[Checked]:
 
 
 def _check(claim: Claim, table: Table) -> Checked:
-    found = places(claim, table.experiment)
+    found = places_in(table, claim)
+    with_runs = [each for each in found if not table.gaps(each.cells)]
     protocols = {run.protocol for place in found for run, _ in _runs(place, table)}
     contradicted = contradiction(protocols)
-    evidence = [_weigh(claim, each, table, len(found), contradicted) for each in found]
+    evidence = [_weigh(claim, each, table, len(with_runs), contradicted) for each in found]
     verdicts = {each.verdict for each in evidence}
     tested = verdicts - {"not tested"}
     verdict: Verdict
@@ -172,7 +180,13 @@ def _check(claim: Claim, table: Table) -> Checked:
         verdict = "not tested"
     else:
         verdict = "supported" if tested == {"supported"} else "undecided"
-    return Checked(claim, verdict, evidence, " and ".join(sorted(protocols)))
+    paper = papers_differences(claim, table.experiment)
+    return Checked(claim, verdict, evidence, " and ".join(sorted(protocols)), paper)
+
+
+def places_in(table: Table, claim: Claim) -> list[Place]:
+    """The places that a claim is about and that the table has at the scale of its runs."""
+    return [each for each in places(claim, table.experiment) if table.planned.issuperset(each.cells)]
 
 
 def contradiction(protocols: Collection[str]) -> Verdict:
@@ -186,7 +200,10 @@ def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, cont
     if claim.ratio is not None:
         pairs = [pair for pair in pairs if min(pair) > 0]  # others have no ratio
     if reason := _why_not(claim, place, table, len(pairs)):
-        return Evidence(place.name, len(pairs), math.nan, math.nan, math.nan, "not tested", reason)
+        at_least = claim.min_seeds if reason in (NO_RUNS, _too_few(claim)) else None
+        missing = table.gaps(place.cells) if reason == NO_RUNS else ()
+        none = math.nan, math.nan, math.nan
+        return Evidence(place.name, len(pairs), *none, "not tested", reason, missing, would_decide=at_least)
     if claim.ratio is None:
         differences, margin = [above - below for above, below in pairs], claim.by
     else:
@@ -197,9 +214,13 @@ def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, cont
     needed = seeds_to_decide(differences, margin, number_of_places) if verdict == "undecided" else None
     if lost and statistics.fmean(differences) > margin:
         verdict, needed = "undecided", None  # those that are left may be the lucky ones
+    if collapsed := ", ".join(table.collapse_text(cell) for cell in place.cells if table.is_bimodal(cell)):
+        verdict, needed = "undecided", None  # no t distribution
     shown = statistics.fmean(differences), low, high
     mean, low, high = shown if claim.ratio is None else map(_exp, shown)
-    return Evidence(place.name, len(pairs), mean, low, high, verdict, lost=lost, would_decide=needed)
+    return Evidence(
+        place.name, len(pairs), mean, low, high, verdict, lost=lost, collapsed=collapsed, would_decide=needed
+    )
 
 
 def _runs(place: Place, table: Table) -> Iterator[tuple[RunSummary, Metric]]:
@@ -217,16 +238,21 @@ def _why_not(claim: Claim, place: Place, table: Table, seeds: int) -> str:
         return "stand-in data"
     if table.changed:
         return "settings of your own: the claim is about another experiment"
-    if seeds < claim.min_seeds:
-        return f"fewer than {claim.min_seeds} seeds of both sides"
+    if table.gaps(place.cells):
+        return NO_RUNS
     parts = (*place.higher, *place.lower)
     quoted = any(isinstance(part, Quoted) for part in parts)
     if quoted and any(run.protocol != "paper" for run, _ in _runs(place, table)):
-        return "a number that the paper quotes is a reference only for runs of a reduced protocol"
-    cells = [cell for part in parts if isinstance(part, CellMean) for cell in part.cells]
-    if mixed := next((cell for cell in cells if table.is_mixed(cell)), None):
+        return QUOTED
+    if seeds < claim.min_seeds:
+        return _too_few(claim)
+    if mixed := next((cell for cell in place.cells if table.is_mixed(cell)), None):
         return f"seeds of {table.cell_text(mixed)} differ in protocol or scale"
     return ""
+
+
+def _too_few(claim: Claim) -> str:
+    return f"fewer than {claim.min_seeds} seeds of both sides"
 
 
 def _side(parts: Sequence[CellMean | Quoted], table: Table) -> Mapping[int, float]:
@@ -236,60 +262,6 @@ def _side(parts: Sequence[CellMean | Quoted], table: Table) -> Mapping[int, floa
     found = [table.mean_by_seed(part.cells, metrics[part.metric]) for part in parts if isinstance(part, CellMean)]
     seeds = set.intersection(*map(set, found)) if found else {run.seed for runs in table.runs.values() for run in runs}
     return {seed: statistics.fmean([*(each[seed] for each in found), *quoted]) for seed in seeds}
-
-
-def places(claim: Claim, experiment: Experiment) -> list[Place]:
-    """The places that a claim is about, for all rules at once; those where its sides have cells, each once."""
-    cells: dict[CellKey, tuple[Cell, ...]] = {_key(cell): (cell,) for cell in experiment.cells()}
-    keys = list(cells)
-    for mean, parts in experiment.means():
-        cells[_key(mean)] = tuple(parts)
-        if mean.column in claim.columns:
-            keys.append(_key(mean))
-    found: dict[object, Place] = {}
-    for key in keys:
-        if not claim.is_about(key.row, key.column):
-            continue
-        higher, lower = (
-            tuple(_part(term, claim, key, experiment, cells) for term in side) for side in (claim.higher, claim.lower)
-        )
-        if all(isinstance(part, Quoted) or part.cells for part in (*higher, *lower)):
-            found.setdefault((higher, lower), Place(_place_text(claim, key), higher, lower))
-    return list(found.values())
-
-
-def _part(
-    term: Term | Quoted, claim: Claim, key: CellKey, experiment: Experiment, cells: Mapping[CellKey, tuple[Cell, ...]]
-) -> CellMean | Quoted:
-    """What a term means at a place. A column that lacks the place's variant is taken with its first."""
-    if isinstance(term, Quoted):
-        return term
-    column = term.column or key.column
-    variants = experiment.columns[column].variants
-    variant = key.variant if key.variant in variants else variants[0]
-    return CellMean(
-        cells.get(CellKey(term.row or key.row, column, variant, term.rule), ()), term.metric or claim.metric
-    )
-
-
-def _key(cell: Cell) -> CellKey:
-    return CellKey(cell.row, cell.column, cell.variant, cell.rule)
-
-
-def _place_text(claim: Claim, key: CellKey) -> str:
-    """What the sides take from the place; where they name all of it themselves, both sides."""
-    names = [key.row] if any(term.row is None for term in claim.terms) else []
-    names += [key.column] if any(term.column is None for term in claim.terms) else []
-    text = "/".join(names) or " against ".join(
-        " and ".join(_term_text(term) for term in side) for side in (claim.higher, claim.lower)
-    )
-    return text + (f" ({key.variant})" if key.variant != "released" else "")
-
-
-def _term_text(term: Term | Quoted) -> str:
-    if isinstance(term, Quoted):
-        return f"{term.says} ({term.value:g})"
-    return f"{rules()[term.rule].label} {'/'.join(name for name in (term.row, term.column) if name)}".strip()
 
 
 def _exp(value: float) -> float:
@@ -320,6 +292,21 @@ def seeds_to_decide(differences: Sequence[float], margin: float, number_of_place
         if spread and 1 - nctdtr(seeds - 1, abs(away) / spread * math.sqrt(seeds), critical) >= POWER:
             return seeds
     return math.inf
+
+
+def tallies(checked: Iterable[Checked]) -> dict[str, Counter[Verdict]]:
+    """Verdicts counted, by protocol: "paper" first, and "" for claims without runs last."""
+    found: dict[str, Counter[Verdict]] = {}
+    for each in sorted(checked, key=lambda each: (not each.protocol, each.protocol)):
+        found.setdefault(each.protocol, Counter())[each.verdict] += 1
+    return found
+
+
+def tally_text(protocol: str, verdicts: Counter[Verdict]) -> str:
+    """One line of them, such as "With the paper's protocol: 5 supported, 1 undecided"."""
+    known = {"": "Without runs", "paper": "With the paper's protocol", "reduced": "With a reduced protocol"}
+    counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+    return f"{known.get(protocol, 'With both protocols')}: {counts}."
 
 
 def claims_grid(checked: Sequence[Checked], title: str = "", notes: Sequence[str] = (NOTE,)) -> Grid:

@@ -35,6 +35,9 @@ def existing(request: Request) -> list[Existing]:
         table = build_table(experiment, runs, ledger)
         for problem in table.problems:
             print(problem, file=sys.stderr)
+        if lacking := dict.fromkeys(run.settings.dataset.name for run in runs if not run.has_data):
+            where = "`dfa-bench data` says where to get them."
+            print(f"{experiment.name}: no data here for {', '.join(lacking)}. {where}", file=sys.stderr)
         found.append(Existing(table, {run.cell: run.settings for run in reversed(runs)}))
     return found
 
@@ -63,7 +66,7 @@ def build_table(experiment: Experiment, runs: Sequence[PlannedRun], ledger: Ledg
         if known:
             found.setdefault(run.cell, []).append(known)
     stand_in, changed = any(is_stand_in(run.settings) for run in runs), any(run.changed for run in runs)
-    return Table(experiment, found, stand_in, [*problems], changed)
+    return Table(experiment, found, stand_in, [*problems], changed, {run.cell for run in runs})
 
 
 def is_stand_in(settings: RunSettings) -> bool:

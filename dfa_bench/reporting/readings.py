@@ -54,27 +54,41 @@ class Pick(Strict):
 
 
 class Reading(Strict):
-    """A conclusion from a figure: every number of `higher` lies above every one of `lower` by more than `by`."""
+    """A conclusion from a figure: every number of `higher` lies above every one of `lower` by more than `by`.
+
+    Of several picks as `lower`, the mean over their highest numbers counts.
+    """
 
     id: str
     says: str  # restated in our words
     file: str  # below the results; a list of records
     higher: Pick
-    lower: Pick | float
+    lower: Pick | list[Pick] | float
     by: float = 0.0
+    because: str = ""  # where `by` is from
     ratio: Literal[None] = None  # readings compare by difference
     of: Literal["paper", "us"] = "paper"
 
 
 class Untested(Strict):
-    """A conclusion of the paper that nothing here checks, and why."""
+    """A conclusion of the paper that nothing here checks, and why.
+
+    Args:
+        command: what one would run for it.
+    """
 
     id: str
     says: str
     why: str
+    command: str = ""
     by: float = 0.0
+    because: Literal[""] = ""
     ratio: Literal[None] = None
     of: Literal["paper", "us"] = "paper"
+
+    @property
+    def reason(self) -> str:
+        return f"{self.why}; `{self.command}`" if self.command else self.why
 
 
 def load_readings(folder: Path) -> list[Reading | Untested]:
@@ -113,7 +127,7 @@ def check_readings(readings: Sequence[Reading | Untested], results: Path) -> lis
         ConfigError: a file is damaged.
     """
     return [
-        _check(each, results / each.file) if isinstance(each, Reading) else _not_tested(each, each.why)
+        _check(each, results / each.file) if isinstance(each, Reading) else _not_tested(each, each.reason)
         for each in readings
     ]
 
@@ -121,13 +135,16 @@ def check_readings(readings: Sequence[Reading | Untested], results: Path) -> lis
 def _check(reading: Reading, path: Path) -> Checked:
     records = read_records(path)
     higher = list(_numbers(records, reading.higher))
-    lower = [] if isinstance(reading.lower, float) else list(_numbers(records, reading.lower))
-    if not higher or not (lower or isinstance(reading.lower, float)):
+    picks = [] if isinstance(reading.lower, float) else _listed(reading.lower)
+    below = [list(_numbers(records, pick)) for pick in picks]
+    if not higher or not all(below):
         reason = f"results/{reading.file} has no such numbers of real runs" if records else f"no results/{reading.file}"
         return _not_tested(reading, reason)
-    bar = reading.lower if isinstance(reading.lower, float) else max(each.value for each in lower)
-    protocols = {each.protocol for each in (*higher, *lower)}
-    seeds = min(len({each.seed for each in side}) for side in (higher, lower) if side)
+    highest = [max(each.value for each in side) for side in below]
+    bar = reading.lower if isinstance(reading.lower, float) else statistics.fmean(highest)
+    sides = [higher, *below]
+    protocols = {each.protocol for side in sides for each in side}
+    seeds = min(len({each.seed for each in side}) for side in sides)
     by_place: dict[str, list[Number]] = {}
     for each in higher:
         by_place.setdefault(each.place, []).append(each)
@@ -136,6 +153,10 @@ def _check(reading: Reading, path: Path) -> Checked:
     verdicts = {each.verdict for each in evidence}
     verdict: Verdict = verdicts.pop() if len(verdicts) == 1 else "undecided"
     return Checked(reading, verdict, evidence, " and ".join(sorted(protocols)))
+
+
+def _listed(picks: Pick | list[Pick]) -> list[Pick]:
+    return [picks] if isinstance(picks, Pick) else picks
 
 
 def _not_tested(claim: Reading | Untested, reason: str) -> Checked:

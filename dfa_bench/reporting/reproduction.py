@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from dfa_bench.errors import KEPT, CorruptData, MissingData, Preempted
 from dfa_bench.experiments.dispatch import Failure, do_all
-from dfa_bench.experiments.engines import build_engine
+from dfa_bench.experiments.engines import Engine, build_engine
 from dfa_bench.experiments.expected_cost import expected_seconds, time_text
 from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
 from dfa_bench.experiments.progress import Board, Watched
@@ -29,7 +28,7 @@ from dfa_bench.tasks.base import build_dataset
 
 @dataclass(frozen=True)
 class Work:
-    """An experiment and its runs: those on real data, and the stand-ins of rows whose data are not here."""
+    """An experiment and its runs: those whose data are here, and stand-ins if no data of it are."""
 
     experiment: Experiment
     runs: Sequence[PlannedRun]  # of every seed that is asked for or done, also where data lack
@@ -43,9 +42,14 @@ def reproduce(request: Request) -> int:
     ledger = Ledger(request.results / "runs.csv")
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
         seeds = max(request.seeds, seeds_done(request, ledger))
-        works = _plan_all(request, seeds, ledger)
+        works = plan_all(request, seeds, ledger)
+    for work in works:
+        if work.stand_in:
+            print(f"{work.experiment.name}: none of its data are here. Synthetic data are used, and shown separately.")
+        elif lacking := {run.settings.dataset.name: None for run in work.runs if run not in work.real}:
+            print(f"{work.experiment.name}: no data, so no runs, of {', '.join(lacking)}.")
     wanted = [run for work in works for run in (*work.real, *work.stand_in) if run.settings.seed < request.seeds]
-    todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
+    todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
     failures: list[Failure] = []
     status = 0
     total = len({run.identity for run in wanted})
@@ -57,7 +61,7 @@ def reproduce(request: Request) -> int:
     finished = [readable_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
     ledger.add(result for result in finished if result and result.identity not in ledger)
     for work in works:
-        _write_or_print(work, ledger, request)
+        write_or_print(work, ledger, request)
     for failure in failures:
         print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
     return status or (1 if failures else 0)
@@ -71,6 +75,18 @@ def _do(
         return []
     engine = build_engine(request.engine, [run.settings for run in todo])
     print(f"{total} runs, {len(todo)} of them to do, {engine.says}.", flush=True)
+    return do_shown(todo, engine, works, ledger, request, console)
+
+
+def do_shown(
+    todo: Sequence[PlannedRun],
+    engine: Engine,
+    works: Sequence[Work],
+    ledger: Ledger,
+    request: Request,
+    console: Console,
+) -> list[Failure]:
+    """Do runs through an engine, with their progress shown."""
     tables = [[*work.runs, *work.stand_in] for work in works]
     watched = Watched(tables, {run.identity for run in todo}, ledger.seconds())
     with Board(watched, console) as board:
@@ -102,7 +118,7 @@ def list_missing(request: Request) -> int:
     for experiment in request.experiments:
         runs = plan(experiment, seeds, request.overrides, cards)
         wanted = [run for run in runs if run.settings.seed < request.seeds and run.identity not in told]
-        todo = [run for run in missing(wanted, ledger) if not _is_skipped(run, request.skip)]
+        todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
         told |= {run.identity for run in todo}
         costs = expected_seconds(runs, todo, ledger.seconds())
         seconds = sum(each.seconds or 0 for each in costs)
@@ -111,46 +127,63 @@ def list_missing(request: Request) -> int:
         about = f"about {time_text(seconds)} one at a time" if seconds else ""
         about += f"{'; ' if about else ''}{unknown} of unknown cost" if unknown else ""
         print(f"{experiment.name}: {len(todo)} runs are missing{f' ({about})' if about else ''}.")
+        if lacking := dict.fromkeys(run.settings.dataset.name for run in todo if not run.has_data):
+            print(f"  No data here for {', '.join(lacking)}; `dfa-bench data` says where to get them.")
         for run, cost in zip(todo, costs, strict=True):
             cell = run.cell
             print(f"  {cell.row}, {cell.column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
-    jobs = request.engine.jobs or os.cpu_count() or 1
+    jobs = request.at_a_time
     about = f", about {time_text(total / jobs)} with --jobs {jobs}" if total else ""
     print(f"Total: {len(told)} runs{about}.")
     return 0
 
 
-def _plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
-    reasons: dict[str, str | None] = {}  # why a data set is not here
+def plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
+    """The runs of all tables. Data that are not here are downloaded, where that is wanted and possible.
+
+    Says once of which data there are none and where to get them.
+    """
+    reasons: dict[str, str] = {}  # why data are not here, by data set; "" if they are
     works, cards = [], ledger.cards()
     for experiment in request.experiments:
         runs = plan(experiment, range(seeds), request.overrides, cards, lambda settings: _fetch(settings, reasons))
-        real = [run for run in runs if reasons[run.settings.dataset.name] is None]
-        rows = {run.cell.row for run in runs if reasons[run.settings.dataset.name] is not None}
-        smoke = plan(experiment, range(1), [*request.overrides, "scale=smoke"]) if rows else []
-        works.append(Work(experiment, runs, real, [run for run in smoke if run.cell.row in rows]))
+        real = [run for run in runs if not reasons[run.settings.dataset.name]]
+        stand_in = [] if real else plan(experiment, range(1), [*request.overrides, "scale=smoke"])
+        works.append(Work(experiment, runs, real, stand_in))
+    for told in _missing_data(reasons):
+        print(f"{told}\n", file=sys.stderr)
     return works
 
 
-def _fetch(settings: RunSettings, reasons: dict[str, str | None]) -> None:
-    """Get the data of a run, if they are not here; says once per data set what is missing."""
+def _fetch(settings: RunSettings, reasons: dict[str, str]) -> None:
+    """Get the data of a run, if they are not here; notes what went wrong, once per data set."""
     name = settings.dataset.name
     if name in reasons:
         return
-    reasons[name] = None
+    reasons[name] = ""
     try:
         if not settings.data.stand_in:
             build_dataset(settings).fetch(settings.data)
     except (MissingData, CorruptData) as error:
         reasons[name] = str(error)
-        print(f"{error} Using synthetic data for its rows; they are shown separately.\n", file=sys.stderr)
 
 
-def _is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:
+def _missing_data(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Why data are not here: for data sets of one source, which differ in their names only, once."""
+    alike: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        if reason:
+            alike.setdefault(reason.replace(name, "NAME"), []).append(name)
+    for first, *others in alike.values():
+        more = f" The same holds for {', '.join(others)}." if others else ""
+        yield f"{reasons[first]}{more}"
+
+
+def is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(f"{run.cell.row}/{run.cell.column}", pattern) for pattern in patterns)
 
 
-def _write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
+def write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
     """Write a table to results; print apart what is not the experiment itself: stand-ins and changed settings."""
     table = build_table(work.experiment, work.runs, ledger)
     if table.entries:

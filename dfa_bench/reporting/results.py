@@ -10,7 +10,7 @@ from rich.console import Console
 from dfa_bench.data.writing import atomic
 from dfa_bench.experiments.request import Request
 from dfa_bench.reporting import claims, forms, readings
-from dfa_bench.reporting.claims import check, claims_grid
+from dfa_bench.reporting.claims import check, claims_grid, tallies, tally_text
 from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.existing import existing
 from dfa_bench.reporting.grid import as_csv, markdown, terminal
@@ -56,9 +56,12 @@ def print_tables(request: Request) -> None:
 
 def print_claims(request: Request) -> None:
     """Show what the paper concludes, with verdicts over the runs that exist."""
-    checked, read = [each for found in existing(request) for each in check(found.table)], readings.readings_of(request)
-    notes = [claims.NOTE, *([readings.NOTE] if read else [])]
-    grid = claims_grid([*checked, *read], "What the paper concludes, over our runs", notes)
+    over_tables = [each for found in existing(request) for each in check(found.table)]
+    read = readings.readings_of(request)
+    checked = [*over_tables, *read]
+    counts = [tally_text(*counted) for counted in tallies(checked).items()]
+    notes = [*counts, claims.NOTE, *([readings.NOTE] if read else [])]
+    grid = claims_grid(checked, "What the paper concludes, over our runs", notes)
     Console(width=None if sys.stdout.isatty() else 160).print(terminal(grid, show_lines=True))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfa_bench.reporting.grid import Grid, GridCell, cells
-from dfa_bench.reporting.tables import Table
+from dfa_bench.reporting.tables import Head, Table
 from dfa_bench.settings.rules import rules
 
 FEWEST = 3  # seeds that make a range
@@ -65,7 +65,7 @@ def among_seeds(table: Table) -> list[PaperAmongSeeds]:
         ):
             continue
         seen.add(runs)
-        column = table.head_text((cell.column, cell.variant, metric))
+        column = table.head_text(Head(cell.column, cell.variant, metric))
         place = (cell.row, column, rules()[cell.rule].label)
         found.append(PaperAmongSeeds(place, entry.paper, entry.values, table.experiment.metrics[metric].digits))
     return found

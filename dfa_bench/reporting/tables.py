@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dfa_bench.experiments.schema import Cell, Experiment, Metric, Variant
 from dfa_bench.runs.summary import RunSummary
@@ -20,10 +22,13 @@ class Entry:
 
     values: Sequence[float]  # one per seed
     paper: float | None
+    code: float | None  # figure of the released code: a reference, never compared
     diverged: int
     nan: int  # runs that did not diverge and yet have no number
+    collapsed: int  # runs whose number says that they learned nothing
     scale: str  # of all its runs, "cpu and paper" if they differ
     protocol: str
+    over: tuple[str, ...] = ()  # rows that a mean is taken over, where others have no runs
 
     @property
     def mean(self) -> float:
@@ -33,6 +38,22 @@ class Entry:
     def std(self) -> float | None:
         """Standard deviation over seeds, with n − 1; None for a single one."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+class Line(NamedTuple):
+    """A line of a table as shown; with no rule where rules are columns."""
+
+    row: str
+    rule: str | None
+
+
+class Head(NamedTuple):
+    """A column of a table as shown; with no rule where rules are lines."""
+
+    column: str
+    variant: Variant
+    metric: str
+    rule: str | None = None
 
 
 class Table:
@@ -45,6 +66,7 @@ class Table:
         stand_in: bool = False,
         problems: Sequence[str] = (),
         changed: bool = False,
+        planned: Collection[Cell] | None = None,
     ) -> None:
         """Args:
         experiment: the table.
@@ -52,10 +74,12 @@ class Table:
         stand_in: whether they are on generated data or at scale smoke.
         problems: why records are left out.
         changed: a user's settings make another experiment of it, which the paper's numbers are not about.
+        planned: the cells that it has at the scale of its runs; None: all.
         """
         self.experiment, self.stand_in, self.problems = experiment, stand_in, problems
         self.changed = changed
         self.runs = {cell: list(found) for cell, found in runs.items() if found}
+        self.planned = frozenset(experiment.cells() if planned is None else planned)
         self.entries: dict[tuple[Cell, str], Entry] = {}
         for cell, found in self.runs.items():
             for name, metric in experiment.shown.items():
@@ -78,58 +102,100 @@ class Table:
         seeds = sorted(set.intersection(*map(set, values)))
         return {seed: statistics.fmean(each[seed] for each in values) for seed in seeds}
 
+    def collapsed(self, cell: Cell) -> int:
+        """How many runs of a cell learned nothing, as the experiment defines it."""
+        collapse = self.experiment.collapse
+        if collapse is None or cell.rule not in collapse.rules:
+            return 0
+        value, level = (
+            self.by_seed(cell, self.experiment.metrics[name]) for name in (collapse.metric, collapse.not_above)
+        )
+        return sum(value[seed] <= level[seed] for seed in value.keys() & level.keys())
+
+    def is_bimodal(self, cell: Cell) -> bool:
+        """Whether some runs of a cell learned nothing and others did: their mean then says little of either."""
+        return 0 < self.collapsed(cell) < len(self.runs.get(cell, []))
+
+    def collapse_text(self, cell: Cell) -> str:
+        """The rate of collapse of a cell, "2 of 3 seeds of BP"."""
+        return f"{self.collapsed(cell)} of {len(self.runs[cell])} seeds of {rules()[cell.rule].label}"
+
     def _entry(self, cell: Cell, name: str, metric: Metric, runs: Sequence[RunSummary]) -> Entry | None:
         values = self.by_seed(cell, metric)
-        return self._of(runs, cell, [*values.values()], name, metric) if values else None
+        paper, code = self.experiment.paper_value(name, cell), self.experiment.code_value(name, cell)
+        return self._of(runs, metric, [*values.values()], paper, code, self.collapsed(cell)) if values else None
 
     def _mean(self, mean: Cell, cells: Sequence[Cell], name: str, metric: Metric) -> Entry | None:
-        values = self.mean_by_seed(cells, metric)
-        runs = [run for cell in cells for run in self.runs.get(cell, [])]
-        return self._of(runs, mean, [*values.values()], name, metric) if values else None
+        """Over the cells that have runs. The paper's number is one over all of them."""
+        found = [cell for cell in cells if cell in self.runs]
+        values = self.mean_by_seed(found, metric) if found else {}
+        if not values:
+            return None
+        runs = [run for cell in found for run in self.runs[cell]]
+        if len(found) == len(cells):
+            return self._of(runs, metric, [*values.values()], self.experiment.paper_value(name, mean))
+        over = tuple(cell.row for cell in found)
+        return dataclasses.replace(self._of(runs, metric, [*values.values()], paper=None), over=over)
 
-    def _of(self, runs: Sequence[RunSummary], cell: Cell, values: Sequence[float], name: str, metric: Metric) -> Entry:
-        paper = None if self.stand_in or self.changed else self.experiment.paper_value(name, cell)
+    def _of(
+        self,
+        runs: Sequence[RunSummary],
+        metric: Metric,
+        values: Sequence[float],
+        paper: float | None,
+        code: float | None = None,
+        collapsed: int = 0,
+    ) -> Entry:
+        if self.stand_in or self.changed:  # apart from the experiment that printed numbers are about
+            paper = code = None
         lost = [run.diverged for run in runs if run.value(metric.key) is None]
         scale, protocol = _listed(run.scale for run in runs), _listed(run.protocol for run in runs)
-        return Entry(values, paper, sum(lost), len(lost) - sum(lost), scale, protocol)
+        return Entry(values, paper, code, sum(lost), len(lost) - sum(lost), collapsed, scale, protocol)
 
-    def heads(self) -> list[tuple[str, Variant, str]]:
-        """Columns shown: (column, variant, metric)."""
+    def heads(self) -> list[Head]:
+        """Columns shown."""
         shown = [
-            (column, variant, metric)
+            Head(column, variant, metric, rule)
             for column, line in self.experiment.columns.items()
             for variant in line.variants
             for metric in self.experiment.shown
+            for rule in (self.experiment.rules if self.experiment.rules_across else [None])
         ]
-        return [head for head in shown if any((c.column, c.variant, m) == head for c, m in self.entries)]
+        return [head for head in shown if any(_is_below(cell, metric, head) for cell, metric in self.entries)]
 
-    def head_text(self, head: tuple[str, Variant, str]) -> str:
-        column, variant, metric = head
-        text = self.experiment.column_text(column, variant)
-        return f"{text} {spoken(metric)}" if len(self.experiment.shown) > 1 else text
+    def lines(self) -> list[Line]:
+        """Lines shown."""
+        rules_down = [None] if self.experiment.rules_across else self.experiment.rules
+        shown = [Line(row, rule) for row in self.experiment.rows for rule in rules_down]
+        return [line for line in shown if any(_is_in(cell, line) for cell, _ in self.entries)]
 
-    def lines(self) -> list[tuple[str, str]]:
-        """Lines shown: (row, rule)."""
-        shown = [(row, rule) for row in self.experiment.rows for rule in self.experiment.rules]
-        return [line for line in shown if any((c.row, c.rule) == line for c, _ in self.entries)]
+    def head_text(self, head: Head) -> str:
+        text = self.experiment.column_text(head.column, head.variant)
+        text += f" {spoken(head.metric)}" if len(self.experiment.shown) > 1 else ""
+        return f"{text} {rules()[head.rule].label}" if head.rule else text
 
     def cell_text(self, cell: Cell) -> str:
         """A cell in a sentence."""
         return f"{cell.row} {self.experiment.column_text(cell.column, cell.variant)} {rules()[cell.rule].label}"
 
-    def row_text(self, line: tuple[str, str]) -> str:
-        return f"{line[0]} (stand-in)" if self.stand_in else line[0]
+    def gaps(self, cells: Iterable[Cell]) -> list[str]:
+        """Those of some cells that lack runs, in a sentence; rows without any run by their names only."""
+        filled = {cell.row for cell in self.runs}
+        lacking = (cell for cell in cells if cell not in self.runs)
+        return [*dict.fromkeys(self.cell_text(cell) if cell.row in filled else cell.row for cell in lacking)]
 
-    def entry(self, line: tuple[str, str], head: tuple[str, Variant, str]) -> Entry | None:
+    def row_text(self, line: Line) -> str:
+        text = f"{line.row}, mean" if self.experiment.rows[line.row].mean_of else line.row
+        return f"{text} (stand-in)" if self.stand_in else text
+
+    def entry(self, line: Line, head: Head) -> Entry | None:
         cell = self.cell_at(line, head)
-        return None if cell is None else self.entries[cell, head[2]]
+        return None if cell is None else self.entries[cell, head.metric]
 
-    def cell_at(self, line: tuple[str, str], head: tuple[str, Variant, str]) -> Cell | None:
+    def cell_at(self, line: Line, head: Head) -> Cell | None:
         """The cell, or mean, that stands there."""
-        row, rule = line
-        places = (cell for cell, metric in self.entries if metric == head[2])
-        here = ((row, rule), head[:2])
-        return next((c for c in places if ((c.row, c.rule), (c.column, c.variant)) == here), None)
+        here = (cell for cell, metric in self.entries if _is_in(cell, line) and _is_below(cell, metric, head))
+        return next(here, None)
 
     def is_off(self, entry: Entry) -> bool:
         """Whether the mean differs from the paper's number by more than the table's limit."""
@@ -138,14 +204,14 @@ class Table:
             return False
         return abs(entry.mean - entry.paper) > limit
 
-    def is_bold(self, line: tuple[str, str], head: tuple[str, Variant, str]) -> bool:
+    def is_bold(self, cell: Cell, metric: str) -> bool:
         """As in the paper: a rule so near to the one that it is compared with."""
-        within = self.experiment.metrics[head[2]].bold_within
-        row, rule = line
-        reference = rules()[rule].compared_with
+        within = self.experiment.metrics[metric].bold_within
+        reference = rules()[cell.rule].compared_with
         if self.changed or within is None or reference is None:
             return False
-        ours, theirs = self.entry(line, head), self.entry((row, reference), head)
+        beside = Line(cell.row, reference), Head(cell.column, cell.variant, metric)
+        ours, theirs = self.entries[cell, metric], self.entry(*beside)
         return bool(ours and theirs and ours.mean >= theirs.mean - within)
 
     def mean_text(self, entry: Entry, metric: str) -> str:
@@ -154,15 +220,16 @@ class Table:
         return f"{entry.mean:.{digits}f}" + ("" if entry.std is None else f" ± {entry.std:.{digits}f}")
 
     def seeds_text(self, entry: Entry) -> str:
-        """How many seeds the mean is over, and how many are lost."""
-        lost = {"diverged": entry.diverged, "NaN": entry.nan}
-        return ", ".join([f"(n={len(entry.values)})", *(f"{count} {how}" for how, count in lost.items() if count)])
+        """How many seeds the mean is over, how many are lost or collapsed, and of what rows it is, if not of all."""
+        some = {"diverged": entry.diverged, "NaN": entry.nan, "collapsed": entry.collapsed}
+        parts = [f"(n={len(entry.values)})", *(f"{count} {how}" for how, count in some.items() if count)]
+        return ", ".join([*parts, *([f"over {', '.join(entry.over)}"] if entry.over else [])])
 
     def paper_text(self, entry: Entry, metric: str) -> str:
-        """The paper's number and our difference from it; "" where there is none."""
-        if entry.paper is None:
-            return ""
+        """The paper's number and our difference from it, else the released code's figure; "" where there is none."""
         digits = self.experiment.metrics[metric].digits
+        if entry.paper is None:
+            return "" if entry.code is None else f"code {entry.code:.{digits}f}"
         reference = f"{entry.mean - entry.paper:+.{digits}f}" if entry.protocol == "paper" else "reference"
         return f"paper {entry.paper:.{digits}f}, {reference}"
 
@@ -183,10 +250,13 @@ class Table:
         """What a reader has to know beside the numbers."""
         return [
             *self._bold_note(),
+            *self._code_note(),
             *self._off_note(),
             *self._mixed_note(),
             *self._numerics_note(),
             *self._lost_note(),
+            *self._collapse_note(),
+            *self._gap_note(),
             *self._problem_note(),
             *self.experiment.notes,
         ]
@@ -201,6 +271,10 @@ class Table:
                     near, to = rules()[rule].label, rules()[reference].label
                     yield f"Bold, as in the paper: {near} within {metric.bold_within} of {to}{by}."
 
+    def _code_note(self) -> Iterable[str]:
+        if any(entry.paper is None and entry.code is not None for entry in self.entries.values()):
+            yield "Code: a figure of the released code, where the paper has none; a reference only."
+
     def _off_note(self) -> Iterable[str]:
         limit = self.experiment.off_by
         compared = [each for each in self.entries.items() if each[1].paper is not None and each[1].protocol == "paper"]
@@ -211,7 +285,7 @@ class Table:
             if self.is_off(entry):
                 difference = entry.mean - (entry.paper or 0.0)
                 digits = self.experiment.metrics[metric].digits
-                head = self.head_text((cell.column, cell.variant, metric))
+                head = self.head_text(Head(cell.column, cell.variant, metric))
                 off.append(f"{cell.row} {head} {rules()[cell.rule].label} ({difference:+.{digits}f})")
         yield f"Off by more than {limit:g}: {', '.join(off) or 'none'} (of {len(compared)} numbers of the paper)."
 
@@ -247,9 +321,26 @@ class Table:
         if lost:
             yield f"Without a number, as all runs diverged or are NaN: {', '.join(lost)}."
 
+    def _collapse_note(self) -> Iterable[str]:
+        if (collapse := self.experiment.collapse) and any(entry.collapsed for entry in self.entries.values()):
+            yield f"Collapsed: {collapse.says}."
+
+    def _gap_note(self) -> Iterable[str]:
+        gaps = self.gaps(cell for cell in self.experiment.cells() if cell in self.planned)
+        if self.runs and gaps:
+            yield f"Without runs: {', '.join(gaps)}."
+
     def _problem_note(self) -> Iterable[str]:
         if self.problems:
             yield f"{len(self.problems)} records cannot be read and are left out."
+
+
+def _is_in(cell: Cell, line: Line) -> bool:
+    return cell.row == line.row and line.rule in (None, cell.rule)
+
+
+def _is_below(cell: Cell, metric: str, head: Head) -> bool:
+    return (cell.column, cell.variant, metric) == head[:3] and head.rule in (None, cell.rule)
 
 
 def _listed(names: Iterable[str]) -> str:

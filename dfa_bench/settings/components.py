@@ -36,9 +36,10 @@ def outcome_of(component: Component, part: str) -> dict[str, Any]:
     """What of a component can change a run's outcome: its name, and the arguments that differ from the defaults.
 
     The dotted path of its class is left out, so that code can move; only a class that `configs/` does not have under
-    this name is told apart by it.
+    this name is told apart by it. A model whose numerics or initial values have changed states a `version` above 1.
     """
-    parameters = _parameters(import_class(component, part))
+    target = import_class(component, part)
+    parameters = _parameters(target)
     ignored = WHEREABOUTS if part == "dataset" else frozenset({"tasks"})
     found = {
         name: _nested(value)
@@ -47,6 +48,8 @@ def outcome_of(component: Component, part: str) -> dict[str, Any]:
     }
     if not _is_registered(component, part):
         found["class"] = component.target
+    if part == "model" and (version := getattr(target, "version", 1)) != 1:
+        found["version"] = version
     return {"name": component.name, **found}
 
 

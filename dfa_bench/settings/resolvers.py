@@ -27,7 +27,9 @@ def by_rule(choices: Mapping[str, Any], *, _root_: DictConfig) -> Any:
 
 
 def tuned(table: str, *, _root_: DictConfig) -> Any:
-    """`${tuned:table2}`: the learning rate of a model and rule from `experiments/table2.tuned.yaml`.
+    """`${tuned:table2}`: the learning rate of a model, variant and rule from `experiments/table2.tuned.yaml`.
+
+    A variant that is not there gets the released one's.
 
     Raises:
         ValueError: the file does not have the model.
@@ -35,11 +37,12 @@ def tuned(table: str, *, _root_: DictConfig) -> Any:
     rates = _tuned(table)
     if _root_.model.name not in rates:
         raise ValueError(f"experiments/{table}.tuned.yaml has no rates of model={_root_.model.name}.")
-    return by_rule(rates[_root_.model.name], _root_=_root_)
+    variants = rates[_root_.model.name]
+    return by_rule(variants.get(str(_root_.variant), variants["released"]), _root_=_root_)
 
 
 @functools.cache
-def _tuned(table: str) -> Mapping[str, Mapping[str, float]]:
+def _tuned(table: str) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
     values = OmegaConf.to_container(OmegaConf.load(resource_folder("experiments") / f"{table}.tuned.yaml"))
     assert isinstance(values, dict)
     return values  # type: ignore[return-value]

@@ -23,7 +23,8 @@ class RuleEntry(BaseModel):
     target: str = Field(alias="_target_")  # dotted name of its class
     name: str
     label: str  # as tables, curves and the report call it
-    line: str  # matplotlib's dash style, so that curves are told apart without colours too
+    # matplotlib's dash style, so that curves are told apart without colours too: a name, or [0, [on, off, ...]]
+    line: str | tuple[float, tuple[float, ...]]
     colour: str
     marker: str
     compared_with: str | None = None  # the rule of its cost ratio and bold cells; None: it has none, and no alignment

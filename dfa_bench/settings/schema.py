@@ -58,7 +58,7 @@ class RuleSettings(BaseModel):
         """Hydra composes the whole file of a rule: facts about it are taken off, and refused if they are others."""
         if not isinstance(values, dict) or (entry := rules().get(str(values.get("name")))) is None:
             return values
-        facts = entry.model_dump(by_alias=True)
+        facts = entry.model_dump(mode="json", by_alias=True)
         for key in FACTS & values.keys():
             if values[key] != facts[key]:
                 raise ValueError(f"rule.{key}={values[key]}: it is fixed by configs/rule/{entry.name}.yaml.")
@@ -79,12 +79,13 @@ class PathSettings(Strict):
     cuts: list[str] = []
     batch_axes: Count | None = None
     first_of_tuple: bool = False
+    normalised: bool = False
 
 
 class ScheduleSettings(Strict):
     """How the learning rate goes; `recipe.lr` is its highest value."""
 
-    name: Literal["constant", "exponential", "inverse_sqrt", "plateau"] = "constant"
+    name: Literal["constant", "exponential", "inverse_sqrt", "plateau", "one_cycle"] = "constant"
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1  # exponential: per `steps` steps; plateau: at each plateau
     steps: Count | None = None  # exponential: in which the rate falls by `factor`; inverse_sqrt: of the rising part
     warmup: Annotated[float, Field(gt=0, le=1)] | None = None  # inverse_sqrt: rising part as a fraction, if not `steps`
@@ -103,7 +104,7 @@ class ScheduleSettings(Strict):
 
 class RecipeSettings(Strict):
     of: str = ""  # the rule whose hyperparameters these are; the other settings spell them out
-    optimizer: Literal["adam", "lazy_adam"] = "adam"
+    optimizer: Literal["adam", "radam", "lazy_adam"] = "adam"
     lr: Positive
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     eps: Positive = 1e-8
@@ -116,7 +117,9 @@ class RecipeSettings(Strict):
 class TrainerSettings(Strict):
     max_epochs: Count
     max_tokens: Count | None = None  # language: budget of the whole training, spread over the epochs
-    keep: Literal["best", "last"] = "best"  # which weights are tested: first best validation, or the last epoch's
+    # Which weights are tested: of the first epoch with the best validation metric, or of the last epoch;
+    # best_if_stopped: the best ones if patience ran out, else the last.
+    keep: Literal["best", "last", "best_if_stopped"] = "best"
     patience: Count | None = None  # epochs without a better validation metric before training stops
     evaluate_every: Count = 1  # epochs
     alignment_every: Count | None = None  # epochs between measurements of the rule's alignment with BP; null: none
@@ -163,7 +166,7 @@ class RunSettings(Strict):
     feedback: list[PathSettings]
     recipe: RecipeSettings
     trainer: TrainerSettings
-    variant: Literal["released", "paper"] = "released"
+    variant: Literal["released", "paper", "clean"] = "released"
     scale: Literal["smoke", "cpu", "gpu", "paper"]
     protocol: Literal["paper", "reduced"]
     data: DataSettings = DataSettings()

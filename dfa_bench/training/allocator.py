@@ -11,8 +11,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 def keep_freed_memory() -> None:
     """Let this process keep freed memory for its next tensors instead of handing it back after every large one.
 
-    Measured: DNAConv on PubMed, one thread, CPU time of a training step 3.0 s instead of 4.2. For processes that train
-    and do nothing else.
+    Measured, CPU time on one thread: a training step of DNAConv on PubMed 3.0 s instead of 4.2, rays of a NeRF 1700 a
+    second instead of 1250. For processes that train or render and do nothing else.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt

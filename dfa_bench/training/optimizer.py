@@ -13,7 +13,7 @@ from dfa_bench.training.lazy import LazyAdam, sparse_tables
 
 
 def build_optimizer(model: nn.Module, recipe: RecipeSettings, fused: bool = False) -> torch.optim.Optimizer:
-    """Adam, with weight decay on the parameters that `recipe.decay_only` names; or its lazy form.
+    """Adam or RAdam, with weight decay on the parameters that `recipe.decay_only` names; or lazy Adam.
 
     Args:
         fused: one kernel updates many parameters; on CUDA.
@@ -34,6 +34,8 @@ def build_optimizer(model: nn.Module, recipe: RecipeSettings, fused: bool = Fals
     plain = [parameter for _, parameter in named if id(parameter) not in kept]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "radam":
+        return torch.optim.RAdam(groups, recipe.lr, recipe.betas, recipe.eps)
     return torch.optim.Adam(groups, recipe.lr, recipe.betas, recipe.eps, fused=fused or None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from dfa_bench.settings.schema import ScheduleSettings
 from dfa_bench.tasks.base import Watch
@@ -30,7 +30,7 @@ class Schedule:
 class StepSchedule(Schedule):
     """The rate is a function of the number of steps taken."""
 
-    def __init__(self, scheduler: LambdaLR) -> None:
+    def __init__(self, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
 
     def after_step(self) -> None:
@@ -64,15 +64,18 @@ def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, total_steps
 
     Args:
         optimizer: with the recipe's rate, the highest of the schedule.
-        total_steps: of the whole training, which `warmup` is a fraction of.
+        total_steps: of the whole training, which `warmup` is a fraction of and which one cycle is as long as.
         watch: the metric whose plateau counts.
     """
     if settings.name == "constant":
         return Schedule()
     if settings.name == "plateau":
         mode: Literal["min", "max"] = "max" if watch.better == "higher" else "min"
-        # Any improvement counts, as for the best epoch: no threshold.
-        return PlateauSchedule(ReduceLROnPlateau(optimizer, mode, settings.factor, settings.patience, threshold=0.0))
+        # PyTorch's threshold, as in the released code: an improvement by less than a ten-thousandth does not count.
+        return PlateauSchedule(ReduceLROnPlateau(optimizer, mode, settings.factor, settings.patience))
+    if settings.name == "one_cycle":
+        # The released code steps it once an epoch, with the loss for a step number: its rate stays at a 25th.
+        return StepSchedule(OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], total_steps))
     if settings.name == "exponential":
         assert settings.steps is not None
         factor, span = settings.factor, settings.steps

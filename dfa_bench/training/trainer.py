@@ -357,7 +357,7 @@ class Trainer:
         value = self.metrics[f"val/{self.task.watch.metric}"]
         if self.task.watch.improves(value, self.state.best):
             self.state.best, self.state.best_epoch, self.state.best_metrics = value, epoch, self.metrics
-            if self.options.keep == "best":
+            if self.options.keep != "last":
                 self.state.best_weights = copy.deepcopy(self.model.state_dict())
         self.schedule.after_evaluation(value)
 
@@ -434,7 +434,8 @@ class Trainer:
 
     def _test(self) -> None:
         """Test the weights that `trainer.keep` names, and write them."""
-        if self.options.keep == "best" and self.state.best_weights is not None:
+        stopped = self.options.keep == "best_if_stopped" and self._is_out_of_patience()
+        if (self.options.keep == "best" or stopped) and self.state.best_weights is not None:
             self.model.load_state_dict(self.state.best_weights)
             self.metrics = dict(self.state.best_metrics or {})
         self.metrics |= self._evaluate("test")

@@ -1,11 +1,21 @@
 """Layers of the click models against independent formulas."""
 
+import math
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from dfa_bench.tasks.click_through.layers import Cross, FieldAttention, LinearTerm, LogNeurons, pairwise
+from dfa_bench.tasks.click_through.layers import (
+    Cross,
+    FieldAttention,
+    LinearTerm,
+    Log1pNeurons,
+    LogNeurons,
+    pairwise,
+)
 
 sizes = st.integers(1, 5)
 
@@ -26,6 +36,16 @@ def test_the_linear_term_sums_one_weight_per_id():
     assert_close(term(torch.tensor([[0, 3], [1, 4]])), torch.tensor([9.5, 18.5]))
 
 
+@pytest.mark.parametrize("std", [0.0, 1.0])
+def test_the_linear_term_starts_with_its_spread_and_leaves_the_draws_after_it_alone(std):
+    torch.manual_seed(0)
+    term, after = LinearTerm(4000, std), torch.rand(3)
+    assert term.weight.weight.std().item() == pytest.approx(std, rel=0.05)
+    torch.manual_seed(0)
+    LinearTerm(4000)
+    assert torch.equal(torch.rand(3), after)
+
+
 @given(rows=sizes, width=sizes)
 def test_a_cross_layer_is_its_equation(rows, width):
     layer = Cross(width).double()
@@ -42,6 +62,28 @@ def test_log_neurons_multiply_powers(rows, fields, neurons, width):
     embedded = torch.rand(rows, fields, width, dtype=torch.float64) + 0.1
     powers = embedded.unsqueeze(1) ** layer.weight.weight[None, :, :, None]  # (rows, neurons, fields, width)
     assert_close(layer(embedded), powers.prod(dim=2))
+
+
+@given(rows=sizes, fields=sizes, neurons=sizes, width=sizes)
+def test_log1p_neurons_are_torchfms_formula(rows, fields, neurons, width):
+    layer = Log1pNeurons(fields, neurons).double()
+    embedded = torch.randn(rows, fields, width, dtype=torch.float64)
+    powers = (1 + embedded.abs() + 1e-7).unsqueeze(1) ** layer.weight.weight[None, :, :, None]
+    assert_close(layer(embedded), (powers.prod(dim=2) - 1).clamp(min=0))
+
+
+def test_field_attention_drops_weights_in_training_only():
+    attention, x = FieldAttention(8, 2, dropout=0.5), torch.randn(3, 5, 8)
+    assert not torch.equal(attention(x), attention(x))
+    assert torch.equal(attention.eval()(x), attention(x))
+
+
+def test_field_attention_starts_as_pytorchs_if_asked():
+    started = FieldAttention(64, 2, start="xavier")
+    bound = math.sqrt(6 / (64 + 3 * 64))  # Xavier over all three maps
+    assert started.qkv.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+    assert not started.qkv.bias.any()
+    assert not started.out.bias.any()
 
 
 def test_field_attention_is_pytorchs():

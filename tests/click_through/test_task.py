@@ -16,11 +16,11 @@ from sklearn.metrics import roc_auc_score
 from dfa_bench.errors import CorruptData
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import DataSettings
-from dfa_bench.tasks.base import Shard, build_task
+from dfa_bench.tasks.base import Shard, build_task, data_card
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.datasets import MovieLens
 from dfa_bench.tasks.click_through.interactions import split_rows
-from dfa_bench.tasks.click_through.planted import STAND_IN, planted
+from dfa_bench.tasks.click_through.planted import STAND_IN, Teacher, draw_chunks, planted
 from dfa_bench.tasks.click_through.task import RowBatches
 from dfa_bench.training.execute import execute
 
@@ -79,6 +79,19 @@ def test_metrics_are_those_of_the_whole_split():
     assert found["auc"] == pytest.approx(roc_auc_score(clicked, logits))
 
 
+def test_planted_clicks_are_drawn_in_chunks_and_never_pass_for_real(tmp_path, monkeypatch):
+    monkeypatch.setattr("dfa_bench.tasks.click_through.planted.CHUNK_ROWS", 300)
+    sizes = ["dataset.rows=1000", "dataset.fields=3", "dataset.values=200"]
+    chosen = run_settings(["task=clicks", "dataset=planted", "scale=cpu", *sizes, f"data.cache={tmp_path}"])
+    card, task = data_card(chosen), build_task(chosen)
+    assert (card.kind, card.whole, len(task.data.labels)) == ("stand-in", False, 1000)
+    drawn = np.concatenate([chunk.keys[0] for chunk in draw_chunks(Teacher(1000, 3, 200, 0.5, 1.0, 1.0, 0))])
+    ids = np.asarray(task.data.ids[:, 0])
+    values = {each: np.unique(drawn[ids == each]) for each in np.unique(ids)}
+    assert len(values.pop(0)) > 100  # rare values share an id
+    assert {len(each) for each in values.values()} == {1}
+
+
 def test_movielens_reads_both_layouts_alike(tmp_path):
     rows = [(1, 10, 5), (1, 20, 3), (2, 10, 4), (2, 30, 1)]
     for name, text in {
@@ -113,11 +126,10 @@ ROOT = Path(__file__).parents[2]
 def test_the_rates_at_cpu_scale_are_those_that_the_search_chose():
     found = pd.read_csv(ROOT / "results" / "search" / "table2.csv")
     names = {"FM": "fm", "DeepFM": "deepfm", "Deep&Cross": "dcn", "AFN": "afn", "AutoInt": "autoint"}
-    released = found[found.variant == "released"]
-    for (column, rule), cells in released.groupby(["column", "rule"]):
+    for (column, variant, rule), cells in found.groupby(["column", "variant", "rule"]):
         best = float(cells.loc[cells["mean"].idxmax(), "row"].removeprefix("rate "))
-        chosen = ["task=clicks", "dataset=criteo", f"model={names[column]}", f"rule={rule}"]
-        assert run_settings(chosen).recipe.lr == best, (column, rule)
+        chosen = ["task=clicks", "dataset=criteo", f"model={names[column]}", f"variant={variant}", f"rule={rule}"]
+        assert run_settings(chosen).recipe.lr == best, (column, variant, rule)
 
 
 def test_a_run_on_the_stand_in_is_recorded(tmp_path):
@@ -173,9 +185,29 @@ def test_a_sample_of_the_rows_is_never_the_papers_protocol(tmp_path):
 
 @pytest.mark.parametrize(
     "model, rule, rate, epochs, batch",
-    [("deepfm", "dfa", 5e-5, 30, 2048), ("dcn", "shallow", 1e-3, 30, 512), ("fm", "bp", 1e-4, 15, 2048)],
+    [
+        ("deepfm", "dfa", 5e-5, 30, 2048),
+        ("dcn", "dfa", 5e-5, 15, 512),
+        ("dcn", "shallow", 1e-3, 30, 2048),
+        ("fm", "bp", 1e-4, 15, 2048),
+    ],
 )
 def test_the_paper_scale_has_the_papers_recipes(model, rule, rate, epochs, batch):
     chosen = run_settings(["task=clicks", "dataset=criteo", f"model={model}", f"rule={rule}", "scale=paper"])
     assert (chosen.recipe.lr, chosen.trainer.max_epochs, chosen.task.arguments["batch"]) == (rate, epochs, batch)
+    assert chosen.trainer.keep == "best_if_stopped"
     assert chosen.protocol == "paper"
+
+
+def test_only_autoints_shallow_attention_drops_weights():
+    for rule, dropout in {"bp": 0.0, "dfa": 0.0, "shallow": 0.5}.items():
+        chosen = run_settings(["task=clicks", "model=autoint", f"rule={rule}", "scale=paper"])
+        assert chosen.model.arguments["attention_dropout"] == dropout
+
+
+def test_the_clean_models_are_never_the_papers_protocol():
+    chosen = ["task=clicks", "model=deepfm", "scale=paper"]
+    assert [run_settings([*chosen, f"variant={each}"]).protocol for each in ("released", "clean")] == [
+        "paper",
+        "reduced",
+    ]

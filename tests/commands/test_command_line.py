@@ -18,7 +18,9 @@ from dfa_bench.data import resolve
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import run_settings
+from dfa_bench.reporting.figures.embeddings import TSNE_SETTINGS
 from dfa_bench.settings.resources import resource_folder
+from tests.view_synthesis.scenes import write_blender
 
 RUNS = resource_folder("experiments").parent / "results" / "runs.csv"
 MODELS = {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")}
@@ -338,7 +340,23 @@ def test_only_runs_fetch_data_and_each_set_once(dfa_bench, tmp_path, monkeypatch
     assert tried == []
     said = dfa_bench("reproduce", "table4", "seeds=2", "skip=*/*", *where)
     assert tried == ["Cora", "CiteSeer", "PubMed"]
-    assert said.err.count("Using synthetic data for its rows") == 3
+    assert said.err.count("was not found") == 1
+    assert "The same holds for CiteSeer, PubMed." in said.err
+    assert "table4: none of its data are here. Synthetic data are used, and shown separately." in said.out
+
+
+def test_cells_without_data_are_left_out_and_named_once(dfa_bench, tmp_path, monkeypatch):
+    monkeypatch.delenv("DFA_BENCH_DATA", raising=False)
+    write_blender(tmp_path / "data" / "nerf_synthetic" / "lego")
+    where = f"data.root={tmp_path}/data", f"data.cache={tmp_path}/cache", f"store.root={tmp_path}/runs"
+    said = dfa_bench("reproduce", "table1", "skip=*/*", f"results={tmp_path}/results", *where)
+    assert said.code == 0
+    assert said.err.count("Its archive can only be downloaded in a browser") == 2  # one an archive
+    assert "The same holds for drums, ficus, hotdog, materials, mic, ship." in said.err
+    assert "table1: no data, so no runs, of chair, drums, ficus," in said.out
+    assert "3 runs, 0 of them to do" in said.out  # of lego; no stand-ins beside it
+    shown = dfa_bench("table", "table1", f"results={tmp_path}/results", *where)
+    assert "table1: no data here for chair, drums, ficus," in shown.err
 
 
 def test_a_table_on_stand_ins_is_shown_apart_and_done_once(dfa_bench, tmp_path, monkeypatch):
@@ -363,7 +381,7 @@ def test_what_only_a_tables_task_has_can_be_set(dfa_bench, tmp_path, command):
     said = dfa_bench(command, "table5", *own, f"results={tmp_path}", f"store.root={tmp_path}", f"data.root={tmp_path}")
     assert said.code == (2 if command == "curves" else 0)
     assert "unknown setting" not in said.err
-    assert "No run of table5" in said.err or not said.err
+    assert ("Error: No run of table5" in said.err) == (command == "curves")
 
 
 def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):
@@ -375,17 +393,22 @@ def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):
     assert "supported  │" not in said.out
 
 
-def test_figure_2_of_stand_ins_is_labelled_in_name_and_record(dfa_bench, tmp_path):
-    said = dfa_bench("figure", "2", "scale=smoke", f"results={tmp_path}/out", f"store.root={tmp_path}/runs")
+def test_figure_2_of_stand_ins_is_labelled_in_name_and_record(dfa_bench, tmp_path, monkeypatch):
+    monkeypatch.setitem(TSNE_SETTINGS, "max_iter", 250)  # the least that t-SNE takes
+    where = f"results={tmp_path}/out", f"store.root={tmp_path}/runs"
+    said = dfa_bench("figure", "2", "--seeds", "2", "scale=smoke", *where)
     assert said.code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         f"figure2-stand-in.{ending}" for ending in ("json", "png", "svg")
     ]
     panels = json.loads((tmp_path / "out" / "figure2-stand-in.json").read_text())
-    assert [(panel["rule"], panel["data"]) for panel in panels] == [
-        (rule, "stand-in") for rule in ("bp", "dfa", "shallow")
+    assert [(panel["seed"], panel["rule"], panel["data"]) for panel in panels] == [
+        (seed, rule, "stand-in") for seed in (0, 1) for rule in ("bp", "dfa", "shallow")
     ]
+    assert panels[0]["tsne"] == TSNE_SETTINGS
+    assert ["silhouette_tsne" in panel for panel in panels] == [True] * 3 + [False] * 3  # only the first is drawn
     assert dfa_bench("figure", "7").code == 2
+    assert dfa_bench("figure", "1", "--seeds", "2").code == 2
 
 
 def test_a_reproduction_with_fewer_seeds_keeps_the_seeds_that_are_done(dfa_bench, real_data, tmp_path):

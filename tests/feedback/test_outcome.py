@@ -4,10 +4,22 @@ import json
 
 import pytest
 
-from dfa_bench.feedback import Backprop, DirectFeedback, FeedbackAlignment, FeedbackPath, Shallow
+from dfa_bench.feedback import (
+    Backprop,
+    DirectFeedback,
+    DirectKolenPollack,
+    FeedbackAlignment,
+    FeedbackPath,
+    KolenPollack,
+    Optics,
+    Shallow,
+    SignSymmetry,
+    TargetProjection,
+)
 
 PATHS = [FeedbackPath(["b", "a"], error_at="head", cuts=["c"]), FeedbackPath(("a",), batch_axes=2)]
 BARE = [{"points": ["b", "a"], "error_at": "head", "cuts": ["c"]}, {"points": ["a"], "batch_axes": 2}]
+OPTICS = "Optics(threshold=0.5, bits=None, noise=0.0)"
 
 
 @pytest.mark.parametrize(
@@ -20,6 +32,14 @@ BARE = [{"points": ["b", "a"], "error_at": "head", "cuts": ["c"]}, {"points": ["
             DirectFeedback(3, "normal", 0.5, shared=False),
             {"seed": 3, "distribution": "normal", "scale": 0.5, "shared": False, "paths": BARE},
         ),
+        (
+            DirectFeedback(density=0.5, projection=Optics(bits=None)),
+            {"density": 0.5, "projection": OPTICS, "paths": BARE},
+        ),
+        (DirectKolenPollack(), {"paths": BARE}),
+        (TargetProjection(rank=3), {"rank": 3, "paths": BARE}),
+        (KolenPollack(decay=0), {"decay": 0}),
+        (SignSymmetry(magnitude="batch"), {"magnitude": "batch"}),
         (FeedbackAlignment(), {}),
         (FeedbackAlignment(seed=2, scale=0.5), {"seed": 2, "scale": 0.5}),
     ],

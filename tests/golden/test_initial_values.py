@@ -94,58 +94,16 @@ CONSTRUCTORS = {
     ),
 }
 
-LINEAR_TERM = "torchfm leaves PyTorch's N(0, 1) of an embedding, ours starts at zero"
-XAVIER = "PyTorch's MultiheadAttention: Xavier over all three maps and zero biases; ours are plain linear layers"
-PROJECTION = "the released one is uniform in ±0.1 with zero bias; ours is a plain linear layer"
-COPIES = "torch's TransformerEncoder clones one layer; ours are drawn one by one"
-DIFFERENT = {
-    **{(model, "linear.fc.weight"): LINEAR_TERM for model in ("fm", "deepfm", "afn", "autoint")},
-    ("afn", "LNN.weight"): "torchfm's is uniform in ±1/sqrt(fields), ours N(0, 0.02)",
-    **{("autoint", f"self_attns.*.{part}"): XAVIER for part in ("in_proj_weight", "in_proj_bias", "out_proj.bias")},
-    **{("spline", f"conv{layer}.root"): "PyG 1.5.0 drew it in ±1/sqrt(2 in), ours in ±1/sqrt(in)" for layer in (1, 2)},
-    **{
-        ("transformer", f"transformer_encoder.layers.*.self_attn.{part}"): XAVIER
-        for part in ("in_proj_weight", "in_proj_bias", "out_proj.bias")
-    },
-    **{("transformer", f"decoder.{kind}"): PROJECTION for kind in ("weight", "bias")},
-}
-NO_COPIES = {
-    **{
-        ("transformer", f"transformer_encoder.layers.*.{part}{kind}"): COPIES
-        for part in ("self_attn.in_proj_", "self_attn.out_proj.", "linear1.", "linear2.")
-        for kind in ("weight", "bias")
-    },
-    **{
-        ("transformer", f"transformer_encoder.layers.*.self_attn.in_proj_{kind}"): COPIES for kind in ("weight", "bias")
-    },
-    ("autoint", "self_attns.*.in_proj_bias"): XAVIER,
-    ("autoint", "self_attns.*.out_proj.bias"): XAVIER,
-}
-
 
 def family(name: str) -> str:
     """A name without the numbers of equal layers, as the reference calls it: `cn.w.*.weight`."""
     return re.sub(r"(layers|self_attns|cn\.w|cn\.b|convs)\.\d+", r"\1.*", name)
 
 
-def families(repeated: bool, different: Mapping[tuple[str, str], str]) -> list[object]:
-    """(model, family) of all constructors; those that are known to differ must fail.
-
-    Args:
-        repeated: only families of several layers.
-        different: the reasons of those.
-    """
-    every = list(dict.fromkeys((model, family(name)) for model, each in CONSTRUCTORS.items() for name in each.names))
-    assert different.keys() <= set(every)
-    return [
-        pytest.param(
-            *each,
-            marks=pytest.mark.xfail(strict=True, reason=different[each]) if each in different else (),
-            id="-".join(each),
-        )
-        for each in every
-        if "*" in each[1] or not repeated
-    ]
+def families(repeated: bool) -> list[tuple[str, str]]:
+    """(model, family) of all constructors, or only those of several layers."""
+    every = dict.fromkeys((model, family(name)) for model, each in CONSTRUCTORS.items() for name in each.names)
+    return [each for each in every if "*" in each[1] or not repeated]
 
 
 @dataclass(frozen=True)
@@ -196,7 +154,7 @@ def initial(model: str) -> tuple[dict[str, Spread], dict[str, bool]]:
     return {name: Spread.of(values) for name, values in found.items()}, equal
 
 
-@pytest.mark.parametrize("model, parameters", families(repeated=False, different=DIFFERENT))
+@pytest.mark.parametrize("model, parameters", families(repeated=False))
 def test_a_parameter_starts_as_in_the_released_code(golden, model, parameters):
     released = CONSTRUCTORS[model].released(golden)["parameters"]
     assert set(released) == set(CONSTRUCTORS[model].names)
@@ -222,7 +180,7 @@ def assert_like(name: str, found: Spread, expected: Spread) -> None:
     assert found.max == pytest.approx(expected.max, abs=end), f"{name}: max"
 
 
-@pytest.mark.parametrize("model, parameters", families(repeated=True, different=NO_COPIES))
+@pytest.mark.parametrize("model, parameters", families(repeated=True))
 def test_layers_start_as_copies_where_the_released_ones_do(golden, model, parameters):
     assert initial(model)[1][parameters] == CONSTRUCTORS[model].released(golden)["equal_in_all_layers"][parameters]
 

@@ -1,8 +1,7 @@
 """Our models with the released code's parameters: outputs, loss, errors, gradients, in float64, without dropout."""
 
 import pytest
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dfa_bench.tasks.language.models import sinusoids
 from tests.golden.cases import CASES, Reference, build_model, factor_of, take_step
@@ -10,26 +9,18 @@ from tests.golden.compare import assert_same, differences
 
 pytestmark = pytest.mark.usefixtures("double")
 
-OTHER_LAYER = "the logarithmic layer is not torchfm's: exp(W ln|e| + b) with batch norm, not ReLU(expm1(W log1p|e|))"
 
-
-def every(rules: tuple[str, ...], **marks: pytest.MarkDecorator) -> list[object]:
-    """(model, rule) of all references, with a model's marks."""
+def every(*rules: str) -> list[object]:
+    """(model, rule) of all references."""
     return [
-        pytest.param(model, rule, marks=marks.get(model, ()), id=f"{model}-{rule}")
+        pytest.param(model, rule, id=f"{model}-{rule}")
         for model, case in CASES.items()
         for rule in case.rules
         if rule in rules
     ]
 
 
-@pytest.mark.parametrize(
-    "model, rule",
-    every(
-        ("bp", "dfa", "shallow"),
-        afn=pytest.mark.xfail(strict=True, reason=OTHER_LAYER, raises=AssertionError),
-    ),
-)
+@pytest.mark.parametrize("model, rule", every("bp", "dfa", "shallow"))
 def test_a_training_step_gives_what_the_released_code_gives(golden, model, rule):
     case = CASES[model]
     reference = Reference(golden / f"{case.file}.npz")
@@ -58,7 +49,7 @@ def assert_same_running_statistics(network: nn.Module, names: dict[str, str], re
         assert_same(found, {name: reference[f"buffer_after/{theirs}.running_{name}"] for name in found})
 
 
-@pytest.mark.parametrize("model, rule", every(("bp", "dfa", "shallow")))
+@pytest.mark.parametrize("model, rule", every("bp", "dfa", "shallow"))
 def test_the_same_parameters_have_a_gradient(golden, model, rule):
     case = CASES[model]
     reference = Reference(golden / f"{case.file}.npz")
@@ -66,7 +57,7 @@ def test_the_same_parameters_have_a_gradient(golden, model, rule):
     assert set(step.gradients) == set(reference.group(f"grad_{rule}"))
 
 
-@pytest.mark.parametrize("model, rule", every(("dfa",)))
+@pytest.mark.parametrize("model, rule", every("dfa"))
 def test_feedback_goes_to_points_of_the_same_widths_with_the_same_factor(golden, model, rule):
     case = CASES[model]
     reference = Reference(golden / f"{case.file}.npz")
@@ -79,37 +70,13 @@ def test_feedback_goes_to_points_of_the_same_widths_with_the_same_factor(golden,
     assert found == [sorted(widths[path].tolist()) for path in sorted(widths)]
 
 
-@pytest.mark.parametrize("model, rule", [case for case in every(("dfa",)) if case.values[0] != "afn"])
+@pytest.mark.parametrize("model, rule", every("dfa"))
 def test_a_matrix_off_by_a_ten_thousandth_shows(golden, model, rule):
     case = CASES[model]
     reference = Reference(golden / f"{case.file}.npz")
     step = take_step(case, reference, rule, build_model(case, reference), matrix_factor=1.0001)
     worst = max(differences(step.gradients, reference.group("grad_dfa")).values())
     assert worst == pytest.approx(1e-4, rel=0.5)
-
-
-class ReleasedLogarithm(nn.Module):
-    """torchfm 0.7.0's: ReLU(expm1(W log1p(|e| + 1e-7))), (N, F, D) to (N, neurons, D)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Linear(*reversed(weight.shape), bias=False)
-        self.weight.weight = nn.Parameter(weight.clone())
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        logarithm = torch.log1p(embedded.abs() + 1e-7)
-        return torch.expm1(self.weight.weight @ logarithm).relu()
-
-
-@pytest.mark.parametrize("rule", CASES["afn"].rules)
-def test_afn_differs_in_its_logarithmic_layer_only(golden, rule):
-    case = CASES["afn"]
-    reference = Reference(golden / f"{case.file}.npz")
-    network = build_model(case, reference)
-    network.log_neurons, network.log_norm = ReleasedLogarithm(reference["param/LNN.weight"]), nn.Identity()
-    step = take_step(case, reference, rule, network)
-    assert_same(step.outputs | {"loss": step.loss}, reference.group("output") | {"loss": reference["loss"]})
-    assert_same(step.gradients, reference.group(f"grad_{rule}"))
 
 
 def test_spline_takes_the_same_pseudo_coordinate(golden):

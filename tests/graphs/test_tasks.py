@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.model_selection import StratifiedKFold
 
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.tasks.base import build_task
@@ -48,6 +49,13 @@ def test_the_folds_cover_all_nodes_once(smoke):
     nodes = build_task(smoke("model=dna")).nodes
     assert sorted(torch.cat(list(nodes.values())).tolist()) == list(range(300))
     assert {name: len(part) for name, part in nodes.items()} == {"train": 60, "val": 60, "test": 180}
+
+
+def test_the_folds_of_dna_are_drawn_with_the_runs_seed_as_in_the_released_code(smoke):
+    for seed in (0, 7):
+        task = build_task(smoke("model=dna", f"seed={seed}"))
+        folds = StratifiedKFold(5, shuffle=True, random_state=seed).split(task.labels, task.labels)
+        assert task.nodes["train"].tolist() == next(folds)[1].tolist()
 
 
 @pytest.mark.parametrize("model", ["cheb", "gcn", "spline", "gat", "dna"])

@@ -13,14 +13,17 @@ from torch import Tensor, nn
 
 from dfa_bench.errors import ConfigError, CorruptData
 from dfa_bench.experiments.protocol import run_settings
+from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import record_of
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.tasks.language.perplexity import exponential, perplexities
 from dfa_bench.tasks.language.tokenizer import Tokens
 from dfa_bench.tasks.language.windows import Chunks, Windows
 from dfa_bench.training import trainer as loop
 from dfa_bench.training.execute import execute, run_identity
+from dfa_bench.training.optimizer import build_optimizer
 from tests.language.conftest import LINES, write_text
 
 WIKITEXT_103 = ("task=language", "dataset=wikitext-103", "model=transformer")
@@ -138,6 +141,28 @@ def test_the_columns_of_table_5_build_on_one_another():
     assert (schedule.schedule.name, schedule.schedule.factor, schedule.schedule.patience) == ("plateau", 0.2, 1)
 
 
+def test_only_the_number_for_micro_with_a_schedule_is_of_22_epochs():
+    cells = {
+        (cell.row, cell.column): cell for cell in load_experiment(resource_folder("experiments"), "table5").cells()
+    }
+    expected = {("Macro", "+ LR schedule"): 20, ("Micro", "+ β2 = 0.999"): 20, ("Micro", "+ LR schedule"): 22}
+    at_paper = {place: run_settings([*cells[place].overrides, "scale=paper"]).trainer for place in expected}
+    assert {place: trainer.max_epochs for place, trainer in at_paper.items()} == expected
+    reduced = run_settings([*cells["Micro", "+ LR schedule"].overrides, "scale=cpu"])
+    assert reduced.trainer.max_epochs == reduced.task.arguments["epochs"] == 20
+
+
+def test_radam_differs_from_a_constant_rate_in_the_optimizer_only():
+    constant, rectified = (
+        run_settings([*LANGUAGE, "rule=dfa", "scale=paper", f"recipe=transformer/{name}"]).recipe
+        for name in ("beta2", "radam")
+    )
+    assert rectified == constant.model_copy(update={"optimizer": "radam"})
+    optimizer = build_optimizer(nn.Linear(1, 1), rectified)
+    assert isinstance(optimizer, torch.optim.RAdam)
+    assert optimizer.defaults["betas"] == (0.9, 0.999)
+
+
 @pytest.mark.parametrize("column", ["baseline", "adam", "schedule"])
 @pytest.mark.parametrize("variant", ["released", "paper"])
 def test_each_cell_of_table_5_is_the_papers_protocol_at_scale_paper(column, variant):
@@ -152,6 +177,13 @@ def test_each_cell_of_table_5_is_the_papers_protocol_at_scale_paper(column, vari
     chosen += ["feedback=micro", f"recipe=transformer/{column}"]
     assert run_settings(chosen).protocol == "paper"
     assert run_settings([*chosen, "recipe.lr=0.1"]).protocol == "reduced"
+
+
+@pytest.mark.parametrize("scale, dataset", [("cpu", "wikitext-2"), ("smoke", "wikitext-2"), ("paper", "wikitext-103")])
+def test_the_tables_corpus_is_the_one_of_its_scale_and_nothing_of_another(scale, dataset):
+    chosen = ["task=language", "model=transformer", f"scale={scale}"]
+    by_scale, by_name = (run_settings([*chosen, f"dataset={name}"]).dataset for name in ("wikitext", dataset))
+    assert by_scale == by_name
 
 
 def test_the_released_variant_trains_its_tokenizer_on_wikitext_2():

@@ -122,6 +122,18 @@ def test_shallow_leaves_all_but_the_projection_without_gradient():
     }
 
 
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_a_tied_embedding_learns_as_embedding_and_as_projection(norm):
+    inputs, targets = batch()
+    tied = Transformer(VOCABULARY, LAYERS, 2, 8, 12, 0.0, LENGTH, norm, tied=True).double()
+    assert "vocabulary.bias" not in dict(tied.named_parameters())
+    apart = small(norm)
+    values = tied.state_dict() | {"vocabulary.bias": torch.zeros(VOCABULARY)}
+    apart.load_state_dict(values)
+    (both, _), (each, _) = (learnt(model, MACRO, inputs, targets) for model in (tied, apart))
+    torch.testing.assert_close(both["embedding.weight"], each["embedding.weight"] + each["vocabulary.weight"])
+
+
 def test_positions_are_sinusoids_of_geometrically_falling_frequency():
     found = sinusoids(50, 8)
     for position in (0, 1, 49):

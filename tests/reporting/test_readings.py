@@ -2,9 +2,12 @@
 
 import json
 import math
+import shlex
 
+import click
 import pytest
 
+from dfa_bench.commands.main import cli
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.schema import load_experiments
 from dfa_bench.reporting.readings import Reading, Untested, check_readings, load_readings
@@ -69,8 +72,37 @@ def test_figures_of_a_reduced_protocol_do_not_refute_the_paper(tmp_path):
 
 
 def test_what_nothing_checks_is_in_the_ledger_with_its_reason(tmp_path):
-    (found,) = check_readings([Untested(id="c", says="s", why="no measure is built in")], tmp_path)
-    assert (found.verdict, found.summary()) == ("not tested", "no measure is built in")
+    stated = Untested(id="c", says="s", why="hours", command="dfa-bench data"), Untested(id="d", says="s", why="by eye")
+    found = check_readings(stated, tmp_path)
+    assert {each.verdict for each in found} == {"not tested"}
+    assert [each.summary() for each in found] == ["hours; `dfa-bench data`", "by eye"]
+
+
+def test_the_commands_of_what_nothing_checks_can_be_typed(say):
+    commands = [each.command for each in load_readings(resource_folder("experiments")) if isinstance(each, Untested)]
+    typed = [shlex.split(each)[1:] for each in commands if each]
+    assert len(typed) > 5
+    for name, *words in typed:
+        if name == "run":  # of a sweep the first run
+            first = [word.partition(",")[0] for word in words if word != "-m"]
+            assert say("run", *first, "--cfg", "job")[0] == 0
+        else:
+            command = cli.get_command(click.Context(cli), name)
+            assert command is not None, name
+            command.make_context(name, words)  # refuses unknown options
+
+
+def test_a_bar_may_be_the_mean_of_several(tmp_path):
+    records = [{**each, "rule": rule} for rule, by in (("dfa", 0.0), ("bp", 0.2), ("no", -0.3)) for each in moved(by)]
+    below = [{"where": {"rule": rule}, "key": "score"} for rule in ("bp", "no")]
+    found = checked(tmp_path, records, higher=DFA, lower=below)
+    assert found.verdict == "undecided"  # the bar is at 0.35, halfway between 0.6 and 0.1
+    assert found.evidence[0].low == pytest.approx(0.2 - 0.35)
+    assert checked(tmp_path, records[:6], higher=DFA, lower=below).verdict == "not tested"  # none of `no`
+
+
+def moved(by: float) -> list[dict]:
+    return [{**each, "score": each["score"] + by} for each in seeds(0.3, 0.2, 0.4)]
 
 
 def test_stand_ins_and_nan_are_no_evidence(tmp_path):

@@ -41,6 +41,16 @@ def test_an_argument_with_the_constructors_default_is_left_out(monkeypatch):
     assert outcome_of(component(**moved), "model") != outcome_of(component(**moved, late=True), "model")
 
 
+def test_a_models_version_is_left_out_while_it_is_the_first(monkeypatch):
+    monkeypatch.setitem(registered("model"), "gcn", f"{__name__}.Moved")
+    moved = component(_target_=f"{__name__}.Moved", hidden=32)
+    before = outcome_of(moved, "model")
+    monkeypatch.setattr(Moved, "version", 1, raising=False)
+    assert outcome_of(moved, "model") == before
+    monkeypatch.setattr(Moved, "version", 2)
+    assert outcome_of(moved, "model") == before | {"version": 2}
+
+
 def test_another_class_under_a_registered_name_is_another_outcome():
     assert outcome("model._target_=dfa_bench.tasks.graphs.models.GAT", "+model.heads=8") != outcome()
     assert outcome(f"model._target_={__name__}.Moved")["model"]["class"] == f"{__name__}.Moved"

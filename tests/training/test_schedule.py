@@ -45,6 +45,34 @@ def test_a_plateau_lowers_the_rate_after_its_patience():
     assert found == pytest.approx([1, 1, 1, 0.2, 0.2, 0.04, 0.04])
 
 
+def test_an_improvement_by_less_than_a_ten_thousandth_is_a_plateau():
+    optimizer = torch.optim.Adam(nn.Linear(1, 1).parameters(), 1.0)
+    schedule = build_schedule(optimizer, ScheduleSettings(name="plateau", factor=0.2, patience=0), 1, LOSS)
+    found = []
+    for value in (4.0, 3.999, 3.9987):  # by 2.5 and by 0.75 ten-thousandths
+        schedule.after_evaluation(value)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == pytest.approx([1, 1, 0.2])
+
+
+def test_one_cycle_rises_and_falls_once_and_goes_on_from_its_state():
+    settings, steps = ScheduleSettings(name="one_cycle"), 100
+    found = rates(settings, steps)
+    assert (found[0], max(found), found[-1]) == pytest.approx((1 / 25, 1.0, 1 / 25e4))
+    assert found.index(max(found)) == pytest.approx(0.3 * steps, abs=1)
+
+    first, second = (torch.optim.Adam(nn.Linear(1, 1).parameters(), 1.0) for _ in range(2))
+    before, after = (build_schedule(optimizer, settings, steps, LOSS) for optimizer in (first, second))
+    for _ in range(50):
+        first.step()
+        before.after_step()
+    second.load_state_dict(first.state_dict())
+    after.load_state_dict(before.state_dict())
+    second.step()
+    after.after_step()
+    assert second.param_groups[0]["lr"] == pytest.approx(found[51])
+
+
 @pytest.mark.parametrize(
     "name, needed", [("exponential", "steps"), ("inverse_sqrt", "steps or recipe.schedule.warmup")]
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from dfa_bench.commands import evaluate_checkpoint as evaluate_command
-from dfa_bench.errors import ConfigError
+from dfa_bench.errors import ConfigError, Preempted
 from dfa_bench.reporting.figures.views import consistency
 from dfa_bench.reporting.forms import CSV_COLUMNS
 from dfa_bench.reporting.released import evaluated
@@ -53,7 +54,7 @@ def test_views_are_measured_on_a_grid_and_written(say, root):
         "dfa": 25.41,
         "source": "Launay et al. 2020, Table 1, mean over 8 scenes",
     }
-    assert (written["data"]["kind"], written["protocol"]) == ("real", "paper")  # of the authors' training
+    assert (written["data"]["kind"], written["protocol"]) == ("real", "reduced")  # two views of a small scene
     checkpoint = root / "nerf_checkpoints" / "synth_lego_dfa.ckpt"
     assert written["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     for view in written["views"]:
@@ -76,6 +77,33 @@ def test_the_nearest_view_of_a_real_scene_is_the_one_nearest_to_the_mean_positio
     where = "--stride", "3", "--json", str(file), f"data.root={root}"
     assert say("evaluate-checkpoint", "fern", "--views", "nearest", *where)[0] == 0
     assert [view["number"] for view in json.loads(file.read_text())["views"]] == [4]  # of 9 in a row
+
+
+def test_train_mode_draws_depths_and_the_noise_of_real_scenes_from_one_seed(say, root):
+    def measured(*options: str) -> dict:
+        file = root / "fern.json"
+        assert say("evaluate-checkpoint", "fern", *options, "--json", str(file), f"data.root={root}")[0] == 0
+        written = json.loads(file.read_text())
+        return {"mode": written["mode"], **{view["view"]: view["psnr"] for view in written["views"]}}
+
+    fixed, drawn, again = measured(), measured("--train-mode"), measured("--train-mode")
+    assert (fixed.pop("mode"), drawn["mode"]) == ("evaluation", "train")
+    assert drawn == again
+    assert all(drawn[view] != value for view, value in fixed.items())
+
+
+def test_the_protocol_is_the_papers_for_all_test_views_of_a_whole_scene_at_its_resolution(say, real_data, tmp_path):
+    def protocol(*words: str) -> str:
+        file = tmp_path / "out.json"
+        where = "--stride", "400", "--json", str(file), f"data.root={real_data}"
+        assert say("evaluate-checkpoint", *words, *where)[0] == 0
+        return json.loads(file.read_text())["protocol"]
+
+    assert protocol("fern") == "paper"
+    assert protocol("fern", "--views", "0,8,16") == "paper"
+    assert protocol("fern", "dataset.images=images_8") == "reduced"
+    assert protocol("fern", "--views", "8") == "reduced"
+    assert protocol("chair") == "reduced"  # of which a part is here, and small
 
 
 @pytest.mark.parametrize(
@@ -105,7 +133,7 @@ def test_finished_views_are_kept_when_rendering_is_interrupted(say, root, monkey
 
     def interrupted(model, scene, view, stride):
         if view.number == 1:
-            raise KeyboardInterrupt
+            raise Preempted(signal.SIGINT)
         return measure_view(model, scene, view, stride)
 
     monkeypatch.setattr(evaluate_command, "measure_view", interrupted)
@@ -178,7 +206,7 @@ def test_an_interrupted_animation_keeps_its_finished_frames(say, smoke, tmp_path
     def interrupted(*arguments, **named):
         begun.append(named["progress"])
         if len(begun) == 3:
-            raise KeyboardInterrupt
+            raise Preempted(signal.SIGINT)
         seen = render(*arguments, **named)
         return seen._replace(fine=seen.fine * len(begun) / 4)  # frames alike would be stored as one
 
@@ -211,18 +239,24 @@ def test_cameras_of_an_orbit_look_at_the_scene():
 
 
 def test_evaluated_models_become_one_table_of_the_results(say, root):
-    for scene in ("lego", "fern"):
-        file = root / "results" / "released" / f"{scene}.json"
-        assert say("evaluate-checkpoint", scene, "--stride", "3", "--json", str(file), f"data.root={root}")[0] == 0
+    for name, scene, *mode in (("lego", "lego"), ("fern", "fern"), ("a-test", "fern", "--train-mode")):
+        where = "--json", str(root / "results" / "released" / f"{name}.json"), f"data.root={root}"
+        assert say("evaluate-checkpoint", scene, "--stride", "3", *mode, *where)[0] == 0
     assert say("results", "table1", f"results={root / 'results'}", f"store.root={root / 'runs'}")[0] == 0
     table = pd.read_csv(root / "results" / "released.csv")
     assert set(table.columns) == set(CSV_COLUMNS)
     fern = json.loads((root / "results" / "released" / "fern.json").read_text())
-    shown = table[(table.column == "fern") & (table.metric == "psnr")].iloc[0]
-    assert (shown.row, shown.rule, shown.protocol) == ("LLFF-Real", "dfa", "paper")
+    shown = table[(table.row == "fern") & (table.metric == "psnr")].iloc[0]
+    assert (shown.column, shown.rule, shown.protocol) == ("4x128", "dfa", "reduced")
     assert shown["mean"] == pytest.approx(fern["mean"]["psnr"], abs=1e-6)
     lines = (root / "results" / "released.md").read_text().splitlines()
-    assert [line.split(" | ")[1] for line in lines if line.startswith(("| NeRF", "| LLFF"))] == ["lego", "fern"]
+    shown = [line.split(" | ") for line in lines if line.startswith(("| NeRF", "| LLFF"))]
+    assert [(line[1], line[7]) for line in shown] == [
+        ("lego", "evaluation"),
+        ("fern", "evaluation"),
+        ("fern", "train"),
+    ]
+    assert {"psnr", "psnr_train_mode"} <= {*table[table.row == "fern"].metric}
     (root / "results" / "released" / "other.json").write_text("{}")
     with pytest.raises(ConfigError, match="other.json was not written by"):
         evaluated(root / "results")

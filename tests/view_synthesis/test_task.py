@@ -17,7 +17,7 @@ from dfa_bench.tasks.view_synthesis.task import grid_stride
 from dfa_bench.tasks.view_synthesis.views import psnr, ssim
 from dfa_bench.training.execute import execute
 from dfa_bench.training.trainer import build_learner
-from tests.view_synthesis.scenes import write_blender, write_llff
+from tests.view_synthesis.scenes import edit, write_blender, write_llff
 
 ROOT = Path(__file__).parents[2]
 NERF = "task=view_synthesis", "model=nerf", "dataset=lego"
@@ -165,6 +165,17 @@ def test_what_is_here_is_hashed_and_what_is_not_is_told(smoke, tmp_path):
     assert build_dataset(settings).card(settings.data) == before
     (folder / "test" / "r_0.png").write_bytes((folder / "test" / "r_1.png").read_bytes())
     assert build_dataset(settings).card(settings.data).sha256 != before.sha256
+
+
+def test_a_scene_is_whole_when_its_training_and_test_views_are(smoke, tmp_path):
+    settings = smoke(*NERF, "data.stand_in=false", f"data.root={tmp_path}")
+    folder = write_blender(tmp_path / "nerf_synthetic" / "lego", views=200, size=1)
+    train, test = (folder / f"transforms_{split}.json" for split in ("train", "test"))
+    assert not build_dataset(settings).card(settings.data).whole  # of 200 training views
+    edit(train, lambda values: values["frames"].__delitem__(slice(100, None)))
+    assert build_dataset(settings).card(settings.data).whole  # validation is no part of the protocol
+    edit(test, lambda values: values["frames"].pop())
+    assert not build_dataset(settings).card(settings.data).whole
 
 
 def test_the_scenes_of_table_1_are_those_that_its_runs_were_made_from(real_data, smoke):

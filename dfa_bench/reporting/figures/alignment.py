@@ -33,6 +33,7 @@ class Subject(Strict):
     title: str
     run: tuple[str, ...]
     every: Annotated[int, Field(ge=1)] = 1
+    released: bool = False
     layers: dict[str, str]
 
 
@@ -53,7 +54,7 @@ def load_subjects() -> Mapping[str, Subject]:
         raise ConfigError(f"experiments/{ALIGNMENT_PANELS}: {explain(error)}") from None
 
 
-def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequence[str] = ()) -> None:
+def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequence[str] = (), seeds: int = 1) -> None:
     """Draw the figure and write its numbers; trains the runs that are not in the store, or lack alignment there.
 
     Panels that were drawn before and are not chosen now stay: the figure is drawn from its numbers.
@@ -62,6 +63,7 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
         folder: of results.
         overrides: of all runs.
         models: names of the panels that are drawn anew; all, if empty.
+        seeds: whose numbers are written, 0 to seeds - 1; the first is drawn.
 
     Raises:
         ConfigError: there is no such model, or a run has no alignment to draw.
@@ -70,31 +72,36 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     chosen = models or list(known)
     if unknown := [name for name in chosen if name not in known]:
         raise ConfigError(f"unknown panel '{unknown[0]}'. Panels: {', '.join(known)}.")
-    placed = {name: _place(known[name], overrides) for name in chosen}
-    measured = {known[name].title: _measure(known[name], placed[name].settings) for name in chosen}
-    stand_in = any(each["data"] != "real" for each in measured.values())
+    placed = {(name, seed): _place(known[name], overrides, seed) for name in chosen for seed in range(seeds)}
+    measured = [_measure(known[name], each.settings) for (name, _), each in placed.items()]
+    stand_in = any(each["data"] != "real" for each in measured)
     name = f"alignment{file_suffix(stand_in, any(each.changed for each in placed.values()))}"
-    before = {str(record.get("panel")): record for record in read_records(folder / f"{name}.json")}
-    evidence = {**before, **measured}
+    drawn_anew = {each["panel"] for each in measured}
+    before = [each for each in read_records(folder / f"{name}.json") if each.get("panel") not in drawn_anew]
+    evidence: dict[str, list[Mapping[str, Any]]] = {}
+    for record in (*before, *measured):
+        evidence.setdefault(str(record.get("panel")), []).append(record)
     shown = [subject for subject in known.values() if subject.title in evidence]
-    panels = [_panel(subject, evidence[subject.title]) for subject in shown]
+    panels = [_panel(subject, evidence[subject.title][0]) for subject in shown]
     heading = "Alignment of DFA's gradients with BP's over training" + (" (STAND-IN DATA)" if stand_in else "")
     paths = save(draw_alignment(panels, heading), folder, name)
     paths.append(folder / f"{name}.json")
     with atomic(paths[-1]) as file:
-        file.write(json.dumps([evidence[subject.title] for subject in shown], indent=1) + "\n")
+        records = [record for subject in shown for record in evidence[subject.title]]
+        file.write(json.dumps(records, indent=1) + "\n")
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
-def _place(subject: Subject, overrides: Sequence[str]) -> Placed:
+def _place(subject: Subject, overrides: Sequence[str], seed: int) -> Placed:
     every = f"trainer.alignment_every={subject.every}"  # a default: how often it is measured changes no run
     chosen = any(key_of(override) == key_of(every) for override in overrides)
-    return place([*subject.run, "rule=dfa"], overrides if chosen else [every, *overrides])
+    own = [*subject.run, "rule=dfa", *([f"seed={seed}"] if seed else [])]
+    return place(own, overrides if chosen else [every, *overrides], is_paper=subject.released)
 
 
 def _measure(subject: Subject, settings: RunSettings) -> dict[str, Any]:
     """Train a model, or take its run from the store: the numbers of its panel, with the run that they are from."""
-    print(f"{subject.title}", file=sys.stderr, flush=True)
+    print(f"{subject.title}, seed {settings.seed}", file=sys.stderr, flush=True)
     outcome = execute(settings)
     result = outcome.result
     measured = over_training(Record(outcome.folder))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from dfa_bench.experiments.schema import Cell
 from dfa_bench.reporting import forms
-from dfa_bench.reporting.claims import Checked
+from dfa_bench.reporting.claims import Checked, Verdict, tallies
 from dfa_bench.reporting.grid import Grid, cells
 from dfa_bench.reporting.page.cost import machine
 from dfa_bench.reporting.page.details import CellDetails, short
@@ -42,7 +42,7 @@ class Section:
     @property
     def grid(self) -> Grid:
         """The table itself, whose numbers lead to their runs."""
-        mean = "; a mean is of the cells beside it" if self.table.experiment.means() else ""
+        mean = "; a mean is of the cells above it" if self.table.experiment.means() else ""
         links = {cell: each.anchor for cell, each in self.details.items()}
         return replace(
             forms.readable(self.table, links),
@@ -77,7 +77,7 @@ class Section:
         return [each for each in self.checked if each.claim.of == "paper"]
 
     @property
-    def verdicts(self) -> Counter[str]:
+    def verdicts(self) -> Counter[Verdict]:
         return Counter(each.verdict for each in self.claims)
 
     def compared(self) -> tuple[int, int]:
@@ -112,7 +112,7 @@ class Page:
     def named_over_tables(self) -> list[tuple[str, Checked]]:
         """What the paper claims, over its tables and our studies, each with where it stands."""
         return [
-            (f"{section.name} (reduced)" if section.protocol == "reduced" else section.name, each)
+            (_with_protocol(section.name, each), each)
             for section in (*self.tables, *self.studies)
             for each in section.claims
         ]
@@ -120,19 +120,22 @@ class Page:
     @property
     def named(self) -> list[tuple[str, Checked]]:
         """All that the paper claims, that about figures behind the rest."""
-        return [*self.named_over_tables, *(("Figures", each) for each in self.readings)]
+        return [*self.named_over_tables, *((_with_protocol("Figures", each), each) for each in self.readings)]
 
     @property
     def checked(self) -> list[Checked]:
         return [each for _, each in self.named]
 
     @property
-    def tallies(self) -> list[tuple[str, Counter[str]]]:
-        """Verdicts counted: those that seeds test, and those read off a figure."""
-        found = {"over its tables, tested over seeds": [each for _, each in self.named_over_tables]}
-        if self.readings:
-            found["about its figures and text, read off"] = list(self.readings)
-        return [(text, Counter(each.verdict for each in checked)) for text, checked in found.items()]
+    def tallies(self) -> list[tuple[str, str, Counter[Verdict]]]:
+        """Verdicts counted, by what they are about and by the protocol of their runs."""
+        over_tables = [each for _, each in self.named_over_tables]
+        found = {"tables, tested over seeds": over_tables, "figures and text": self.readings}
+        return [
+            (about, protocol, counted)
+            for about, checked in found.items()
+            for protocol, counted in tallies(checked).items()
+        ]
 
     @property
     def runs(self) -> list[RunSummary]:
@@ -161,6 +164,11 @@ class Page:
             _counted("Code", "commit of dfa-bench", (short(run.commit) for run in self.runs)),
         ]
         return [grid for grid in found if grid.rows]
+
+
+def _with_protocol(name: str, checked: Checked) -> str:
+    """Where a claim stands, and that its runs are not the paper's."""
+    return name if checked.protocol in ("", "paper") else f"{name} ({checked.protocol})"
 
 
 def _counted(title: str, head: str, names: Iterable[str]) -> Grid:

@@ -7,12 +7,19 @@ import json
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from pydantic import validate_call
+from pydantic import NonNegativeInt, validate_call
 
 from dfa_bench.data.resolve import DataCard, cache_folder, file_sha256, find_first, given_file
-from dfa_bench.settings.schema import Count, DataSettings, Name
+from dfa_bench.settings.schema import Count, DataSettings, Name, NotNegative
+from dfa_bench.tasks.click_through import compact
 from dfa_bench.tasks.click_through.interactions import Interactions, Vocabulary
-from dfa_bench.tasks.click_through.planted import planted_card, planted_interactions
+from dfa_bench.tasks.click_through.planted import (
+    Teacher,
+    checksum,
+    draw_chunks,
+    planted_card,
+    planted_interactions,
+)
 
 CRITEO_FILES = ("train.txt", "train.txt.gz", "train.parquet")  # looked for in this order
 CRITEO_ROWS = 45_840_617  # of the official file; another number of them is a sample
@@ -67,7 +74,7 @@ class Criteo:
         """
         if data.stand_in:
             return planted_interactions()
-        from dfa_bench.tasks.click_through import compact, criteo
+        from dfa_bench.tasks.click_through import criteo
 
         file = self._find(data)
         options = f"{self.min_count}-{self.vocabulary}-v{compact.FORMAT}"
@@ -108,7 +115,7 @@ class MovieLens:
         """The compact form; raises MissingData or CorruptData."""
         if data.stand_in:
             return planted_interactions()
-        from dfa_bench.tasks.click_through import compact, movielens
+        from dfa_bench.tasks.click_through import movielens
 
         file = self._find(data)
         folder = cache_folder(data) / "ml-1m" / f"{file_sha256(file, cache_folder(data))[:16]}-v{compact.FORMAT}"
@@ -117,6 +124,50 @@ class MovieLens:
     def _find(self, data: DataSettings) -> Path:
         how_to_get = f"Get it from {self.url}, put ratings.dat"
         return find_first(self.name, "ml-1m", MOVIELENS_FILES, data, how_to_get)
+
+
+class PlantedClicks:
+    """Clicks drawn by a known teacher, as many as one wants: generated data, and labelled so in every record.
+
+    Ids within a field are Zipf-distributed, so most of those that pass `min_count` are rare, as in Criteo.
+
+    Args:
+        name: of the data set.
+        rows, fields, values, linear, pairs, triples, seed: see `planted.Teacher`.
+        min_count: values seen fewer times share their field's "rare" id.
+    """
+
+    @validate_call
+    def __init__(
+        self,
+        name: str,
+        rows: Count,
+        fields: Count,
+        values: Count,
+        linear: NotNegative,
+        pairs: NotNegative,
+        triples: NotNegative,
+        seed: NonNegativeInt,
+        min_count: Count,
+    ) -> None:
+        self.name, self.min_count = name, min_count
+        self.teacher = Teacher(rows, fields, values, linear, pairs, triples, seed)
+
+    def card(self, data: DataSettings) -> DataCard:
+        if data.stand_in:
+            return planted_card()
+        return DataCard(self.name, "stand-in", self.teacher.rows, checksum(self.teacher), whole=False)
+
+    def fetch(self, data: DataSettings) -> Path:
+        """Where the rows lie once they have been drawn."""
+        made_of = f"{checksum(self.teacher)[:16]}-{self.min_count}-v{compact.FORMAT}"
+        return cache_folder(data) / "planted" / made_of
+
+    def load(self, data: DataSettings) -> Interactions:
+        """The compact form, made if it is not in the cache."""
+        if data.stand_in:
+            return planted_interactions()
+        return compact.compact(self.fetch(data), self.name, lambda: draw_chunks(self.teacher), self.min_count, "all")
 
 
 class ClicksFile:
@@ -159,7 +210,7 @@ class ClicksFile:
         """The compact form, made if it is not in the cache; raises MissingData or CorruptData."""
         if data.stand_in:
             return planted_interactions()
-        from dfa_bench.tasks.click_through import clicks_file, compact
+        from dfa_bench.tasks.click_through import clicks_file
 
         file = self.fetch(data)
         columns = clicks_file.Columns(self.label, self.categories, self.counts)

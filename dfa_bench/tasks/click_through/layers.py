@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +19,19 @@ def pairwise(embedded: Tensor) -> Tensor:
 
 
 class LinearTerm(nn.Module):
-    """Σ_f w[id_f] + b: (N, F) ids to (N,). Starts at zero."""
+    """Σ_f w[id_f] + b: (N, F) ids to (N,).
 
-    def __init__(self, vocabulary: int) -> None:
+    Args:
+        vocabulary: number of ids.
+        std: of w at first, with mean zero; 1 is torchfm's, that is PyTorch's for an embedding.
+    """
+
+    def __init__(self, vocabulary: int, std: float = 0.0) -> None:
         super().__init__()
         self.weight = nn.Embedding(vocabulary, 1)
         self.bias = nn.Parameter(torch.zeros(()))
-        nn.init.zeros_(self.weight.weight)
+        with torch.no_grad():
+            self.weight.weight.mul_(std)  # drawn alike for any std: what is drawn after it starts the same
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.weight(ids).sum(dim=(1, 2)) + self.bias
@@ -43,7 +50,10 @@ class Cross(nn.Module):
 
 
 class LogNeurons(nn.Module):
-    """exp(W ln|e|), products of powers of the fields (AFN: Cheng et al. 2020, eq. 6): (N, F, D) to (N, neurons, D)."""
+    """exp(W ln|e| + b), products of powers of the fields: (N, F, D) to (N, neurons, D).
+
+    AFN: Cheng et al. 2020, eq. 6, with a bias.
+    """
 
     def __init__(self, fields: int, neurons: int) -> None:
         super().__init__()
@@ -56,22 +66,51 @@ class LogNeurons(nn.Module):
         return self.weight(logarithm.transpose(1, 2)).transpose(1, 2).exp()
 
 
-class FieldAttention(nn.Module):
-    """Self-attention over the fields of a row (AutoInt: Song et al. 2019), (N, F, width) to (N, F, width)."""
+class Log1pNeurons(nn.Module):
+    """ReLU(expm1(W log1p(|e| + 1e-7))), torchfm 0.7.0's logarithmic layer: (N, F, D) to (N, neurons, D).
 
-    def __init__(self, width: int, heads: int) -> None:
+    W starts uniform in ± 1/√F, which is a linear layer's own start.
+    """
+
+    def __init__(self, fields: int, neurons: int) -> None:
+        super().__init__()
+        self.weight = nn.Linear(fields, neurons, bias=False)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        logarithm = (embedded.abs() + 1e-7).log1p()
+        return self.weight(logarithm.transpose(1, 2)).transpose(1, 2).expm1().relu()
+
+
+class FieldAttention(nn.Module):
+    """Self-attention over the fields of a row (AutoInt: Song et al. 2019), (N, F, width) to (N, F, width).
+
+    Args:
+        width: of all heads together.
+        heads: which must divide the width, else ValueError.
+        dropout: on the attention's weights.
+        start: "linear", initial values of plain linear layers; "xavier", of PyTorch's MultiheadAttention: queries, keys
+            and values together uniform (Xavier), all biases zero.
+    """
+
+    def __init__(
+        self, width: int, heads: int, dropout: float = 0.0, start: Literal["linear", "xavier"] = "linear"
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"attention_width={width} must be a multiple of heads={heads}.")
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
+        if start == "xavier":
+            nn.init.xavier_uniform_(self.qkv.weight)
+            nn.init.zeros_(self.qkv.bias)
+            nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, fields, width = x.shape
         split = self.qkv(x).view(rows, fields, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)  # each (N, heads, F, width / heads)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).reshape(rows, fields, width))
 
 

@@ -1,19 +1,34 @@
 """FM, DeepFM, Deep & Cross, AFN and AutoInt: ids (N, F) to logits (N,).
 
-Settings are PAPER.md's, Table 2. Embeddings start uniform (Xavier), linear terms at zero. Each model adds its parts up
-in `logit`, where DFA's error is taken; feedback points and cuts are named in `configs/feedback/`.
+Sizes are PAPER.md's, Table 2. Embeddings start uniform (Xavier). Each model adds its parts up in `logit`, where DFA's
+error is taken; feedback points and cuts are named in `configs/model/`.
+
+Defaults are those of `variant=clean`. `variant=released`, which `configs/` choose, is the model of torchfm 0.7.0, on
+which the released code is built: `linear_std=1.0`, the initial spread of the linear term; for AFN `logarithm="log1p"`;
+for AutoInt `attention_start="xavier"`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, validate_call
+from pydantic import Field, NonNegativeFloat, PositiveInt, validate_call
 from torch import Tensor, cat, nn
 
-from dfa_bench.tasks.click_through.layers import Cross, FieldAttention, LinearTerm, LogNeurons, Perceptron, pairwise
+from dfa_bench.tasks.click_through.layers import (
+    Cross,
+    FieldAttention,
+    LinearTerm,
+    Log1pNeurons,
+    LogNeurons,
+    Perceptron,
+    pairwise,
+)
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
+
+LOGARITHMS: Mapping[str, Callable[[int, int], nn.Module]] = {"ln": LogNeurons, "log1p": Log1pNeurons}
 
 
 def embeddings(vocabulary: int, width: int) -> nn.Embedding:
@@ -26,9 +41,11 @@ class FM(nn.Module):
     """Factorisation machine (Rendle 2010)."""
 
     @validate_call
-    def __init__(self, fields: int, vocabulary: int, embedding: PositiveInt = 16) -> None:
+    def __init__(
+        self, fields: int, vocabulary: int, embedding: PositiveInt = 16, linear_std: NonNegativeFloat = 0.0
+    ) -> None:
         super().__init__()
-        self.linear = LinearTerm(vocabulary)
+        self.linear = LinearTerm(vocabulary, linear_std)
         self.embedding = embeddings(vocabulary, embedding)
         self.logit = nn.Identity()
 
@@ -49,9 +66,10 @@ class DeepFM(nn.Module):
         mlp_width: PositiveInt = 400,
         mlp_depth: PositiveInt = 3,
         dropout: Probability = 0.5,
+        linear_std: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__()
-        self.linear = LinearTerm(vocabulary)
+        self.linear = LinearTerm(vocabulary, linear_std)
         self.embedding = embeddings(vocabulary, embedding)
         self.mlp_input = nn.Flatten()
         self.mlp = Perceptron(fields * embedding, mlp_width, mlp_depth, dropout)
@@ -100,7 +118,10 @@ class DeepCross(nn.Module):
 
 
 class AFN(nn.Module):
-    """Adaptive factorisation: logarithmic neurons, then a perceptron (Cheng et al. 2020), and a linear term."""
+    """Adaptive factorisation: logarithmic neurons, then a perceptron (Cheng et al. 2020), and a linear term.
+
+    `logarithm` chooses the neurons: "ln", the paper's, with batch norm behind them; "log1p", torchfm's, without.
+    """
 
     @validate_call
     def __init__(
@@ -112,13 +133,15 @@ class AFN(nn.Module):
         mlp_width: PositiveInt = 400,
         mlp_depth: PositiveInt = 3,
         dropout: Probability = 0.3,
+        linear_std: NonNegativeFloat = 0.0,
+        logarithm: Literal["ln", "log1p"] = "ln",
     ) -> None:
         super().__init__()
-        self.linear = LinearTerm(vocabulary)
+        self.linear = LinearTerm(vocabulary, linear_std)
         self.embedding = embeddings(vocabulary, embedding)
         self.embedded = nn.Identity()
-        self.log_neurons = LogNeurons(fields, log_neurons)
-        self.log_norm = nn.BatchNorm1d(log_neurons)
+        self.log_neurons = LOGARITHMS[logarithm](fields, log_neurons)
+        self.log_norm: nn.Module = nn.BatchNorm1d(log_neurons) if logarithm == "ln" else nn.Identity()
         self.log_layer = nn.Flatten()
         self.mlp = Perceptron(log_neurons * embedding, mlp_width, mlp_depth, dropout)
         self.deep = nn.Linear(mlp_width, 1)
@@ -146,13 +169,18 @@ class AutoInt(nn.Module):
         mlp_width: PositiveInt = 400,
         mlp_depth: PositiveInt = 3,
         dropout: Probability = 0.0,
+        attention_dropout: Probability = 0.0,
+        linear_std: NonNegativeFloat = 0.0,
+        attention_start: Literal["linear", "xavier"] = "linear",
     ) -> None:
         super().__init__()
-        self.linear = LinearTerm(vocabulary)
+        self.linear = LinearTerm(vocabulary, linear_std)
         self.embedding = embeddings(vocabulary, embedding)
         self.embedded = nn.Identity()
         self.attention_embedding = nn.Linear(embedding, attention_width)
-        self.attention = nn.ModuleList(FieldAttention(attention_width, heads) for _ in range(attention_depth))
+        self.attention = nn.ModuleList(
+            FieldAttention(attention_width, heads, attention_dropout, attention_start) for _ in range(attention_depth)
+        )
         self.residual = nn.Linear(embedding, attention_width)
         self.activation = nn.ReLU()
         self.attended = nn.Linear(fields * attention_width, 1)

@@ -122,6 +122,9 @@ class ClickPrediction:
     def loss(self, model: nn.Module, batch: ClickBatch) -> Tensor:
         return F.binary_cross_entropy_with_logits(model(batch.ids), batch.clicked)
 
+    def targets(self, batch: ClickBatch) -> Tensor:
+        return batch.clicked
+
     def evaluate(self, model: nn.Module, split: Split, shard: Shard = ALONE) -> dict[str, float]:
         logits = predict(model, self.source, self.rows[split], shard)
         clicked = torch.from_numpy(self.data.labels[self.rows[split]]).double()

@@ -89,6 +89,9 @@ class LinkPrediction:
             -F.logsigmoid(_scores(latent, batch.links)).mean() - F.logsigmoid(-_scores(latent, batch.non_links)).mean()
         )
 
+    def edge_index(self, batch: LinkBatch) -> Tensor:
+        return batch.graph.edge_index
+
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         latent = model(self.graph.to(next(model.parameters()).device)).cpu()
         scores = [_scores(latent, pairs) for pairs in self.held_out[split]]

@@ -7,7 +7,7 @@ log-probabilities, (nodes, classes). They do not know how they are trained: feed
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt, validate_call
@@ -60,6 +60,8 @@ class GCN(nn.Module):
 
 class Spline(nn.Module):
     """Two spline convolutions whose pseudo-coordinate is the normalised in-degree of the target."""
+
+    version: ClassVar[int] = 2  # 1: the roots started sqrt(2) wider
 
     @validate_call
     def __init__(

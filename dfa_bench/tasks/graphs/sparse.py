@@ -80,9 +80,23 @@ class SparseMatrix:
         parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return SparseMatrix(**{name: part.to(device) if name != "shape" else part for name, part in parts.items()})
 
-    def with_values(self, values: Tensor) -> SparseMatrix:
-        """The same places with other values, (non-zeros,)."""
-        return replace(self, values=values)
+    def blocks(self, heads: int) -> SparseMatrix:
+        """Copies of the matrix along the diagonal of a larger one, made once."""
+        if heads not in self._blocks:
+            head = torch.arange(heads, device=self.col.device).unsqueeze(1)
+            counts = (self.crow[1:] - self.crow[:-1]).long()
+            row = torch.repeat_interleave(torch.arange(self.shape[0], device=counts.device), counts)
+            self._blocks[heads] = SparseMatrix.from_coordinates(
+                (row + head * self.shape[0]).flatten(),
+                (self.col.long() + head * self.shape[1]).flatten(),
+                self.values.repeat(heads),
+                (heads * self.shape[0], heads * self.shape[1]),
+            )
+        return self._blocks[heads]
+
+    @functools.cached_property
+    def _blocks(self) -> dict[int, SparseMatrix]:
+        return {}
 
     @functools.cached_property
     def _rows(self) -> Tensor:
@@ -107,30 +121,30 @@ class _Product(torch.autograd.Function):
 
 
 def sampled_product(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
-    """left @ right.T at the places of a sparse matrix only; differentiable in left and right.
+    """left @ right.T at the places of a sparse matrix only, for several heads; differentiable in left and right.
 
     Args:
         places: (rows, columns); its values do not matter.
-        left: (rows, width).
-        right: (columns, width).
+        left: (heads, rows, width).
+        right: (heads, columns, width).
 
     Returns:
-        (non-zeros,), in the order of `places.values`.
+        (heads, non-zeros), in the order of `places.values`.
     """
     dtype = places.values.dtype
     return _SampledProduct.apply(places, left.to(dtype), right.to(dtype))
 
 
 def weighted_sum(places: SparseMatrix, weights: Tensor, summands: Tensor) -> Tensor:
-    """Sparse matrix times dense; differentiable in both.
+    """Sparse matrix times dense, for several heads that have weights of their own; differentiable in both.
 
     Args:
         places: (rows, columns); its values do not matter.
-        weights: (non-zeros,), in the order of `places.values`.
-        summands: (columns, width).
+        weights: (heads, non-zeros), in the order of `places.values`.
+        summands: (heads, columns, width).
 
     Returns:
-        (rows, width).
+        (heads, rows, width).
     """
     dtype = places.values.dtype
     return _WeightedSum.apply(places, weights.to(dtype), summands.to(dtype))
@@ -147,8 +161,8 @@ class _SampledProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
         left, right = ctx.saved_tensors
-        weighted = ctx.places.with_values(gradients[0].contiguous())
-        return None, weighted._rows @ right, weighted._columns @ left
+        weights = gradients[0].contiguous()
+        return None, _rows_times(ctx.places, weights, right), _columns_times(ctx.places, weights, left)
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -157,13 +171,13 @@ class _WeightedSum(torch.autograd.Function):
         ctx.places = places
         ctx.save_for_backward(weights, summands)
         with _no_autocast(summands):
-            return places.with_values(weights)._rows @ summands
+            return _rows_times(places, weights, summands)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
         weights, summands = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        return None, _sample(ctx.places, gradient, summands), ctx.places.with_values(weights)._columns @ gradient
+        return None, _sample(ctx.places, gradient, summands), _columns_times(ctx.places, weights, gradient)
 
 
 def _no_autocast(tensor: Tensor) -> torch.autocast:
@@ -171,8 +185,56 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
+# On a GPU, where launching a kernel takes longer than such a product, all heads share one, as blocks of one matrix. On a
+# CPU one after the other is as fast.
+
+
 def _sample(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
-    return torch.sparse.sampled_addmm(places._rows, left, right.t(), beta=0).values()
+    if left.is_cuda:
+        return _sample_at_once(places, left, right)
+    pattern = places._rows
+    products = left.new_empty(left.shape[0], places.values.shape[0])
+    for values, a, b in zip(products, left, right, strict=True):
+        values.copy_(torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0).values())
+    return products
+
+
+def _sample_at_once(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
+    blocks, flat = places.blocks(len(left)), right.flatten(0, 1).t()
+    values = torch.sparse.sampled_addmm(blocks._rows, left.flatten(0, 1), flat, beta=0).values()
+    return values.view(len(left), -1)
+
+
+def _rows_times(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    """For each head: its weights (heads, non-zeros) at the places, times its (columns, width)."""
+    if dense.is_cuda:
+        return _rows_times_at_once(places, weights, dense)
+    return _per_head(places.crow, places.col, weights, dense, places.shape)
+
+
+def _rows_times_at_once(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    blocks = replace(places.blocks(len(dense)), values=weights.flatten())
+    return (blocks._rows @ dense.flatten(0, 1)).view(len(dense), places.shape[0], -1)
+
+
+def _columns_times(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    """The same with the transpose, times (rows, width)."""
+    if dense.is_cuda:
+        return _columns_times_at_once(places, weights, dense)
+    ordered = weights.index_select(1, places.transposed_order)
+    return _per_head(places.transposed_crow, places.transposed_col, ordered, dense, (places.shape[1], places.shape[0]))
+
+
+def _columns_times_at_once(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    blocks = replace(places.blocks(len(dense)), values=weights.flatten())
+    return (blocks._columns @ dense.flatten(0, 1)).view(len(dense), places.shape[1], -1)
+
+
+def _per_head(crow: Tensor, col: Tensor, weights: Tensor, dense: Tensor, shape: tuple[int, int]) -> Tensor:
+    products = dense.new_empty(dense.shape[0], shape[0], dense.shape[2])
+    for product, values, block in zip(products, weights, dense, strict=True):  # in place: a stack would copy them
+        torch.addmm(product, _csr(crow, col, values, shape), block, beta=0, out=product)
+    return products
 
 
 def drop(features: Tensor | SparseMatrix, probability: float, training: bool) -> Tensor | SparseMatrix:

@@ -6,6 +6,7 @@ and so does its attention part, so that a point there cuts the residual stream a
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Annotated, ClassVar, Literal
 
@@ -21,13 +22,16 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Attention(nn.Module):
-    """Causal self-attention over several heads."""
+    """Causal self-attention over several heads; initial values are those of PyTorch's MultiheadAttention."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.mix = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.queries_keys_values.weight)  # as one (3 width, width) map
+        nn.init.zeros_(self.queries_keys_values.bias)
+        nn.init.zeros_(self.mix.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
@@ -84,8 +88,9 @@ class Transformer(nn.Module):
     """Tokens to logits of the next token, from the left only.
 
     The last hidden state, `last_hidden`, is the paper's error source: above it is only the vocabulary projection, which
-    learns by BP. Where the paper is silent: linear layers keep PyTorch's initial values; the released code draws
-    embeddings uniform in ±0.1 and multiplies them by sqrt(width).
+    learns by BP. Where the paper is silent, this is the released code: embeddings and vocabulary projection start
+    uniform in ±0.1, the bias at zero; embeddings are multiplied by sqrt(width); all blocks start as copies of one, with
+    PyTorch's initial values.
 
     Args:
         vocabulary: number of tokens.
@@ -93,6 +98,7 @@ class Transformer(nn.Module):
         dropout: on embeddings, attention weights, hidden units of the feed-forward part, and sublayers' outputs.
         positions: the longest sequence; sinusoidal encoding (Vaswani et al. 2017, section 3.5).
         norm: "post", as in the paper, or "pre", with a further norm behind the last block.
+        tied: the vocabulary projection is the embedding's weight, without bias: an option of the released code.
     """
 
     takes_targets: ClassVar[bool] = True  # so that the logits of a training step need not be whole
@@ -109,6 +115,7 @@ class Transformer(nn.Module):
         dropout: Dropout,
         positions: Count,
         norm: Literal["post", "pre"],
+        tied: bool = False,
     ) -> None:
         super().__init__()
         if width % heads or width % 2:
@@ -117,9 +124,15 @@ class Transformer(nn.Module):
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.register_buffer("position", sinusoids(positions, width), persistent=False)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(BLOCKS[norm](width, heads, feed_forward, dropout) for _ in range(layers))
+        block = BLOCKS[norm](width, heads, feed_forward, dropout)
+        self.blocks = nn.ModuleList(copy.deepcopy(block) for _ in range(layers))
         self.last_hidden = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
-        self.vocabulary = nn.Linear(width, vocabulary)
+        self.vocabulary = nn.Linear(width, vocabulary, bias=not tied)
+        if tied:
+            self.vocabulary.weight = self.embedding.weight
+        else:
+            nn.init.uniform_(self.vocabulary.weight, -0.1, 0.1)
+            nn.init.zeros_(self.vocabulary.bias)
 
     def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
         """Logits (batch, length, vocabulary) of tokens (batch, length); position t has seen tokens up to t.

@@ -1,4 +1,4 @@
-"""How well a model predicts a text: perplexity per token, and per word, which compares across vocabularies."""
+"""How well a model predicts a text: loss, perplexity per token, and per word, which compares across vocabularies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dfa_bench.tasks.language.windows import Windows, window_count
 def perplexities(
     model: nn.Module, text: Tokens, streams: int, context: int, limit: int | None, shard: Shard = ALONE
 ) -> dict[str, float]:
-    """Perplexities exp(−Σ log p / n), over all tokens but the first of each stream.
+    """Loss −Σ log p / n, n tokens, and perplexities exp(−Σ log p / n), over all tokens but the first of each stream.
 
-    n is the number of predicted tokens, or of the words that begin among them: with `<eos>` for the end of a line, as
-    word-level language models count.
+    Of a perplexity, n is the number of predicted tokens, or of the words that begin among them: with `<eos>` for the
+    end of a line, as word-level language models count.
 
     Args:
         model: (N, T) tokens to (N, T, vocabulary) logits; in evaluation mode.
@@ -31,15 +31,21 @@ def perplexities(
     """
     first = torch.from_numpy(text.begins_word)
     device = next(model.parameters()).device
-    ids, losses, counts = text.ids[:limit], [], []
-    for inputs, targets in Windows(ids, streams, context, shard.share(range(window_count(len(ids), streams, context)))):
+    ids = text.ids[:limit]
+    mine = Windows(ids, streams, context, shard.share(range(window_count(len(ids), streams, context))))
+    losses, counts = [], []
+    for inputs, targets in mine:
         logits = model(inputs.to(device)).float()  # (N, T, vocabulary)
-        losses.append(F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(device), reduction="sum").double())
+        losses.append(F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(device), reduction="sum"))
         counts.append((targets.numel(), int(first[targets].sum())))
-    read = [each.item() for each in losses]  # when all are there: each look waits for the device
-    found = [(loss, *count) for loss, count in zip(read, counts, strict=True)]
-    loss, tokens, words = (sum(each) for each in zip(*shard.gather(found), strict=True))
-    return {"perplexity": exponential(loss / tokens), "word_perplexity": exponential(loss / max(words, 1))}
+    values = torch.stack(losses).tolist() if losses else []  # read once: each look waits for the device
+    found = shard.gather([(loss, *count) for loss, count in zip(values, counts, strict=True)])
+    loss, tokens, words = (sum(each) for each in zip(*found, strict=True))
+    return {
+        "loss": loss / tokens,
+        "perplexity": exponential(loss / tokens),
+        "word_perplexity": exponential(loss / max(words, 1)),
+    }
 
 
 def exponential(mean: float) -> float:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from dfa_bench.tasks.language.tokenizer import END_OF_LINE, UNKNOWN
+from dfa_bench.tasks.language.tokenizer import END_OF_LINE, UNKNOWN, LowerCasedTokenizer
 
 
 @torch.no_grad()
 def continue_text(
     model: nn.Module,
-    tokenizer: Tokenizer,
+    tokenizer: LowerCasedTokenizer,
     prompt: str,
     tokens: int,
     context: int,
@@ -30,9 +29,8 @@ def continue_text(
         temperature: divides the logits; 1 samples from the model's distribution.
         generator: of the draws.
     """
-    end = tokenizer.token_to_id(END_OF_LINE)
-    assert end is not None, "not a tokenizer of train_tokenizer"
-    ids: list[int] = [end, *tokenizer.encode(prompt, add_special_tokens=False).ids]
+    end = tokenizer.ids[END_OF_LINE]
+    ids: list[int] = [end, *tokenizer.encode(prompt)]
     for _ in range(tokens):
         logits: Tensor = model(torch.tensor([ids[-context:]]))[0, -1]  # (vocabulary,)
         logits -= logits.max()  # which no temperature makes overflow
@@ -43,5 +41,5 @@ def continue_text(
             lines.append([])
         else:
             lines[-1].append(token)
-    texts = (tokenizer.decode(line, skip_special_tokens=False) for line in lines)
+    texts = (tokenizer.decode(line) for line in lines)
     return "\n".join(text.replace(UNKNOWN, f" {UNKNOWN}").strip() for text in texts)  # it had swallowed the space

@@ -32,6 +32,7 @@ NAMES = {
     "fc_rgb": "colour",
 }
 SAMPLES = (64, 128)  # coarse and further fine ones, with which the authors evaluate
+DENSITY_NOISE = 1.0  # of real scenes, in training mode
 
 
 def released_checkpoint(files: SceneFiles, data: DataSettings) -> Path:
@@ -70,6 +71,7 @@ def load_released(path: Path, scene: Scene) -> NeRF:
         near=scene.near,
         far=scene.far,
         white_background=scene.white_background,
+        density_noise=DENSITY_NOISE if scene.ndc else 0.0,
     )
     try:
         for field, values in weights.items():

@@ -21,7 +21,7 @@ from dfa_bench.tasks.view_synthesis.transforms import IMAGES, is_here, read_tran
 if TYPE_CHECKING:
     from dfa_bench.tasks.view_synthesis.scenes import Scene
 
-BLENDER_VIEWS = 400  # 100 to train, 100 to validate, 200 to test; a scene with fewer is a sample of the official one
+BLENDER_VIEWS = {"train": 100, "test": 200}  # of the official scenes; no protocol looks at the 100 of validation
 NEEDED = {"blender": "transforms.json or transforms_train.json", "llff": "poses_bounds.npy"}
 
 
@@ -79,7 +79,8 @@ class SceneFiles:
         views = sum(path.suffix.lower() in IMAGES for path in files)
         whole = self.url is not None and self.folder is None
         if whole and self.layout == "blender":
-            whole = sum(map(len, read_transforms(folder, self.name).splits.values())) == BLENDER_VIEWS
+            splits = read_transforms(folder, self.name).splits
+            whole = all(len(splits.get(split, ())) == count for split, count in BLENDER_VIEWS.items())
         return DataCard(self.name, "real", views, _digest(folder, files), whole)
 
     def fetch(self, data: DataSettings) -> Path:

@@ -185,8 +185,8 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-# On a GPU, where launching a kernel takes longer than such a product, all heads share one, as blocks of one matrix. On a
-# CPU one after the other is as fast.
+# On a GPU, where launching a kernel takes longer than such a product, all heads share one, as blocks of one matrix.
+# On a CPU one after the other is as fast.
 
 
 def _sample(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:

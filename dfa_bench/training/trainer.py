@@ -196,7 +196,7 @@ class Trainer:
         self.learner, self.optimizer = fabric.setup(self.model, optimizer)
         self.captured: CapturedStep | None = None
         if options.capture:
-            obstacle = why_not(settings, fabric.device, optimizer, self.attachment)
+            obstacle = why_not(settings, fabric.device, fabric.world_size, optimizer, self.attachment)
             if obstacle is None:
                 self.captured = CapturedStep(lambda batch: self._update(batch).loss, optimizer, fabric.device)
             elif self.leads and options.capture != "auto":

@@ -138,4 +138,5 @@ def predict(model: nn.Module, data: Interactions | ClickTable, rows: np.ndarray,
     device = next(model.parameters()).device
     starts = shard.share(range(0, len(rows), EVALUATION_ROWS))
     parts = (gather(data, rows[start : start + EVALUATION_ROWS]).ids.to(device) for start in starts)
-    return np.concatenate(shard.gather([model(ids).float().cpu().numpy() for ids in parts]))
+    logits = [model(ids).float() for ids in parts]  # copied when all are there: each copy waits for the device
+    return np.concatenate(shard.gather([each.cpu().numpy() for each in logits]))

@@ -378,15 +378,18 @@ def measure_mlp(setting: tuple[Any, ...], rule: str, options: argparse.Namespace
     inputs, targets = torch.randn(rows, width, device=device), torch.randint(10, (rows,), device=device)
     points = FeedbackPath([name for name, module in model.named_modules() if isinstance(module, nn.ReLU)])
     attachment = (DirectFeedback(seed=0) if rule == "dfa" else Backprop()).attach(model, points, example=inputs[:2])
-    if compiled:
-        model.compile(backend="aot_eager" if options.toy else "inductor")
+
+    def forward() -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            return nn.functional.cross_entropy(model(inputs), targets)
+
+    if compiled:  # of a function, so that hooks are traced with the model
+        forward = torch.compile(forward, backend="aot_eager" if options.toy else "inductor")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=device.type == "cuda" or None)
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = nn.functional.cross_entropy(model(inputs), targets)
-        loss.backward()
+        forward().backward()
         optimizer.step()
 
     found = _measure_steps(step, device, options)

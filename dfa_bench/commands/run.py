@@ -39,6 +39,7 @@ _started_in: set[int] = set()  # the process of the command; those that a launch
 def run(config: DictConfig) -> None:
     """One run of `dfa-bench run`, alone or as a job of a sweep."""
     from dfa_bench.training.execute import execute  # not before: --help, --cfg and completion need no PyTorch
+    from dfa_bench.training.processes import place_among_processes
 
     if os.getpid() not in _started_in:
         _started_in.add(os.getpid())
@@ -53,7 +54,8 @@ def run(config: DictConfig) -> None:
             outcome = execute(with_protocol(to_settings(config)))
         if outcome.result.status == "diverged":
             raise Diverged(f"{outcome.result.message}\nRecorded in {outcome.folder}; force=true repeats the run.")
-        _print_outcome(outcome)
+        if place_among_processes().leads:
+            _print_outcome(outcome)
     except UserError as error:
         message = str(error)
     except Exception:  # a bug, or a library's error: the sweep goes on, the trace is kept

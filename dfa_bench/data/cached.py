@@ -58,11 +58,11 @@ def made_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
 def _is_whole(folder: Path) -> bool:
     """Whether a folder is there as it was made; those of earlier versions have no checksums to tell by."""
     try:
-        text = (folder / CHECKSUMS).read_text()
+        content = (folder / CHECKSUMS).read_bytes()
     except FileNotFoundError:
         return folder.is_dir()
     with contextlib.suppress(OSError, ValueError):
-        if unsealed(text) == _checksums(folder):
+        if unsealed(content) == _checksums(folder):
             return True
     print(f"{folder} is damaged: it is made again.", file=sys.stderr)
     return False
@@ -87,7 +87,7 @@ def remembered(cache: Path, what: str, files: Sequence[Path], compute: Callable[
     stamp = "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
     kept = cache / what / f"{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError):  # not kept yet, or damaged: worked out again
-        return unsealed(kept.read_text())["fact"]
+        return unsealed(kept.read_bytes())["fact"]
     fact = compute()
     with contextlib.suppress(RecordError), atomic(kept) as file:  # a cache that cannot be written costs time only
         file.write(sealed({"fact": fact}))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from dfa_bench.feedback.compiler import compile_by_hooks, in_backward, reset_com
 from dfa_bench.feedback.describe import Description, describe_graph, warn_of_both
 from dfa_bench.feedback.errors import FeedbackError, MatrixNotDrawn
 from dfa_bench.feedback.paths import ErrorSource, unwrap
+
+if TYPE_CHECKING:
+    from dfa_bench.feedback.check import Check
 
 
 class LearningHook:
@@ -105,6 +108,15 @@ class Attachment(nn.Module, ABC):
             )
         warn_of_both(self._description)
         return self._description
+
+    def check(self, backward: Callable[[], object]) -> Check:
+        """Prove what every parameter learns from, at the weights of now: see `dfa_bench.feedback.check`.
+
+        >>> print(attached.check(lambda: loss(model(inputs), targets).backward()))
+        """
+        from dfa_bench.feedback.check import check  # which needs this class
+
+        return check(self, backward)
 
     def remove(self) -> None:
         """Take all hooks off: the model is as it was before. Harmless when called twice."""

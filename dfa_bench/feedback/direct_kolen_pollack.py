@@ -23,7 +23,6 @@ from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.broadcast import LearnedBroadcast
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
 from dfa_bench.feedback.direct import DirectFeedback
-from dfa_bench.feedback.errors import ShapeMismatch
 from dfa_bench.feedback.kolen_pollack import check_decay
 from dfa_bench.feedback.matrix import MatrixRecipe
 from dfa_bench.feedback.paths import ResolvedPath
@@ -60,10 +59,6 @@ class DirectKolenPollack(DirectFeedback):
         check_decay(self.decay)
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> Attachment:
-        if any(path.path.rows is not None for path in found):
-            raise ShapeMismatch(
-                "DirectKolenPollack learns from activation and error of the same row: leave out FeedbackPath(rows=...)."
-            )
         return LearnedAttachment(model, found, self.recipe(), self.lr, self.decay)
 
 
@@ -108,7 +103,8 @@ class LearnedRoute(Route):
         if not (self.matrix.requires_grad and self.matrix.is_leaf):  # drawn, or moved to another device
             self.matrix = self.matrix.detach().requires_grad_()
         matrix = self.matrix.to(error_at.device)
-        sent: Tensor = LearnedBroadcast.apply(error_at, matrix, batch_axes, names, spans, *kept)
+        rows = None if self.path.rows is None else [self._rows(activation) for activation in kept]
+        sent: Tensor = LearnedBroadcast.apply(error_at, matrix, batch_axes, names, spans, rows, *kept)
         return sent
 
 

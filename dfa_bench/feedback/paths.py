@@ -33,6 +33,8 @@ class FeedbackPath:
             the rest is flattened. None: all but the last. An a_y of shape (N,) counts as (N, 1).
         first_of_tuple: where a point, a cut or the source returns a tuple, take its first tensor; the others of a point
             or a cut are detached.
+        normalised: all that reads the points normalises them first, as in a pre-norm transformer: the feedback goes
+            through the derivative of a layer norm (without weights) at each point, so that it cannot make it grow.
         rows: where rows of points are not those of the error (pooling, one label for a sequence or a graph): a function
             that takes a point's output and returns which error each of its rows gets, whole numbers in the shape of its
             row axes. Errors are counted over the batch axes, from 0. Such a row gets the whole projected error.
@@ -44,6 +46,14 @@ class FeedbackPath:
     batch_axes: int | None = None
     first_of_tuple: bool = False
     rows: Callable[[Tensor], Tensor] | None = None
+    normalised: bool = False
+
+    @staticmethod
+    def auto(model: nn.Module, example: object) -> FeedbackPath:
+        """The path that `propose` finds for a model: its blocks, else activations or layers, and its head."""
+        from dfa_bench.feedback.propose import propose  # which needs this class
+
+        return propose(model, example)
 
     def __post_init__(self) -> None:
         for field in ("points", "cuts"):

@@ -137,7 +137,9 @@ class Route(nn.Module):
         if not kept and self.matrix is None:
             return None  # `leave` says what is missing
         batch_axes = self.error.batch_axes(error_at)
-        self._check_shapes(error_at, batch_axes, kept)
+        axes = [self._axes(activation, batch_axes) for _, activation in kept]
+        widths = [math.prod(activation.shape[first:]) for (_, activation), first in zip(kept, axes, strict=True)]
+        self._check_shapes(error_at, batch_axes, kept, widths)
         for (name, activation), before in zip(kept[: len(snapshots)], snapshots, strict=True):
             if before.is_broken_by(activation):
                 raise PointChangedInPlace(
@@ -145,13 +147,15 @@ class Route(nn.Module):
                     f"Use the operation that makes a new tensor (y = y + z, inplace=False) after this point."
                 )
         if self.matrix is None:
-            self._draw(error_at, batch_axes, kept)
+            self._draw(error_at, batch_axes, [name for name, _ in kept], widths)
         if self.matrix is None:
             return None  # a point was not reached: `leave` names it
         starts = columns(self.recipe, self.widths)
         names = [name for name, _ in kept]
         activations = [activation for _, activation in kept]
-        spans = [(starts[name], self._width(activation, batch_axes)) for name, activation in kept]
+        if self.path.normalised:
+            activations = [_normalised(activation, first) for activation, first in zip(activations, axes, strict=True)]
+        spans = [(starts[name], width) for name, width in zip(names, widths, strict=True)]
         matrix = self.matrix.to(error_at.device)
         return rebuild(self.send(error_at, matrix, batch_axes, names, spans, activations))
 
@@ -212,7 +216,8 @@ class Route(nn.Module):
                 f"Choose error_at and points inside a module that does not."
             )
         late = [name for name, _ in self.kept]
-        missed = [name for name in self.point_names + self.cut_names if name not in self.reached]
+        reached = {*self.reached}
+        missed = [name for name in self.point_names + self.cut_names if name not in reached]
         if missed:
             raise PointNotReached(
                 f"The forward never reached '{missed[0]}' (feedback points and cuts not reached: {len(missed)}). "
@@ -272,14 +277,14 @@ class Route(nn.Module):
                 setattr(self, name, torch.empty_like(saved))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _draw(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
+    def _draw(self, error_at: Tensor, batch_axes: int, names: Sequence[str], widths: Sequence[int]) -> None:
         if torch.compiler.is_compiling():
             raise MatrixNotDrawn(
                 "The feedback matrix cannot be drawn inside a compiled forward. "
                 "Pass an example batch to attach(model, paths, example=...), or run one forward before torch.compile."
             )
         for name in self.point_names:
-            calls = [self._width(activation, batch_axes) for point, activation in kept if point == name]
+            calls = [width for point, width in zip(names, widths, strict=True) if point == name]
             if calls:
                 self.widths[name] = max(calls)
         if len(self.widths) < len(self.point_names):
@@ -307,13 +312,14 @@ class Route(nn.Module):
 
     # Axes.
 
-    def _width(self, activation: Tensor, batch_axes: int) -> int:
-        axes = batch_axes if self.path.rows is None else self._rows(activation).ndim
-        return math.prod(activation.shape[axes:])
+    def _axes(self, activation: Tensor, batch_axes: int) -> int:
+        return batch_axes if self.path.rows is None else self._rows(activation).ndim
 
-    def _check_shapes(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
+    def _check_shapes(
+        self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]], widths: Sequence[int]
+    ) -> None:
         batch = error_at.shape[:batch_axes]
-        for name, activation in kept:
+        for (name, activation), width in zip(kept, widths, strict=True):
             if self.path.rows is None and activation.shape[:batch_axes] != batch:
                 raise ShapeMismatch(
                     f"The feedback point '{name}' returns shape {tuple(activation.shape)}, but the error at "
@@ -321,7 +327,6 @@ class Route(nn.Module):
                     f"{tuple(batch)}. Move the point, set batch_axes (now {batch_axes}) to the axes that they share, "
                     f"or say which row gets which error, FeedbackPath(rows=...)."
                 )
-            width = self._width(activation, batch_axes)
             if self.widths and width > self.widths[name]:
                 raise ShapeMismatch(
                     f"The feedback point '{name}' is now {width} wide; its matrix was drawn for {self.widths[name]}. "
@@ -372,6 +377,11 @@ class PointHook(LearningHook):
 
 def _to_rows(rows: Sequence[Tensor], place: int, feedback: Tensor) -> Tensor:
     return feedback[rows[place]]
+
+
+def _normalised(activation: Tensor, first: int) -> Tensor:
+    """Only its backward is used: a gradient that is orthogonal to the activation, and smaller as that is larger."""
+    return nn.functional.layer_norm(activation, activation.shape[first:])
 
 
 def _with_logits(output: Any, logits: Tensor) -> Any:

@@ -39,6 +39,7 @@ class Search:
     undone: set[str] = field(default_factory=set)  # runs, by identity
     failed: set[Cell] = field(default_factory=set)  # cells of runs that left no result
     beyond: dict[str, str] = field(default_factory=dict)  # claims that no seeds decide, and why
+    spent: float = 0.0  # seconds of runs
 
     def __post_init__(self) -> None:
         self.undone = {run.identity for work in self.works for run in missing(work.runs, self.ledger)}
@@ -70,8 +71,8 @@ class Search:
             }
         return found
 
-    def do(self, runs: Sequence[PlannedRun], console: Console) -> tuple[float, list[Failure]]:
-        """Do runs and record them; returns the seconds that they took together, and what went wrong."""
+    def do(self, runs: Sequence[PlannedRun], console: Console) -> list[Failure]:
+        """Do runs and record them; returns what went wrong."""
         failures: list[Failure] = []
         try:
             engine = build_engine(self.request.engine, [run.settings for run in runs])
@@ -80,8 +81,9 @@ class Search:
             results = [result for run in runs if (result := readable_result(run))]
             self.ledger.add(results)
             self.undone -= {result.identity for result in results}
+            self.spent += sum(result.wall_seconds for result in results)
         self.failed |= {run.cell for run in runs if run.identity in self.undone}
-        return sum(result.wall_seconds for result in results), failures
+        return failures
 
     def _is_done(self, run: PlannedRun) -> bool:
         return run.identity not in self.undone
@@ -101,21 +103,20 @@ def decide(request: Request) -> int:
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
         works = plan_all(request, _seeds(request, ledger), ledger)
         search = Search(request, ledger, works)
-    budget, spent = 3600 * request.until_decided, 0.0
+    budget = 3600 * request.until_decided
     failures: list[Failure] = []
     status = 0
     aims, costs, verdicts = search.look()
     try:
         for number in itertools.count(1):
-            if not (step := next_step(aims, costs, budget - spent)):
+            if not (step := next_step(aims, costs, budget - search.spent)):
                 break
-            print(f"{number}. {_text(step)}; {time_text(spent)} of {time_text(budget)} used.", flush=True)
-            left, wrong = [*step.aim.runs], False
-            while left and not wrong and spent < budget:
+            print(f"{number}. {_text(step)}; {time_text(search.spent)} of {time_text(budget)} used.", flush=True)
+            left, failed = [*step.aim.runs], False
+            while left and not failed and search.spent < budget:
                 batch = _batch(left, search.costs(left), request.at_a_time)
-                took, failed = search.do(batch, console)
-                left, wrong, spent = left[len(batch) :], bool(failed), spent + took
-                failures += failed
+                failures += (wrong := search.do(batch, console))
+                left, failed = left[len(batch) :], bool(wrong)
             before = verdicts
             aims, costs, verdicts = search.look()
             for claim in (step.aim.claim, *step.also):
@@ -123,8 +124,9 @@ def decide(request: Request) -> int:
     except Preempted as signal:
         print(f"\n{signal} {KEPT}", file=sys.stderr)
         status = signal.status
+        aims, costs, _ = search.look()
     _tell_what_is_left(aims, costs, search.beyond)
-    print(f"The runs took {time_text(spent)} of {time_text(budget)}.", flush=True)
+    print(f"The runs took {time_text(search.spent)} of {time_text(budget)}.", flush=True)
     for work in works:
         write_or_print(work, ledger, request)
     for failure in failures:

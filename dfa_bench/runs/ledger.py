@@ -72,7 +72,8 @@ class Ledger:
                 run = RunSummary.from_row(row)
             except RecordError as error:
                 raise RecordError(f"{self.path}: a row {error}: {row}. {MEND}") from None
-            if found.setdefault(run.identity, run).to_row() != run.to_row():  # as texts, for NaN equals nothing
+            first = found.setdefault(run.identity, run)
+            if first is not run and first.to_row() != run.to_row():  # as texts, for NaN equals nothing
                 raise RecordError(f"{self.path} has two rows that differ for the run {run.identity}. Keep one of them.")
         return found
 

@@ -51,8 +51,8 @@ class Record:
             values = json.loads(content)
             version = values.pop("record_version", None)
             if version == RECORD_VERSION or CHECKSUM in values:  # records of earlier versions have none
-                values = unsealed(content)
-                del values["record_version"], values["files"]
+                unsealed(content)
+                del values["files"], values[CHECKSUM]
             if version == 1:
                 values = _flat(values)
         except (ValueError, AttributeError, TypeError, KeyError) as error:

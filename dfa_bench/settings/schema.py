@@ -79,6 +79,7 @@ class PathSettings(Strict):
     cuts: list[str] = []
     batch_axes: Count | None = None
     first_of_tuple: bool = False
+    normalised: bool = False
 
 
 class ScheduleSettings(Strict):

@@ -18,13 +18,15 @@ from dfa_bench.settings.schema import RunSettings
 WARM_UP = 3  # steps on a side stream before the capture: they make the optimizer's state and choose kernels
 
 
-def why_not(settings: RunSettings, device: torch.device, optimizer: Optimizer, attachment: Attachment) -> str | None:
+def why_not(
+    settings: RunSettings, device: torch.device, processes: int, optimizer: Optimizer, attachment: Attachment
+) -> str | None:
     """Why the steps of a run cannot be captured; None: they may be."""
     kind = type(attachment)
     if device.type != "cuda":
         return f"that needs a CUDA device, and this run is on the {device.type}"
-    if settings.trainer.devices > 1:
-        return f"trainer.devices={settings.trainer.devices} exchange gradients"
+    if processes > 1:
+        return f"{processes} processes exchange gradients"
     if settings.trainer.precision == "16-mixed":
         return "with trainer.precision=16-mixed the CPU decides whether a step counts"
     if not isinstance(optimizer, Adam):

@@ -24,6 +24,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.asked: int | None = None  # the signal that waits
+        self.raised: int | None = None  # the one that was raised: libraries may have made another error of it
         self.catching = 0  # how many `caught` are open
         self._held = 0
 
@@ -35,6 +36,8 @@ class StopSignals:
             return
         earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
         self.asked = None
+        if not self.catching:
+            self.raised = None
         self.catching += 1
         try:
             yield
@@ -65,6 +68,7 @@ class StopSignals:
     def raise_if_asked(self) -> None:
         if self.asked is not None:
             number, self.asked = self.asked, None
+            self.raised = number
             raise Preempted(number)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

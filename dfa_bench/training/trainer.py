@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import inspect
+import io
 import math
 import multiprocessing
 import signal
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException
@@ -48,6 +51,7 @@ from dfa_bench.training.numerics import allow_tf32
 from dfa_bench.training.optimizer import build_optimizer
 from dfa_bench.training.placement import Feed
 from dfa_bench.training.preemption import stop
+from dfa_bench.training.processes import place_among_processes
 from dfa_bench.training.rules import check_needs, given
 from dfa_bench.training.schedule import build_schedule
 
@@ -121,13 +125,21 @@ def build_fabric(settings: RunSettings) -> Fabric:
     trainer = settings.trainer
     warnings.filterwarnings("ignore", message="The `srun` command is available")  # on every machine of a cluster
     # Parameters that a rule leaves without gradient would make plain DDP wait for them forever.
-    strategy = DDPStrategy(start_method="spawn", find_unused_parameters=build_rule(settings.rule).leaves_parameters_out)
+    place = place_among_processes()
+    several = place.of > 1 or trainer.devices > 1
+    strategy = DDPStrategy(
+        start_method="spawn" if place.of == 1 else "popen",  # which starts none where torchrun or srun has
+        find_unused_parameters=build_rule(settings.rule).leaves_parameters_out,
+    )
     try:
         return Fabric(
             accelerator=trainer.accelerator,
-            devices=trainer.devices,
-            strategy=strategy if trainer.devices > 1 else "auto",
+            devices=place.here if place.of > 1 else trainer.devices,
+            num_nodes=place.of // place.here,
+            strategy=strategy if several else "auto",
             precision=trainer.precision,
+            # One that takes no allocation of SLURM for processes that it has started.
+            plugins=LightningEnvironment() if place.of == 1 else None,
         )
     except (RuntimeError, ValueError) as error:
         chosen = f"trainer.accelerator={trainer.accelerator}, trainer.devices={trainer.devices}"
@@ -184,7 +196,7 @@ class Trainer:
         self.learner, self.optimizer = fabric.setup(self.model, optimizer)
         self.captured: CapturedStep | None = None
         if options.capture:
-            obstacle = why_not(settings, fabric.device, optimizer, self.attachment)
+            obstacle = why_not(settings, fabric.device, fabric.world_size, optimizer, self.attachment)
             if obstacle is None:
                 self.captured = CapturedStep(lambda batch: self._update(batch).loss, optimizer, fabric.device)
             elif self.leads and options.capture != "auto":
@@ -294,9 +306,10 @@ class Trainer:
         mine = vars(ProcessState(float(total), random_state(self.fabric.device)))
         if self.group is None:
             return [mine]
-        states: list[Any] = [None] * self.shard.of
-        torch.distributed.all_gather_object(states, mine, self.group)
-        return states
+        written, states = io.BytesIO(), [b""] * self.shard.of
+        torch.save(mine, written)  # Python's own pickling fails on the tensors of random states
+        torch.distributed.all_gather_object(states, written.getvalue(), self.group)
+        return [torch.load(io.BytesIO(each), weights_only=True) for each in states]
 
     def step(self, batch: Any, measured: bool = False) -> MeasuredStep:
         """One step of training; `measured` with alignment, which takes a second backward."""
@@ -349,12 +362,18 @@ class Trainer:
         self.schedule.after_evaluation(value)
 
     def _evaluate(self, split: Split) -> dict[str, float]:
-        """Evaluate in one process and tell the others, so that all of them stop together."""
+        """Evaluate in all processes, if the task can, or in one; its numbers count, so that all stop together."""
         values: dict[str, float] = {}
-        if self.leads:
+        shares = "shard" in inspect.signature(self.task.evaluate).parameters
+        if self.group is not None:
+            for buffer in self.model.buffers():  # statistics of batches, which are each process's own
+                torch.distributed.broadcast(buffer, 0)
+        if self.leads or shares:
             self.model.eval()
+            evaluate: Any = self.task.evaluate
+            evaluate = partial(evaluate, shard=self.shard) if shares else evaluate
             with torch.no_grad(), self.fabric.autocast(), self._interruptible():
-                values = self.task.evaluate(self.model, split)
+                values = evaluate(self.model, split)
         return as_metrics(split, self.fabric.broadcast(values))
 
     @contextlib.contextmanager

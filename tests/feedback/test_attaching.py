@@ -10,6 +10,7 @@ from torch import nn
 
 from dfa_bench.feedback import (
     DirectFeedback,
+    DirectKolenPollack,
     FeedbackError,
     FeedbackPath,
     KolenPollack,
@@ -21,6 +22,7 @@ from dfa_bench.feedback import (
 )
 from dfa_bench.feedback.paths import resolve
 from tests.feedback.models import Block, Mlp, assert_same, gradients, mlp_and_batch, mlp_reference, squared_error
+from tests.feedback.test_more_rules import activations, given_points
 
 PATH = FeedbackPath(["layers.*.activation"], error_at="head")
 X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
@@ -167,7 +169,7 @@ class Pooled(nn.Module):
         return self.head(hidden.new_zeros(3, 6).index_add(0, group, hidden))
 
 
-@pytest.mark.parametrize("rule", [DirectFeedback(1), TargetProjection(1)])
+@pytest.mark.parametrize("rule", [DirectFeedback(1), TargetProjection(1), DirectKolenPollack(1, lr=0.5, decay=0)])
 def test_each_row_gets_the_error_that_it_belongs_to(rule):
     torch.manual_seed(0)
     model, x, group = Pooled().double(), torch.randn(7, 5).double(), torch.tensor([0, 0, 1, 1, 1, 2, 2])
@@ -182,13 +184,34 @@ def test_each_row_gets_the_error_that_it_belongs_to(rule):
     a_y = bare.head(hidden.new_zeros(3, 6).index_add(0, group, hidden.detach()))
     a_y.square().sum().backward()
     error = torch.ones(3, 3).double() / 3 if attached.needs else 2 * a_y.detach()
-    hidden.backward((error @ attached.matrices[0])[group])
+    matrix = attached.matrices[0].detach().clone()
+    hidden.backward((error @ matrix)[group])
     assert_same(gradients(model), gradients(bare))
+    if isinstance(rule, DirectKolenPollack):
+        attached.end_step()
+        pooled = hidden.new_zeros(3, 6).index_add(0, group, hidden).detach()
+        torch.testing.assert_close(attached.matrices[0].detach(), matrix - 0.5 * error.T @ pooled, atol=1e-10, rtol=0)
 
 
 def test_rows_of_another_shape_are_refused():
     with pytest.raises(ShapeMismatch, match=r"returned \(2,\) of torch.int64 for a point of shape \(4, 8\)"):
         attach(Mlp(), FeedbackPath(["layers.*"], "head", rows=lambda h: torch.tensor([0, 1])), example=X)
+
+
+def test_feedback_of_normalised_points_goes_through_the_derivative_of_a_layer_norm():
+    model, x, targets = mlp_and_batch()
+    bare = copy.deepcopy(model)
+    attached = attach(model, FeedbackPath(["layers.*.activation"], "head", normalised=True), example=x)
+    squared_error(model(x), targets).backward()
+    error = 2 * (bare.head(activations(bare, x)[-1]) - targets).detach()
+    points = []
+    for h in activations(bare, x):
+        width, f = h.shape[1], error @ attached.matrices[0][:, : h.shape[1]]
+        centred = h - h.mean(1, keepdim=True)
+        size = (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+        unit = centred / size
+        points.append((f - f.mean(1, keepdim=True) - unit * (f * unit).sum(1, keepdim=True) / width) / size)
+    assert_same(gradients(model), given_points(bare, x, targets, points))
 
 
 # Silently other gradients.

@@ -15,6 +15,7 @@ from dfa_bench.feedback import (
     NotATensor,
     TrainerCallback,
     attachment_of,
+    of_sample,
 )
 from tests.feedback.models import assert_same, feedback, gradients
 
@@ -56,10 +57,6 @@ def t5():
     return transformers.T5ForConditionalGeneration(
         transformers.T5Config(vocab_size=50, decoder_start_token_id=0, tie_word_embeddings=False, **config)
     )
-
-
-def of_sample(hidden):
-    return torch.arange(len(hidden))[:, None].expand(hidden.shape[:2])
 
 
 LOGITS = {
@@ -110,6 +107,28 @@ def test_gradients_are_those_of_a_backward_per_block(name):
     expected = by_blocks(bare, attached.point_names, inputs, attached.matrices[0], 1 if path.rows else 2, path.rows)
     assert_same(gradients(model), expected)
     assert len(attached.point_names) == 2
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "Llama", "BERT", "ViT", "T5"])
+def test_points_are_proposed_and_proved_active(name):
+    make, _, inputs = LOGITS[name]
+    torch.manual_seed(0)
+    model = make()
+    path = FeedbackPath.auto(model, inputs)
+    expected = {
+        "GPT-2": (["transformer.h.*"], "lm_head", True),
+        "Llama": (["model.layers.*"], "lm_head", True),
+        "BERT": (["bert.encoder.layer.*"], "classifier", False),
+        "ViT": (["vit.layers.*"], "classifier", True),
+        "T5": (["encoder.block.*", "decoder.block.*"], "lm_head", True),
+    }[name]
+    assert (path.points, path.error_at, path.normalised) == expected
+    assert (path.rows is of_sample) == (name in ("BERT", "ViT"))
+    if name != "T5":  # whose encoder has other rows than its error
+        attached = DirectFeedback().attach(model, path, example=inputs)
+        found = attached.check(lambda: model(**inputs).logits.square().sum().backward())
+        found.assert_active()
+        assert len(found.by_feedback) > 10
 
 
 def test_a_loss_made_inside_needs_the_head_as_the_error_source():

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from torch_geometric.nn.conv.dna_conv import restricted_softmax as pyg_restricted_softmax
 
 from dfa_bench.data.standins import block_model_graph
+from dfa_bench.tasks.graphs import sparse
 from dfa_bench.tasks.graphs.graph import Graph
 from dfa_bench.tasks.graphs.layers import ChebConv, DNAConv, GCNConv, SplineConv, restricted_softmax, spline_basis
 from dfa_bench.tasks.graphs.models import GAT
@@ -53,6 +54,17 @@ def test_sampled_product_and_weighted_sum_equal_dense_attention():
     assert_close(ours, reference)
     gradients = [torch.autograd.grad((out**2).sum(), (left, right)) for out in (ours, reference)]
     assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("name", ["_sample", "_rows_times", "_columns_times"])
+def test_all_heads_at_once_are_what_they_are_one_by_one(name):
+    """A GPU takes them at once, a CPU one by one."""
+    mask = torch.rand(7, 9, generator=torch.Generator().manual_seed(1)) < 0.4
+    places, heads = SparseMatrix.from_dense(mask.float()), 3
+    weights, left, right = torch.randn(heads, len(places.values)), torch.randn(heads, 7, 4), torch.randn(heads, 9, 4)
+    arguments = {"_sample": (left, right), "_rows_times": (weights, right), "_columns_times": (weights, left)}[name]
+    one_by_one, at_once = (getattr(sparse, each)(places, *arguments) for each in (name, f"{name}_at_once"))
+    assert_close(at_once, one_by_one)
 
 
 def test_gcn_equals_pyg(graph):

@@ -34,5 +34,7 @@ def do_run(settings: RunSettings) -> Report:
     except UserError as error:
         return Report("failed", str(error))
     except Exception as error:  # told in the summary; the other runs go on
+        if stop.raised is not None:
+            return Report("preempted", str(error), stop.raised)
         return Report("failed", f"{type(error).__name__}: {error}")
     return Report("failed", result.message) if result.message else Report("done")

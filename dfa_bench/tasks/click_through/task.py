@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Component, DataSettings
-from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.base import ALONE, Shard, Split, Watch, build
 from dfa_bench.tasks.click_through.datasets import ClickDataset
 from dfa_bench.tasks.click_through.interactions import Interactions
 from dfa_bench.tasks.indices import sent
@@ -111,7 +111,7 @@ class ClickPrediction:
         if self.shuffle:
             rows = np.random.default_rng([self.seed, epoch]).permutation(rows)
         share = len(rows) // shard.of  # as many rows, so as many steps, in each process
-        return RowBatches(self.source, rows[shard.rank :: shard.of][:share], max(1, self.batch // shard.of))
+        return RowBatches(self.source, rows[shard.rank :: shard.of][:share], shard.part_of(self.batch, "task.batch"))
 
     def data_bytes(self) -> int:
         return self.data.ids.nbytes + self.data.labels.nbytes
@@ -125,18 +125,18 @@ class ClickPrediction:
     def targets(self, batch: ClickBatch) -> Tensor:
         return batch.clicked
 
-    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        logits = predict(model, self.source, self.rows[split])
+    def evaluate(self, model: nn.Module, split: Split, shard: Shard = ALONE) -> dict[str, float]:
+        logits = predict(model, self.source, self.rows[split], shard)
         clicked = torch.from_numpy(self.data.labels[self.rows[split]]).double()
         loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits).double(), clicked)
         return {"auc": float(roc_auc_score(clicked, logits)), "log_loss": loss.item()}
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: Interactions | ClickTable, rows: np.ndarray) -> np.ndarray:
-    """Logits (rows,) of a model in evaluation mode."""
+def predict(model: nn.Module, data: Interactions | ClickTable, rows: np.ndarray, shard: Shard = ALONE) -> np.ndarray:
+    """Logits (rows,) of a model in evaluation mode, by all processes together."""
     device = next(model.parameters()).device
-    starts = range(0, len(rows), EVALUATION_ROWS)
+    starts = shard.share(range(0, len(rows), EVALUATION_ROWS))
     parts = (gather(data, rows[start : start + EVALUATION_ROWS]).ids.to(device) for start in starts)
-    logits: np.ndarray = torch.cat([model(ids).float() for ids in parts]).cpu().numpy()
-    return logits
+    logits = [model(ids).float() for ids in parts]  # copied when all are there: each copy waits for the device
+    return np.concatenate(shard.gather([each.cpu().numpy() for each in logits]))

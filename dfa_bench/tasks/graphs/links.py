@@ -74,6 +74,7 @@ class LinkPrediction:
         return self.graph
 
     def batches(self, epoch: int, shard: Shard) -> list[LinkBatch]:
+        shard.refuse_several("links")
         return [LinkBatch(self.graph, self.graph.edge_index, self.non_links.draw())]
 
     def data_bytes(self) -> int:

@@ -70,8 +70,9 @@ class NodeClassification:
         return self.graph
 
     def batches(self, epoch: int, shard: Shard) -> list[NodeBatch]:
+        shard.refuse_several("nodes")
         train = self.nodes["train"]
-        return [NodeBatch(self.graph, train, self.labels[train])]  # one graph: every process sees all of it
+        return [NodeBatch(self.graph, train, self.labels[train])]
 
     def data_bytes(self) -> int:
         return self.graph.nbytes

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dfa_bench.errors import ConfigError, CorruptData
 from dfa_bench.settings.schema import Component, Count, DatasetSettings, DataSettings
-from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.base import ALONE, Shard, Split, Watch, build
 from dfa_bench.tasks.language.datasets import CorpusDataset
 from dfa_bench.tasks.language.perplexity import perplexities
 from dfa_bench.tasks.language.tokenizer import TokenisedCorpus, tokenised
@@ -92,9 +92,7 @@ class LanguageModelling:
         return torch.zeros(1, 2, dtype=torch.long)
 
     def batches(self, epoch: int, shard: Shard) -> Windows | Chunks:
-        share, left = divmod(self.streams, shard.of)
-        if left:
-            raise ConfigError(f"task.streams={self.streams} does not divide into {shard.of} processes.")
+        share = shard.part_of(self.streams, "task.streams")
         if self.shuffle:
             chunks, generator = (len(self.ids) - 1) // self.context, np.random.default_rng([self.seed, epoch])
             batches = self.steps if self.budgeted else min(self.steps, chunks // self.streams)
@@ -121,9 +119,9 @@ class LanguageModelling:
             return loss
         return F.cross_entropy(model(batch.inputs).flatten(0, 1), batch.targets.flatten())
 
-    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, split: Split, shard: Shard = ALONE) -> dict[str, float]:
         limit = self.val_tokens if split == "val" else None
-        return perplexities(model, self.corpus.splits[split], self.streams, self.context, limit)
+        return perplexities(model, self.corpus.splits[split], self.streams, self.context, limit, shard)
 
 
 def tokenised_corpus(

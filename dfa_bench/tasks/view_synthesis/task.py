@@ -13,7 +13,7 @@ from pydantic import ConfigDict, validate_call
 from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Component, Count, DataSettings
-from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.base import ALONE, Shard, Split, Watch, build
 from dfa_bench.tasks.indices import sent
 from dfa_bench.tasks.view_synthesis.datasets import SceneDataset
 from dfa_bench.tasks.view_synthesis.rays import Rays, camera_tensor, rays_through
@@ -76,7 +76,8 @@ class ViewSynthesis:
         return {"rays": self.random_batch(2, torch.Generator().manual_seed(0)).rays}
 
     def batches(self, epoch: int, shard: Shard) -> RayBatches:
-        return RayBatches(self, f"{self.seed}/{epoch}/{shard.rank}", max(1, self.rays // shard.of))
+        shard.part_of(self.rays, "task.rays")
+        return RayBatches(self, f"{self.seed}/{epoch}/0", shard)
 
     def data_bytes(self) -> int:
         return self.pixels.nbytes
@@ -89,11 +90,12 @@ class ViewSynthesis:
         seen = model(batch.rays)
         return F.mse_loss(seen.coarse.colours, batch.colours) + F.mse_loss(seen.fine.colours, batch.colours)
 
-    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, split: Split, shard: Shard = ALONE) -> dict[str, float]:
         """Mean over views of the PSNR in dB of the fine network, the coarse one, and the mean training colour."""
         views = [self._watched()] if split == "val" else list(self.scene.views("test"))
         limit = self.val_rays if split == "val" else self.test_rays
-        measured = [self._measure(model, view, grid_stride(self.scene, len(views), limit)) for view in views]
+        stride = grid_stride(self.scene, len(views), limit)
+        measured = shard.gather([self._measure(model, view, stride) for view in shard.share(views)])
         return {name: sum(each[name] for each in measured) / len(measured) for name in measured[0]}
 
     def random_batch(self, rays: int, generator: torch.Generator) -> RayBatch:
@@ -125,10 +127,13 @@ def build_nerf(model: Component, scene: Scene) -> nn.Module:
 
 
 class RayBatches:
-    """The batches of an epoch, made as they are asked for; the same ones for one seed text."""
+    """The batches of an epoch, made as they are asked for; the same ones for one seed text.
 
-    def __init__(self, task: ViewSynthesis, seed: str, rays: int) -> None:
-        self.task, self.rays = task, rays
+    Every process draws whole batches, which are cheap, and takes its share of their rays.
+    """
+
+    def __init__(self, task: ViewSynthesis, seed: str, shard: Shard) -> None:
+        self.task, self.shard = task, shard
         self.seed = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "big")
 
     def __len__(self) -> int:
@@ -137,7 +142,9 @@ class RayBatches:
     def __iter__(self) -> Iterator[RayBatch]:
         generator = torch.Generator().manual_seed(self.seed)
         for _ in range(self.task.steps):
-            yield self.task.random_batch(self.rays, generator)
+            rays, colours = self.task.random_batch(self.task.rays, generator)
+            mine = slice(self.shard.rank, None, self.shard.of)
+            yield RayBatch(rays.take(mine), colours[mine])
 
 
 def grid_stride(scene: Scene, views: int, limit: int | None) -> int:

@@ -15,7 +15,7 @@ from filelock import FileLock
 from dfa_bench.data.writing import atomic, file_crc32, sealed, unsealed
 from dfa_bench.errors import RecordError
 
-CHECKSUMS = "checksums.json"
+CHECKSUMS = "crc32.json"
 
 
 def made_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:

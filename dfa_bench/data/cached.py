@@ -15,7 +15,7 @@ from filelock import FileLock
 from dfa_bench.data.writing import atomic, file_crc32, sealed, unsealed
 from dfa_bench.errors import RecordError
 
-CHECKSUMS = "checksums.json"
+CHECKSUMS = "crc32.json"
 
 
 def made_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
@@ -37,7 +37,9 @@ def made_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
             if not _is_whole(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                if folder.is_dir():
+                    print(f"{folder} is damaged: it is made again.", file=sys.stderr)
+                    shutil.rmtree(folder)
                 unfinished = folder.with_name(folder.name + ".unfinished")
                 shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
                 unfinished.mkdir()
@@ -64,7 +66,6 @@ def _is_whole(folder: Path) -> bool:
     with contextlib.suppress(OSError, ValueError):
         if unsealed(content) == _checksums(folder):
             return True
-    print(f"{folder} is damaged: it is made again.", file=sys.stderr)
     return False
 
 

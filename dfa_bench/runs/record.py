@@ -14,7 +14,7 @@ from dfa_bench.data.writing import CHECKSUM, atomic, explained, file_crc32, seal
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.summary import RunSummary, versions_text
 
-RECORD_VERSION = 3  # of result.json; version 1, which was nested, and 2, without a checksum, are read too
+RECORD_VERSION = 4  # of result.json; read too: 1, which was nested, 2 and 3, without a checksum of its bytes
 
 # What stands before a module's name in a line of metrics.jsonl: mean and standard deviation of DFA's alignment with BP,
 # on the first batch of that epoch, before its step.
@@ -50,9 +50,10 @@ class Record:
         try:
             values = json.loads(content)
             version = values.pop("record_version", None)
-            if version == RECORD_VERSION or CHECKSUM in values:  # records of earlier versions have none
+            if version == RECORD_VERSION:
                 unsealed(content)
-                del values["files"], values[CHECKSUM]
+            for name in ("files", CHECKSUM):
+                values.pop(name, None)
             if version == 1:
                 values = _flat(values)
         except (ValueError, AttributeError, TypeError, KeyError) as error:

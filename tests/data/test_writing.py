@@ -64,7 +64,7 @@ def test_sealed_values_come_back_and_any_changed_one_is_found():
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.99])
-@pytest.mark.parametrize("name", ["values.bin", "checksums.json"])
+@pytest.mark.parametrize("name", ["values.bin", "crc32.json"])
 def test_a_damaged_cache_is_made_again(tmp_path, capsys, name, place):
     made = []
 

@@ -139,7 +139,7 @@ def test_a_value_that_was_changed_on_the_disk_is_told(tmp_path, changed):
     [
         ("{", "is damaged"),
         ("[]", "is damaged"),
-        ('{"record_version": 0}', "version 0; this dfa-bench reads versions 1 to 3"),
+        ('{"record_version": 0}', "version 0; this dfa-bench reads versions 1 to 4"),
         ('{"record_version": 1, "identity": "a"}', "is damaged"),
         (json.dumps({"record_version": 2, "identity": "a", **PLAIN}), "it lacks metrics"),
         (json.dumps({"record_version": 2, "identity": "a", "metrics": {}, **PLAIN, "seed": "x"}), "it has seed=x"),

@@ -114,9 +114,9 @@ class Attachment(nn.Module, ABC):
 
         >>> print(attached.check(lambda: loss(model(inputs), targets).backward()))
         """
-        from dfa_bench.feedback.check import check  # which needs this class
+        from dfa_bench.feedback.check import prove  # which needs this class
 
-        return check(self, backward)
+        return prove(self, backward)
 
     def remove(self) -> None:
         """Take all hooks off: the model is as it was before. Harmless when called twice."""

@@ -78,10 +78,10 @@ class Check:
         return "BP" if found.learns_from == (BY_BACKPROP,) else "both" if self.points & {*found.learns_from} else "rule"
 
 
-def check(attached: Attachment, backward: Callable[[], object]) -> Check:
+def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
     """Find out what every parameter really learns from, at the weights of now.
 
-    >>> found = check(attached, lambda: loss(model(inputs), targets).backward())
+    >>> found = prove(attached, lambda: loss(model(inputs), targets).backward())
     >>> print(found)
     >>> found.assert_active()
 

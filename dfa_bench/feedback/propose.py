@@ -60,7 +60,7 @@ def of_sample(points: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Call:
+class _Ran:
     name: str
     module: nn.Module
     inputs: tuple[int, ...]  # ids of tensors
@@ -68,9 +68,9 @@ class _Call:
     is_tuple: bool
 
 
-def _watch(model: nn.Module, example: object) -> list[_Call]:
+def _watch(model: nn.Module, example: object) -> list[_Ran]:
     """Modules in the order in which they ended, each once, by its first name and its last call."""
-    found: dict[str, _Call] = {}
+    found: dict[str, _Ran] = {}
     alive: list[object] = []  # so that no id is used twice
 
     def hook(name: str) -> Callable[..., None]:
@@ -80,7 +80,7 @@ def _watch(model: nn.Module, example: object) -> list[_Call]:
             if isinstance(first, Tensor) and first.is_floating_point() and first.ndim:
                 found.pop(name, None)
                 inputs = tuple(id(each) for each in args if isinstance(each, Tensor))
-                found[name] = _Call(name, module, inputs, first, isinstance(output, tuple))
+                found[name] = _Ran(name, module, inputs, first, isinstance(output, tuple))
 
         return note
 
@@ -93,7 +93,7 @@ def _watch(model: nn.Module, example: object) -> list[_Call]:
     return list(found.values())
 
 
-def _head(ran: list[_Call]) -> _Call:
+def _head(ran: list[_Ran]) -> _Ran:
     """The innermost module with weights that returned what the model returns; else the last one with that shape."""
     if not ran or ran[-1].name:
         raise PointNotFound("The model returns no tensor (nor one named logits), so where its error is is unknown.")
@@ -103,7 +103,7 @@ def _head(ran: list[_Call]) -> _Call:
     return returned[0] if returned else alike[-1] if alike else ran[-1]
 
 
-def _blocks(model: nn.Module, below: list[_Call]) -> list[tuple[str, list[str]]]:
+def _blocks(model: nn.Module, below: list[_Ran]) -> list[tuple[str, list[str]]]:
     """The outermost lists of modules of one class, two or more, all of which ran."""
     names = {call.name for call in below}
     chosen: list[tuple[str, list[str]]] = []
@@ -119,14 +119,14 @@ def _blocks(model: nn.Module, below: list[_Call]) -> list[tuple[str, list[str]]]
     return chosen
 
 
-def _activations(below: list[_Call]) -> list[tuple[str, list[str]]]:
+def _activations(below: list[_Ran]) -> list[tuple[str, list[str]]]:
     names = [
         call.name for call in below if type(call.module).__module__ == ACTIVATIONS and not _has_weights(call.module)
     ]
     return _as_patterns(names)
 
 
-def _layers(below: list[_Call]) -> list[tuple[str, list[str]]]:
+def _layers(below: list[_Ran]) -> list[tuple[str, list[str]]]:
     """Modules with weights that are not made of others, or are graph convolutions."""
     convolutions = [call.name for call in below if type(call.module).__name__.endswith("Conv")]
     return _as_patterns(
@@ -149,7 +149,7 @@ def _as_patterns(names: list[str]) -> list[tuple[str, list[str]]]:
     return [(shape if len(group) > 1 else group[0], group) for shape, group in grouped.items()]
 
 
-def _is_normalised(ran: list[_Call], last: _Call) -> bool:
+def _is_normalised(ran: list[_Ran], last: _Ran) -> bool:
     read_by = [call for call in ran if id(last.output) in call.inputs and call is not last]
     return bool(read_by) and "norm" in type(read_by[0].module).__name__.lower()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dfa_bench.experiments.schema import Cell
 from dfa_bench.reporting.grid import Grid, GridCell, as_csv, cells, latex, markdown
-from dfa_bench.reporting.tables import Entry, Head, Line, Table
+from dfa_bench.reporting.tables import Entry, Head, Table, TableLine
 from dfa_bench.settings.rules import rules
 
 CSV_COLUMNS = ["table", "row", "column", "rule", "variant", "metric", "mean", "std", "n", "paper", "scale", "protocol"]
@@ -43,11 +43,11 @@ def _numbers(table: Table) -> range:
     return range(first, first + len(table.heads()))
 
 
-def _rule_cell(line: Line) -> list[GridCell]:
+def _rule_cell(line: TableLine) -> list[GridCell]:
     return [GridCell(rules()[line.rule].label, look=f"rule {line.rule}")] if line.rule else []
 
 
-def _readable_cell(table: Table, line: Line, head: Head, links: Mapping[Cell, str]) -> GridCell:
+def _readable_cell(table: Table, line: TableLine, head: Head, links: Mapping[Cell, str]) -> GridCell:
     cell, entry = table.cell_at(line, head), table.entry(line, head)
     if cell is None or entry is None:
         return GridCell("")
@@ -75,7 +75,7 @@ def printed(table: Table) -> Grid:
     )
 
 
-def _printed_cell(table: Table, line: Line, head: Head) -> GridCell:
+def _printed_cell(table: Table, line: TableLine, head: Head) -> GridCell:
     cell, entry = table.cell_at(line, head), table.entry(line, head)
     if cell is None or entry is None:
         return GridCell("")

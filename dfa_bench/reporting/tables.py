@@ -40,7 +40,7 @@ class Entry:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
-class Line(NamedTuple):
+class TableLine(NamedTuple):
     """A line of a table as shown; with no rule where rules are columns."""
 
     row: str
@@ -163,10 +163,10 @@ class Table:
         ]
         return [head for head in shown if any(_is_below(cell, metric, head) for cell, metric in self.entries)]
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[TableLine]:
         """Lines shown."""
         rules_down = [None] if self.experiment.rules_across else self.experiment.rules
-        shown = [Line(row, rule) for row in self.experiment.rows for rule in rules_down]
+        shown = [TableLine(row, rule) for row in self.experiment.rows for rule in rules_down]
         return [line for line in shown if any(_is_in(cell, line) for cell, _ in self.entries)]
 
     def head_text(self, head: Head) -> str:
@@ -184,15 +184,15 @@ class Table:
         lacking = (cell for cell in cells if cell not in self.runs)
         return [*dict.fromkeys(self.cell_text(cell) if cell.row in filled else cell.row for cell in lacking)]
 
-    def row_text(self, line: Line) -> str:
+    def row_text(self, line: TableLine) -> str:
         text = f"{line.row}, mean" if self.experiment.rows[line.row].mean_of else line.row
         return f"{text} (stand-in)" if self.stand_in else text
 
-    def entry(self, line: Line, head: Head) -> Entry | None:
+    def entry(self, line: TableLine, head: Head) -> Entry | None:
         cell = self.cell_at(line, head)
         return None if cell is None else self.entries[cell, head.metric]
 
-    def cell_at(self, line: Line, head: Head) -> Cell | None:
+    def cell_at(self, line: TableLine, head: Head) -> Cell | None:
         """The cell, or mean, that stands there."""
         here = (cell for cell, metric in self.entries if _is_in(cell, line) and _is_below(cell, metric, head))
         return next(here, None)
@@ -210,7 +210,7 @@ class Table:
         reference = rules()[cell.rule].compared_with
         if self.changed or within is None or reference is None:
             return False
-        beside = Line(cell.row, reference), Head(cell.column, cell.variant, metric)
+        beside = TableLine(cell.row, reference), Head(cell.column, cell.variant, metric)
         ours, theirs = self.entries[cell, metric], self.entry(*beside)
         return bool(ours and theirs and ours.mean >= theirs.mean - within)
 
@@ -335,7 +335,7 @@ class Table:
             yield f"{len(self.problems)} records cannot be read and are left out."
 
 
-def _is_in(cell: Cell, line: Line) -> bool:
+def _is_in(cell: Cell, line: TableLine) -> bool:
     return cell.row == line.row and line.rule in (None, cell.rule)
 
 

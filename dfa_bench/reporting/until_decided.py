@@ -30,7 +30,7 @@ BATCH_SECONDS = 600.0  # of expected time, between two looks at how much is spen
 
 
 @dataclass
-class Search:
+class Undecided:
     """What is looked for, and what is known so far."""
 
     request: Request
@@ -102,7 +102,7 @@ def decide(request: Request) -> int:
     console, ledger = Console(), Ledger(request.results / "runs.csv")
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
         works = plan_all(request, _seeds(request, ledger), ledger)
-        search = Search(request, ledger, works)
+        search = Undecided(request, ledger, works)
     budget = 3600 * request.until_decided
     failures: list[Failure] = []
     status = 0
@@ -143,7 +143,7 @@ def list_steps(request: Request) -> int:
     for experiment in request.experiments:
         runs = plan(experiment, seeds, request.overrides, cards)
         works.append(Work(experiment, runs, runs, []))
-    search = Search(request, ledger, works)
+    search = Undecided(request, ledger, works)
     aims, costs, _ = search.look()
     budget = 3600 * request.until_decided
     steps = list(in_order(aims, costs, budget))

@@ -10,7 +10,7 @@ from dfa_bench.experiments import request
 from dfa_bench.experiments.plan import PlannedRun
 from dfa_bench.experiments.schema import Cell, load_experiment
 from dfa_bench.reporting.reproduction import Work
-from dfa_bench.reporting.until_decided import Search
+from dfa_bench.reporting.until_decided import Undecided
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.resources import resource_folder
 from tests.runs.summaries import summary
@@ -99,7 +99,7 @@ def test_a_run_that_two_tables_share_costs_what_its_own_table_says(smoke, tmp_pa
     table4 = load_experiment(resource_folder("experiments"), "table4")
     beside = [PlannedRun(other, (), settings, "slow", changed=False)]
     works = [Work(table4, planned, planned, []) for planned in (runs[first], [*runs[second][1:], *beside])]
-    search = Search(request.build_request(["table4"], until_decided=1.0), ledger, works)
+    search = Undecided(request.build_request(["table4"], until_decided=1.0), ledger, works)
     (cost,) = search.costs(runs[first][1:]).values()
     assert str(cost) == "about 20 s, as recorded for 1 other seeds"
 

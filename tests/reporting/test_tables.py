@@ -5,7 +5,7 @@ import pytest
 from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.schema import Experiment, load_experiments
 from dfa_bench.reporting.forms import CSV_COLUMNS, files
-from dfa_bench.reporting.tables import Head, Line, Table
+from dfa_bench.reporting.tables import Head, Table, TableLine
 from dfa_bench.settings.resources import resource_folder
 from tests.runs.summaries import summary
 
@@ -122,7 +122,7 @@ def scenes_of_table_1(values: dict[str, list[float]], protocol: str = "paper") -
     return Table(experiment, runs)
 
 
-SYNTHETIC, DFA = Line("NeRF-Synthetic", None), Head("4x128", "released", "psnr", "dfa")
+SYNTHETIC, DFA = TableLine("NeRF-Synthetic", None), Head("4x128", "released", "psnr", "dfa")
 
 
 def test_a_mean_over_all_its_rows_is_compared_seed_by_seed():
@@ -140,7 +140,7 @@ def test_a_mean_over_some_of_its_rows_says_which_and_is_not_compared():
     mean = table.entry(SYNTHETIC, DFA)
     assert mean is not None
     assert (list(mean.values), mean.paper, mean.over) == ([25.0], None, ("chair", "lego"))
-    assert table.entry(Line("LLFF-Real", None), DFA) is None
+    assert table.entry(TableLine("LLFF-Real", None), DFA) is None
     written = files(table)
     assert "| NeRF-Synthetic, mean | 25.00 (n=1), over chair, lego |" in written[".md"]
     assert "NeRF-Synthetic, mean of chair, lego" in written[".csv"]
@@ -155,7 +155,7 @@ def test_rows_and_cells_without_runs_are_named():
 
 def test_runs_that_are_no_better_than_one_colour_are_counted():
     table = scenes_of_table_1({"lego": [20.0, 11.9, 12.0], "chair": [30.0, 29.0]})
-    lego, chair = (table.cell_at(Line(scene, None), DFA) for scene in ("lego", "chair"))
+    lego, chair = (table.cell_at(TableLine(scene, None), DFA) for scene in ("lego", "chair"))
     assert lego
     assert chair
     assert (table.collapsed(lego), table.is_bimodal(lego)) == (2, True)

@@ -15,7 +15,7 @@ from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import record_of
 from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.training.execute import execute, run_identity
-from dfa_bench.training.processes import Place, place_among_processes
+from dfa_bench.training.processes import ProcessPlace, place_among_processes
 
 # Without dropout, which each process draws for itself; NeRF's depths are drawn so, too.
 TASKS = {
@@ -103,9 +103,12 @@ def test_torchrun_takes_the_same_command_line(smoke, tmp_path):
 
 
 def test_a_place_is_read_from_torchrun_or_srun(monkeypatch):
-    assert place_among_processes() == Place()
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES"):
+        monkeypatch.delenv(name, raising=False)
+    assert place_among_processes() == ProcessPlace()
     for name, value in {"SLURM_PROCID": 3, "SLURM_STEP_NUM_TASKS": 4, "SLURM_STEP_NUM_NODES": 2}.items():
         monkeypatch.setenv(name, str(value))
-    assert place_among_processes() == Place(3, 4, 2)
+    assert place_among_processes() == ProcessPlace(3, 4, 2)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert place_among_processes() == Place()
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "1")
+    assert place_among_processes() == ProcessPlace()

@@ -142,7 +142,7 @@ def watching(monkeypatch):
 
 
 def test_a_rule_is_given_what_it_needs_around_each_step(smoke, watching, monkeypatch):
-    monkeypatch.setattr(NodeClassification, "targets", lambda self, batch: self.labels, raising=False)
+    monkeypatch.setattr(NodeClassification, "targets", lambda self, batch: self.labels)
     execute(smoke("rule=bp", "trainer.max_epochs=3"))
     (attachment,) = watching
     assert [kind for kind, _, _ in attachment.seen] == ["begin", "end"] * 3
@@ -152,7 +152,8 @@ def test_a_rule_is_given_what_it_needs_around_each_step(smoke, watching, monkeyp
         assert not torch.equal(before, after), "the optimizer's step lies between them"
 
 
-def test_a_task_that_cannot_give_it_is_told_before_training(smoke, watching):
+def test_a_task_that_cannot_give_it_is_told_before_training(smoke, watching, monkeypatch):
+    monkeypatch.delattr(NodeClassification, "targets")
     with pytest.raises(ConfigError, match="rule=bp needs the targets of a batch, which NodeClassification does not"):
         execute(smoke("rule=bp"))
 

@@ -83,7 +83,8 @@ def test_a_rule_gets_what_it_needs_of_a_batch_and_no_more(smoke, trainer_of, mon
     assert torch.equal(given["targets"], trainer.task.labels[trainer.task.nodes["train"]])
 
 
-def test_a_rule_that_needs_what_no_task_provides_is_refused(smoke, trainer_of):
+def test_a_rule_that_needs_what_no_task_provides_is_refused(smoke, trainer_of, monkeypatch):
+    monkeypatch.delattr(NodeClassification, "targets")
     trainer = trainer_of(smoke("model=gcn", "rule=dfa"))
     listened_to(trainer, frozenset({"targets"}))
     with pytest.raises(ConfigError, match="rule=dfa needs the targets of a batch, which NodeClassification"):

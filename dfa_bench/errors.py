@@ -41,6 +41,10 @@ class Diverged(UserError):
     """The loss became NaN or infinite."""
 
 
+class OutOfMemory(UserError):
+    """A run needs more memory than its device has."""
+
+
 class RunKilled(UserError):
     """The process of a run, or one of several, is gone."""
 

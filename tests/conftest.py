@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -13,13 +14,20 @@ from dfa_bench.commands.main import main
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import RunSettings
 
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # one test runs on each core, or one at all
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no mistake of ours
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_finish() -> None:
     """Each run collects garbage before it measures memory; what was imported until here is not looked at each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Networks of tests are so small that a second thread only waits, and one test runs on each core."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

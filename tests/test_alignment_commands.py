@@ -58,7 +58,7 @@ def test_a_run_of_another_rule_is_refused(say, smoke, rule):
     assert err.startswith("Error: ")
 
 
-def test_what_is_no_finished_run_or_damaged_is_refused(say, finished, tmp_path):
+def test_what_is_no_finished_run_or_damaged_is_refused(say, smoke, finished, tmp_path):
     folder = finished.folder
     for wrong, told in (
         (tmp_path, "not the record of a finished run"),
@@ -69,7 +69,7 @@ def test_what_is_no_finished_run_or_damaged_is_refused(say, finished, tmp_path):
     result = (folder / "result.json").read_text()
     damages = [
         ("result.json", None, "is not finished"),
-        ("result.json", result.replace('"finished"', '"diverged"', 1), "is diverged"),
+        ("result.json", result.replace('"finished"', '"diverged"', 1), "is damaged"),
         ("result.json", "{", "is damaged"),
         ("model.pt", "no tensors", "model.pt is damaged"),
         ("config.yaml", "a: [", "config.yaml is damaged"),
@@ -90,6 +90,9 @@ def test_what_is_no_finished_run_or_damaged_is_refused(say, finished, tmp_path):
     code, _, err = say("align", folder)
     assert (code, "does not fit the model" in err) == (2, True)
     assert say("align", folder, "--layers", "3")[0] == 2
+    diverged = execute(smoke("model=gcn", "rule=dfa", "recipe.lr=1e30", "trainer.max_epochs=20")).folder
+    code, _, err = say("align", diverged)
+    assert (code, "not the record of a finished run" in err) == (2, True)
 
 
 def test_the_figure_trains_what_lacks_alignment_and_draws_and_writes_it(say, smoke, tmp_path):

@@ -118,13 +118,6 @@ def test_bfloat16_trains(smoke, model):
     assert result.status == "finished"
 
 
-@pytest.mark.parametrize("rule", ["bp", "dfa", "shallow"])
-def test_two_processes_train_as_one_does(smoke, rule):
-    overrides = [f"rule={rule}", "model.dropout=0", "trainer.max_epochs=5"]
-    one, two = (execute(smoke(*overrides, f"trainer.devices={devices}")).result for devices in (1, 2))
-    assert one.metrics == pytest.approx(two.metrics, abs=1e-4)
-
-
 def test_weight_decay_on_a_parameter_that_is_not_there_is_refused(smoke):
     with pytest.raises(ConfigError, match=r"'conv9\.\*' matches no parameter.*conv1\.weight"):
         execute(smoke("recipe.decay_only=[conv9.*]"))

@@ -105,10 +105,10 @@ def command(
     chosen = choose_views(scene, views)
     setting = {
         **_setting(files, scene, settings, path),
-        "protocol": "reduced" if checkpoint or not _whole_test(views, scene) else _protocol(files, settings),
         "mode": "train" if train_mode else "evaluation",
         "stride": stride,
     }
+    protocol = "reduced" if checkpoint else _protocol(files, settings)
     size = f"{scene.width} × {scene.height}, stride {stride}{', in training mode' if train_mode else ''}"
     print(f"{path.name}: {len(chosen)} view(s) of {scene.name}, {size}")
     measured: list[Measured] = []
@@ -118,7 +118,8 @@ def command(
             last = measured[-1]
             print(_text(last.view, last.psnr, last.psnr_coarse, last.ssim, last.rays / last.seconds), flush=True)
             if out:
-                _write(out, setting | summary(measured))
+                of_views = protocol if _is_whole_test(measured, views, scene) else "reduced"
+                _write(out, setting | {"protocol": of_views} | summary(measured))
     except Preempted as signal:
         print(f"\n{str(signal)[:-1]} after {len(measured)} of {len(chosen)} views; these are kept.", file=sys.stderr)
         return signal.status
@@ -196,9 +197,10 @@ def measure_view(model: nn.Module, scene: Scene, view: View, stride: int) -> Mea
     return Measured(view.name, view.number, fine, coarse, likeness, seen.depth.numel(), seconds)
 
 
-def _whole_test(views: str, scene: Scene) -> bool:
+def _is_whole_test(measured: Sequence[Measured], views: str, scene: Scene) -> bool:
     """Whether these are all held out views, or the nearest one, on which the authors test real scenes."""
-    return views == "all" or (views == "nearest" and scene.ndc)
+    every = {view.name for view in scene.views("test")} <= {each.view for each in measured}
+    return every or (views == "nearest" and scene.ndc)
 
 
 def _protocol(files: SceneFiles, settings: RunSettings) -> str:

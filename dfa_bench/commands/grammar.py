@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from dfa_bench.experiments.request import Request
+    pass
 
 
 class Command(click.Command):
@@ -86,7 +87,7 @@ def words_argument(metavar: str, complete: Callable[[], Sequence[str]] = tuple) 
 
 
 def table_command(*, examples: str, default: Sequence[str] = (), seeds: int = 0) -> Callable[[Any], Command]:
-    """Make a command of a function that takes a `Request`; further options of it are fields of the request.
+    """Make a command of a function that takes a `Request`; its further options are fields of the request or its own.
 
     Args:
         examples: one a line.
@@ -94,13 +95,14 @@ def table_command(*, examples: str, default: Sequence[str] = (), seeds: int = 0)
         seeds: of each cell, if no number is given; 0: all that are done.
     """
 
-    def decorate(function: Callable[[Request], int]) -> Command:
+    def decorate(function: Callable[..., int]) -> Command:
         @functools.wraps(function)
         def call(words: Sequence[str], **chosen: Any) -> int:
             from dfa_bench.experiments.request import build_request
 
             names, overrides = split(words)
-            return function(build_request(names or default, overrides, **chosen))
+            own = {name: chosen.pop(name) for name in inspect.signature(function).parameters if name in chosen}
+            return function(build_request(names or default, overrides, **chosen), **own)
 
         which = f"default {seeds}" if seeds else "default: all that are done"
         seeds_option = click.option(

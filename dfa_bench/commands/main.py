@@ -17,10 +17,14 @@ from dfa_bench.training.preemption import stop
 COMMANDS = {
     "run": "train one model with one learning rule, or sweep with -m",
     "reproduce": "do the missing runs of a table, then write it",
+    "watch": "show how far the runs of tables are",
+    "search": "search hyperparameters with equal budgets",
     "table": "show a table from the recorded runs",
     "claims": "check the paper's claims against the recorded runs",
     "results": "rewrite all tables from the recorded runs",
     "runs": "list recorded runs",
+    "pack": "write finished runs into an archive",
+    "collect": "bring finished runs of other machines here",
     "report": "write one HTML page with claims, tables, figures and their runs",
     "figure": "draw a figure of the paper, training what it needs",
     "curves": "plot validation metrics over training",
@@ -93,18 +97,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [*(sys.argv[1:] if arguments is None else arguments)]
     if given[:1] in (["-sc"], ["--shell-completion"]):  # Hydra's own completion script asks without the word `run`
         given = ["run", *given]
+    code, told = _run(given)
+    if code not in (0, 75, 130) and stop.raised is not None:  # a library has made an error of its own of it
+        code, told = Preempted(stop.raised).status, str(Preempted(stop.raised))
+    if told:
+        print(told, file=sys.stderr)
+    sys.exit(code)
+
+
+def _run(given: Sequence[str]) -> tuple[int, str]:
+    """The status of a command, and what there is to tell at its end."""
     try:
         with stop.caught():
-            sys.exit(cli.main(given, prog_name="dfa-bench", standalone_mode=False))
+            return int(cli.main([*given], prog_name="dfa-bench", standalone_mode=False) or 0), ""
     except click.UsageError as mistake:
         sentence = mistake.format_message()
         end = "" if sentence.endswith((".", "?")) else "."
-        told = f"{sentence}{end} See `{mistake.ctx.command_path if mistake.ctx else 'dfa-bench'} --help`."
+        command = mistake.ctx.command_path if mistake.ctx else "dfa-bench"
+        return 2, f"Error: {sentence}{end} See `{command} --help`."
     except UserError as error:
-        told = str(error)
+        return 2, f"Error: {error}"
+    except Exception:
+        if stop.raised is None:
+            raise
+        return 1, ""
     except click.Abort as abort:  # what Click makes of a KeyboardInterrupt, in a command that keeps nothing by itself
         cause = abort.__cause__ if isinstance(abort.__cause__, Preempted) else Preempted(SIGINT)
-        print(cause, file=sys.stderr)
-        sys.exit(cause.status)
-    print(f"Error: {told}", file=sys.stderr)
-    sys.exit(2)
+        return cause.status, str(cause)

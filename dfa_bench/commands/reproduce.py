@@ -1,13 +1,13 @@
-"""`dfa-bench reproduce`: do the missing runs of tables, on all cores, then write the tables."""
+"""`dfa-bench reproduce`: do the missing runs of tables, then write the tables."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
 from dfa_bench.commands.grammar import COUNT, listed, table_command
+from dfa_bench.settings.engines import engine_names
 
 if TYPE_CHECKING:
     from dfa_bench.experiments.request import Request
@@ -20,9 +20,27 @@ if TYPE_CHECKING:
     dfa-bench reproduce table3 --skip '*/DNAConv' --dry-run
     dfa-bench reproduce table3 table4 --until-decided 2 --dry-run
     dfa-bench reproduce all scale=smoke
+    dfa-bench reproduce all scale=paper --engine slurm engine.partition=gpu engine.gpus=1 engine.minutes=720
     """,
 )
-@click.option("--jobs", type=COUNT, default=os.cpu_count() or 1, help="Runs at a time (default: one per core).")
+@click.option(
+    "--engine",
+    type=click.Choice(engine_names()),
+    default="local",
+    show_default=True,
+    help="Where runs go: processes of this machine, job arrays of SLURM, or tasks of a Ray cluster. The settings are "
+    "those of configs/engine/: engine.KEY=VALUE.",
+)
+@click.option("--jobs", type=COUNT, help="Runs at a time (default: one per GPU, without GPUs one per core).")
+@click.option(
+    "--retry",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Start a run whose process was killed again, up to N times.",
+)
+@click.option("--max-failures", type=COUNT, metavar="N", help="Stop when N runs have failed (default: never).")
 @click.option(
     "--skip",
     metavar="PATTERN,...",
@@ -38,11 +56,12 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="List the missing runs and their expected cost without running them.")
 def command(request: Request) -> int:
-    """Do the missing runs of tables, the longest first, on all cores; then write DIR/TABLE.{md,csv,tex}.
+    """Do the missing runs of tables, the longest first; then write DIR/TABLE.{md,csv,tex}.
 
     Runs that stand in the run store or in DIR/runs.csv count as done: repeat the command to continue after an
-    interruption, or with more seeds to add those. Rows whose data are neither here nor downloadable use synthetic data
-    and are shown separately; with scale=smoke all do, which takes seconds and proves that everything runs.
+    interruption, or with more seeds to add those. Cells whose data are neither here nor downloadable are left out and
+    named; a table without any data uses synthetic ones, shown separately. With scale=smoke all tables do, which takes
+    seconds and proves that everything runs.
 
     With --until-decided, seeds go to claims that are undecided or not tested. Each step adds as many as would probably
     decide one (see `dfa-bench claims`), the most claims per hour first, then single places of claims that stay open. It
@@ -52,7 +71,8 @@ def command(request: Request) -> int:
     \b
     TABLE     3 or table3, ..., all; studies/dna_feedback, ...; or a folder of them: studies, search (of
               hyperparameters), first (short first looks)
-    OVERRIDE  a Hydra override for all runs: scale=cpu|paper|smoke, store.root=DIR, data.root=DIR, ...
+    OVERRIDE  a Hydra override for all runs: scale=cpu|gpu|paper|smoke, store.root=DIR, data.root=DIR, ...;
+              or a setting of the engine: engine.partition=gpu
     """
     from dfa_bench.reporting.reproduction import list_missing, reproduce
     from dfa_bench.reporting.until_decided import decide, list_steps

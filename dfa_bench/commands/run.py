@@ -27,27 +27,35 @@ from dfa_bench.experiments.protocol import refuse_protocol, with_protocol
 from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, to_settings
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.training.allocator import keep_freed_memory
+from dfa_bench.training.preemption import end_with, stop
 
 if TYPE_CHECKING:
     from dfa_bench.training.execute import Outcome
 
 _failures: list[str] = []  # of the sweep or run in this process
+_started_in: set[int] = set()  # the process of the command; those that a launcher starts for it find it empty
 
 
 def run(config: DictConfig) -> None:
     """One run of `dfa-bench run`, alone or as a job of a sweep."""
     from dfa_bench.training.execute import execute  # not before: --help, --cfg and completion need no PyTorch
+    from dfa_bench.training.processes import place_among_processes
 
+    if os.getpid() not in _started_in:
+        _started_in.add(os.getpid())
+        end_with(os.getppid())
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     command = shlex.join(["dfa-bench", "run", *hydra_config.overrides.task])
     message = None
     try:
         refuse_protocol(hydra_config.overrides.task)
-        outcome = execute(with_protocol(to_settings(config)))
+        with stop.caught():
+            outcome = execute(with_protocol(to_settings(config)))
         if outcome.result.status == "diverged":
             raise Diverged(f"{outcome.result.message}\nRecorded in {outcome.folder}; force=true repeats the run.")
-        _print_outcome(outcome)
+        if place_among_processes().leads:
+            _print_outcome(outcome)
     except UserError as error:
         message = str(error)
     except Exception:  # a bug, or a library's error: the sweep goes on, the trace is kept
@@ -115,6 +123,7 @@ def run_hydra(arguments: Sequence[str]) -> int:
     sys.argv = [sys.argv[0], *sweep_first]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its own way
     _failures.clear()
+    _started_in.add(os.getpid())
     keep_freed_memory()
     try:
         hydra.main(config_path=str(resource_folder("configs")), config_name="run", version_base="1.3")(run)()

@@ -6,18 +6,16 @@ import contextlib
 import hashlib
 import shutil
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from dfa_bench.data.writing import atomic, sealed, unsealed
+from dfa_bench.data.writing import atomic, file_crc32, sealed, unsealed
 from dfa_bench.errors import RecordError
 
-CHECKSUMS = "checksums.json"
-BLOCK = 2**22  # bytes
+CHECKSUMS = "crc32.json"
 
 
 def made_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
@@ -39,7 +37,9 @@ def made_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
             if not _is_whole(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                if folder.is_dir():
+                    print(f"{folder} is damaged: it is made again.", file=sys.stderr)
+                    shutil.rmtree(folder)
                 unfinished = folder.with_name(folder.name + ".unfinished")
                 shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
                 unfinished.mkdir()
@@ -60,28 +60,19 @@ def made_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
 def _is_whole(folder: Path) -> bool:
     """Whether a folder is there as it was made; those of earlier versions have no checksums to tell by."""
     try:
-        text = (folder / CHECKSUMS).read_text()
+        content = (folder / CHECKSUMS).read_bytes()
     except FileNotFoundError:
         return folder.is_dir()
     with contextlib.suppress(OSError, ValueError):
-        if unsealed(text) == _checksums(folder):
+        if unsealed(content) == _checksums(folder):
             return True
-    print(f"{folder} is damaged: it is made again.", file=sys.stderr)
     return False
 
 
 def _checksums(folder: Path) -> dict[str, str]:
     """CRC-32 of every file below a folder, by its path in it."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CHECKSUMS]
-    return {path.relative_to(folder).as_posix(): _crc32(path) for path in files}
-
-
-def _crc32(path: Path) -> str:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            value = zlib.crc32(block, value)
-    return f"{value:08x}"
+    return {path.relative_to(folder).as_posix(): file_crc32(path) for path in files}
 
 
 def remembered(cache: Path, what: str, files: Sequence[Path], compute: Callable[[], Any]) -> Any:
@@ -97,7 +88,7 @@ def remembered(cache: Path, what: str, files: Sequence[Path], compute: Callable[
     stamp = "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
     kept = cache / what / f"{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError):  # not kept yet, or damaged: worked out again
-        return unsealed(kept.read_text())["fact"]
+        return unsealed(kept.read_bytes())["fact"]
     fact = compute()
     with contextlib.suppress(RecordError), atomic(kept) as file:  # a cache that cannot be written costs time only
         file.write(sealed({"fact": fact}))

@@ -16,6 +16,7 @@ from typing import IO, Any
 from dfa_bench.errors import RecordError
 
 CHECKSUM = "crc32"  # key of the checksum in what `sealed` writes
+BLOCK = 2**22  # bytes
 
 
 @contextlib.contextmanager
@@ -84,22 +85,28 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def sealed(values: Mapping[str, Any]) -> str:
-    """JSON with a checksum of its values."""
-    return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=2) + "\n"
+    """A dictionary as JSON, with a checksum of what stands before it as its last value."""
+    text = json.dumps(values, indent=2).removesuffix("\n}")
+    return f'{text},\n  "{CHECKSUM}": "{zlib.crc32(text.encode()):08x}"\n}}\n'
 
 
-def unsealed(text: str | bytes) -> dict[str, Any]:
-    """What `sealed` was given.
+def unsealed(content: bytes) -> dict[str, Any]:
+    """What `sealed` was given, from the bytes of its file.
 
     Raises:
-        ValueError: it is no JSON, or its values are not those that were written.
+        ValueError: they are not those that were written.
     """
-    values = json.loads(text)
-    if not isinstance(values, dict) or values.pop(CHECKSUM, None) != _checksum(values):
+    text, _, end = content.rpartition(b",\n")
+    if end != f'  "{CHECKSUM}": "{zlib.crc32(text):08x}"\n}}\n'.encode():
         raise ValueError("its checksum differs")
+    values: dict[str, Any] = json.loads(text + b"}")
     return values
 
 
-def _checksum(values: Mapping[str, Any]) -> str:
-    # Through JSON once more: what is written as a tuple is read as a list.
-    return f"{zlib.crc32(json.dumps(json.loads(json.dumps(values)), sort_keys=True).encode()):08x}"
+def file_crc32(path: Path) -> str:
+    """CRC-32 of a file, as eight hexadecimal digits."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dfa_bench.experiments.plan import PlannedRun
 from dfa_bench.experiments.schema import Cell
-from dfa_bench.runs.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -22,18 +21,20 @@ class ExpectedCost:
         return f"about {time_text(self.seconds)}, {self.source}" if self.seconds is not None else self.source
 
 
-def expected_seconds(planned: Sequence[PlannedRun], todo: Sequence[PlannedRun], ledger: Ledger) -> list[ExpectedCost]:
+def expected_seconds(
+    planned: Sequence[PlannedRun], todo: Sequence[PlannedRun], seconds: Mapping[str, float]
+) -> list[ExpectedCost]:
     """The mean recorded time of the same cell's other seeds; else its relative cost, in the time of the table's others.
 
     Args:
         planned: runs of one table, with the seeds that may be recorded.
         todo: those of them whose cost is wanted.
-        ledger: the recorded runs.
+        seconds: what recorded runs took, by identity.
     """
     recorded: dict[Cell, list[float]] = {}
     for run in planned:
-        if known := ledger.runs.get(run.identity):
-            recorded.setdefault(run.cell, []).append(known.wall_seconds)
+        if (known := seconds.get(run.identity)) is not None:
+            recorded.setdefault(run.cell, []).append(known)
     of_one = [statistics.fmean(times) / cell.cost for cell, times in recorded.items()]
 
     def cost(cell: Cell) -> ExpectedCost:

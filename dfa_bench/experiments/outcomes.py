@@ -72,7 +72,7 @@ def planned_cells(experiment: Experiment, overrides: Sequence[str], seeds: int, 
     """
     path = cache / FOLDER / f"{_key(experiment, overrides)}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):  # none, or damaged: made anew
-        kept = unsealed(path.read_text())
+        kept = unsealed(path.read_bytes())
         if kept["seeds"] >= seeds:
             cells = experiment.cells()
             return [PlannedCell(cells[each.pop("number")], **each) for each in kept["cells"]]

@@ -102,7 +102,8 @@ def _refuse_own(own: Sequence[str], overrides: Sequence[str]) -> None:
 
 def _may_be_paper(settings: RunSettings) -> bool:
     is_papers_model = settings.variant != "clean"
-    return is_papers_model and not settings.data.stand_in and settings.trainer.precision == FULL_PRECISION
+    full = settings.trainer.precision == FULL_PRECISION and not settings.trainer.tf32
+    return is_papers_model and full and not settings.data.stand_in
 
 
 def _references(settings: RunSettings) -> Iterator[RunSettings]:

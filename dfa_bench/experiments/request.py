@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dfa_bench.errors import ConfigError, did_you_mean
 from dfa_bench.experiments.schema import Experiment, experiment_files, load_experiment
+from dfa_bench.settings.engines import PREFIX, engine_settings
 from dfa_bench.settings.resources import resource_folder
 
 EVERYTHING = ("all", "studies", "search")  # what reports are about unless tables are named
@@ -22,7 +25,9 @@ class Request:
     Args:
         experiments: the tables.
         seeds: of each cell; 0: as many as are done.
-        jobs: processes at a time.
+        engine: what does the runs, one of `settings.engines`.
+        retry: how often a lost run is started again.
+        max_failures: so many failed runs end the others; None: none do.
         results: folder of the tables and runs.csv.
         skip: patterns of cells, "PubMed/DNAConv" or "*/DNAConv", that get no new runs.
         overrides: of every run.
@@ -33,13 +38,20 @@ class Request:
 
     experiments: Sequence[Experiment]
     seeds: int
-    jobs: int
+    engine: Any
     results: Path
     skip: Sequence[str]
     overrides: Sequence[str]
+    retry: int
+    max_failures: int | None
     whole: bool = False
     dry_run: bool = False
     until_decided: float | None = None
+
+    @property
+    def at_a_time(self) -> int:
+        """Runs at a time, as far as they are known before the engine is there."""
+        return int(self.engine.jobs or os.cpu_count() or 1)
 
 
 def build_request(
@@ -47,13 +59,16 @@ def build_request(
     overrides: Sequence[str] = (),
     *,
     seeds: int = 0,
-    jobs: int = 1,
+    engine: str = "local",
+    jobs: int | None = None,
+    retry: int = 0,
+    max_failures: int | None = None,
     results: Path = Path("results"),
     skip: Sequence[str] = (),
     dry_run: bool = False,
     until_decided: float | None = None,
 ) -> Request:
-    """Load the tables that are named. Arguments are those of `Request`.
+    """Load the tables that are named. Arguments are those of `Request`; settings of the engine are among the overrides.
 
     Raises:
         ConfigError: a table is unknown, a pattern to skip matches no cell, or seeds are given twice.
@@ -65,7 +80,21 @@ def build_request(
     cells = [f"{row}/{column}" for table in tables for row in table.rows for column in table.columns]
     if unmatched := [pattern for pattern in skip if not fnmatch.filter(cells, pattern)]:
         raise ConfigError(f"--skip '{unmatched[0]}' matches no cell. Give ROW/COLUMN, for example --skip 'PubMed/*'.")
-    return Request(tables, seeds, jobs, results, skip, overrides, "all" in names, dry_run, until_decided)
+    of_engine = [each for each in overrides if each.startswith(PREFIX)]
+    of_runs = [each for each in overrides if each not in of_engine]
+    return Request(
+        experiments=tables,
+        seeds=seeds,
+        engine=engine_settings(engine, of_engine, jobs),
+        results=results,
+        skip=skip,
+        overrides=of_runs,
+        retry=retry,
+        max_failures=max_failures,
+        whole="all" in names,
+        dry_run=dry_run,
+        until_decided=until_decided,
+    )
 
 
 def table_names() -> dict[str, list[str]]:

@@ -11,6 +11,8 @@
 from dfa_bench.feedback.alignment import Alignment, RowAlignment, WeightAlignment, alignment
 from dfa_bench.feedback.attachment import Attachment, LearningHook, attachment_of
 from dfa_bench.feedback.backprop import Backprop
+from dfa_bench.feedback.callbacks import TrainerCallback
+from dfa_bench.feedback.check import Check
 from dfa_bench.feedback.describe import Description
 from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.direct_kolen_pollack import DirectKolenPollack
@@ -20,6 +22,7 @@ from dfa_bench.feedback.errors import (
     LayerNotReplayable,
     LayersUnknown,
     MatrixNotDrawn,
+    ModelChanged,
     NotATensor,
     PassesDiffer,
     PointAboveSource,
@@ -37,6 +40,7 @@ from dfa_bench.feedback.graph_feedback import GraphFeedback
 from dfa_bench.feedback.kolen_pollack import KolenPollack
 from dfa_bench.feedback.optical import OpticalFeedback, Optics
 from dfa_bench.feedback.paths import ErrorSource, FeedbackPath
+from dfa_bench.feedback.propose import of_sample, propose
 from dfa_bench.feedback.rule import Rule
 from dfa_bench.feedback.shallow import Shallow
 from dfa_bench.feedback.sign_symmetry import SignSymmetry
@@ -47,6 +51,7 @@ __all__ = [
     "AlreadyAttached",
     "Attachment",
     "Backprop",
+    "Check",
     "Description",
     "DirectFeedback",
     "DirectKolenPollack",
@@ -60,6 +65,7 @@ __all__ = [
     "LayersUnknown",
     "LearningHook",
     "MatrixNotDrawn",
+    "ModelChanged",
     "NotATensor",
     "OpticalFeedback",
     "Optics",
@@ -78,7 +84,10 @@ __all__ = [
     "StepNotEnded",
     "TargetProjection",
     "TargetsMissing",
+    "TrainerCallback",
     "WeightAlignment",
     "alignment",
     "attachment_of",
+    "of_sample",
+    "propose",
 ]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from dfa_bench.feedback.compiler import in_backward, reset_compiler
+from dfa_bench.feedback.compiler import compile_by_hooks, in_backward, reset_compiler
 from dfa_bench.feedback.describe import Description, describe_graph, warn_of_both
-from dfa_bench.feedback.errors import FeedbackError
+from dfa_bench.feedback.errors import FeedbackError, MatrixNotDrawn
 from dfa_bench.feedback.paths import ErrorSource, unwrap
+
+if TYPE_CHECKING:
+    from dfa_bench.feedback.check import Check
 
 
 class LearningHook:
@@ -35,11 +42,15 @@ class Attachment(nn.Module, ABC):
 
     # Names of what `begin_step` wants to be given: methods of a task that take a batch, such as "targets".
     needs: frozenset[str] = frozenset()
+    # Whether its matrices are others after a step, because they learn or are drawn again.
+    changes_matrices: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, error_sources: Sequence[ErrorSource] = ()) -> None:
         super().__init__()
         self._model = (model,)  # in a tuple: the model is no part of the attachment
         self._description: Description | None = None
+        self._loaded_mark: str | None = None  # of weights that were loaded before the matrices were drawn
+        self._described_of: list[tuple[str, bool]] = []  # the parameters at that time, and whether they were trained
         self._handles: list[RemovableHandle] = []
         self.error_sources = list(error_sources)
 
@@ -76,6 +87,9 @@ class Attachment(nn.Module, ABC):
     def start(self) -> None:
         """Called once, by `Rule.attach`, when all hooks are on."""
         self.keep(self.model.register_forward_hook(self._after_forward))
+        self.keep(self.model.register_state_dict_post_hook(partial(self._mark)))  # which torch sets an attribute of
+        self.keep(self.model.register_load_state_dict_pre_hook(self._compare_mark))
+        compile_by_hooks()
         reset_compiler()
 
     def describe(self) -> Description:
@@ -84,13 +98,25 @@ class Attachment(nn.Module, ABC):
         Raises:
             FeedbackError: the model has not run eagerly, with gradients, since the rule was attached.
         """
+        if self._described_of != _trained(self.model):
+            self._description = None  # parameters have come, gone, or been frozen since
         if self._description is None:
             raise FeedbackError(
-                "What each parameter learns from is known only after a forward with gradients outside torch.compile. "
+                "What each parameter learns from is known only after a forward with gradients outside torch.compile, "
+                "and after each change of what is trained. "
                 "Run one, or pass an example batch to attach(model, paths, example=...)."
             )
         warn_of_both(self._description)
         return self._description
+
+    def check(self, backward: Callable[[], object]) -> Check:
+        """Prove what every parameter learns from, at the weights of now: see `dfa_bench.feedback.check`.
+
+        >>> print(attached.check(lambda: loss(model(inputs), targets).backward()))
+        """
+        from dfa_bench.feedback.check import check  # which needs this class
+
+        return check(self, backward)
 
     def remove(self) -> None:
         """Take all hooks off: the model is as it was before. Harmless when called twice."""
@@ -141,7 +167,51 @@ class Attachment(nn.Module, ABC):
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or in_backward():
             return
         if self._description is None:
-            self._description = describe_graph(model, output)
+            self._description, self._described_of = describe_graph(model, output), _trained(model)
+            self.warn_of(self._description, output)
+            self._check_loaded_mark()
+
+    def warn_of(self, description: Description, output: object) -> None:
+        """Called when the model is described, with what its forward returned: warn of what nobody can have meant."""
+
+    # Checkpoints of the model know which feedback it was trained with.
+
+    def fingerprint(self) -> str | None:
+        """Tells fixed feedback matrices from others, in 16 letters; None where there are none yet, or they change."""
+        try:
+            matrices = [] if self.changes_matrices else self.matrices
+        except MatrixNotDrawn:
+            return None
+        digest = hashlib.sha256()
+        for matrix in matrices:
+            some = matrix.detach().flatten()[:: max(1, matrix.numel() // 64)]
+            digest.update(f"{tuple(matrix.shape)} {some.double().tolist()}".encode())
+        return digest.hexdigest()[:16] if matrices else None
+
+    def _mark(self, model: nn.Module, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
+        if (mark := self.fingerprint()) is not None:
+            metadata["feedback"] = mark  # beside the version of the module's state: no key, so any model loads it
+
+    def _compare_mark(self, model: nn.Module, state: Any, prefix: str, metadata: dict[str, Any], *args: object) -> None:
+        self._loaded_mark = metadata.get("feedback")
+        self._check_loaded_mark()
+
+    def _check_loaded_mark(self) -> None:
+        now = self.fingerprint()
+        if now is None:
+            return  # not drawn yet: after the next forward
+        saved, self._loaded_mark = self._loaded_mark, None
+        if saved not in (None, now):
+            warnings.warn(
+                "These weights were trained with other feedback matrices than the ones that are attached now. To go on "
+                "with the same, attach with the same rule, seed and paths, or load the attachment's own state_dict too "
+                "(before the model's).",
+                stacklevel=2,
+            )
+
+
+def _trained(model: nn.Module) -> list[tuple[str, bool]]:
+    return [(name, parameter.requires_grad) for name, parameter in model.named_parameters()]
 
 
 def attachment_of(model: nn.Module) -> Attachment | None:

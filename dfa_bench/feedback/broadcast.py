@@ -11,7 +11,7 @@ from torch import Tensor
 
 # From the error, (rows, error width), and B, (error width, columns), to what is sliced for the points, (rows, columns).
 Projection = Callable[[Tensor, Tensor], Tensor]
-# From the place of a kept activation among all and its slice, (rows, its width), to what it gets, in the same shape.
+# From the place of a kept activation among all and its slice, (rows, its width), to what it gets.
 PointFeedback = Callable[[int, Tensor], Tensor]
 
 
@@ -26,7 +26,7 @@ class Broadcast(torch.autograd.Function):
         matrix: Tensor,  # B: (error width, columns)
         batch_axes: int,
         names: Sequence[str],
-        starts: Sequence[int],
+        spans: Sequence[tuple[int, int]],  # first column of each h_i, and how many
         project: Projection,
         at_point: PointFeedback | None,
         *kept: Tensor,  # h_i: (*batch, ...)
@@ -35,7 +35,7 @@ class Broadcast(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, matrix, ctx.batch_axes, ctx.fed_by, ctx.starts, ctx.project, ctx.at_point, *kept = inputs
+        _, matrix, ctx.batch_axes, ctx.fed_by, ctx.spans, ctx.project, ctx.at_point, *kept = inputs
         ctx.save_for_backward(matrix)
         ctx.shapes = [activation.shape for activation in kept]
         ctx.dtypes = [activation.dtype for activation in kept]
@@ -46,12 +46,15 @@ class Broadcast(torch.autograd.Function):
         (matrix,) = ctx.saved_tensors
         rows, width = math.prod(error.shape[: ctx.batch_axes]), math.prod(error.shape[ctx.batch_axes :])
         projected = ctx.project(error.reshape(rows, width), matrix.to(error.dtype))  # (rows, columns)
-        feedback = []
-        for place, (shape, dtype, start) in enumerate(zip(ctx.shapes, ctx.dtypes, ctx.starts, strict=True)):
-            width = math.prod(shape[ctx.batch_axes :])
-            sliced = projected[:, start : start + width]
-            given = sliced if ctx.at_point is None else ctx.at_point(place, sliced)
-            feedback.append(given.reshape(shape).to(dtype))
+        feedback: list[Tensor] = []
+        same: dict[Any, Tensor] = {}  # points of one shape get the same tensor
+        for place, (shape, dtype, (start, width)) in enumerate(zip(ctx.shapes, ctx.dtypes, ctx.spans, strict=True)):
+            key = (shape, dtype, start, place if ctx.at_point else None)
+            if key not in same:
+                sliced = projected[:, start : start + width]
+                given = ctx.at_point(place, sliced) if ctx.at_point else sliced
+                same[key] = given.reshape(shape).to(dtype)
+            feedback.append(same[key])
         return (error, None, None, None, None, None, None, *feedback)
 
 
@@ -60,26 +63,34 @@ class LearnedBroadcast(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        output: Tensor, matrix: Tensor, batch_axes: int, names: Sequence[str], starts: Sequence[int], *kept: Tensor
+        output: Tensor,
+        matrix: Tensor,
+        batch_axes: int,
+        names: Sequence[str],
+        spans: Sequence[tuple[int, int]],
+        rows: Sequence[Tensor] | None,  # which error each row of h_i belongs to; None: rows are the same
+        *kept: Tensor,
     ) -> Tensor:
         return output.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, matrix, ctx.batch_axes, ctx.fed_by, ctx.starts, *kept = inputs
+        _, matrix, ctx.batch_axes, ctx.fed_by, ctx.spans, ctx.rows, *kept = inputs
         ctx.save_for_backward(matrix, *kept)
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
         (error,) = errors
         matrix, *kept = ctx.saved_tensors
-        rows, width = math.prod(error.shape[: ctx.batch_axes]), math.prod(error.shape[ctx.batch_axes :])
-        flat = error.reshape(rows, width)
+        count, width = math.prod(error.shape[: ctx.batch_axes]), math.prod(error.shape[ctx.batch_axes :])
+        flat = error.reshape(count, width)
         projected = flat @ matrix.to(error.dtype)  # (rows, columns)
         learned, feedback = torch.zeros_like(matrix), []
-        for activation, start in zip(kept, ctx.starts, strict=True):
-            h = activation.reshape(rows, -1)
-            part = slice(start, start + h.shape[1])
-            learned[:, part] += (flat.T @ h.to(flat.dtype)).to(matrix.dtype)
-            feedback.append(projected[:, part].reshape(activation.shape).to(activation.dtype))
-        return (error, learned, None, None, None, *feedback)
+        for place, (activation, (start, width)) in enumerate(zip(kept, ctx.spans, strict=True)):
+            h, given = activation.reshape(-1, width).to(flat.dtype), projected[:, start : start + width]
+            if ctx.rows is not None:
+                belongs = ctx.rows[place].flatten()
+                h, given = h.new_zeros(count, width).index_add(0, belongs, h), given[belongs]
+            learned[:, start : start + width] += (flat.T @ h).to(matrix.dtype)
+            feedback.append(given.reshape(activation.shape).to(activation.dtype))
+        return (error, learned, None, None, None, None, *feedback)

@@ -14,6 +14,16 @@ def reset_compiler() -> None:
         torch.compiler.reset()
 
 
+def compile_by_hooks() -> None:
+    """Let compiled code be told apart by the hooks of its modules, from now on and in the whole process.
+
+    By default it is not: a model with hooks would run the code that was compiled for another one of its class without.
+    """
+    import torch._dynamo.config as dynamo  # slow, but an optimizer imports it too
+
+    dynamo.skip_nnmodule_hook_guards = False
+
+
 def without_compiler() -> AbstractContextManager[object]:
     """Run compiled parts of a model eagerly for a while."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def describe_graph(model: nn.Module, outputs: object) -> Description:
     """Walk the graph below `outputs` of a model with hooks, labelling each path by the point that it starts at."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found: dict[str, list[str]] = {name: [] for name in names.values()}
-    roots = [leaf.grad_fn for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.grad_fn]
+    roots = [leaf.grad_fn for leaf in tensors_in(outputs) if leaf.grad_fn]
     todo: list[tuple[Node, str]] = [(root, BY_BACKPROP) for root in roots]
     seen: set[tuple[Node, str]] = set(todo)
     while todo:
@@ -68,6 +69,37 @@ def describe_graph(model: nn.Module, outputs: object) -> Description:
         {name: tuple(sorted(labels, key=lambda label: order.get(label, -1))) for name, labels in found.items()},
         frozenset(label for labels in found.values() for label in labels if label in order),
     )
+
+
+def tensors_in(outputs: object) -> list[Tensor]:
+    """All tensors that a module returned, in containers or in the fields of dataclasses."""
+    found = []
+    for leaf in pytree.tree_leaves(outputs):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Mapping):
+            found += tensors_in(list(leaf.values()))
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            found += tensors_in([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
+    return found
+
+
+def past_every_source(outputs: object) -> int:
+    """How many of the tensors that a model returned learn, but not by way of an error source."""
+    return sum(leaf.grad_fn is not None and not _meets_a_rule(leaf.grad_fn) for leaf in tensors_in(outputs))
+
+
+def _meets_a_rule(root: Node) -> bool:
+    todo, seen = [root], {root}
+    while todo:
+        node = todo.pop()
+        if hasattr(node, "fed_by"):
+            return True
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                todo.append(parent)
+    return False
 
 
 def warn_of_both(description: Description) -> None:

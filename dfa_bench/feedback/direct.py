@@ -74,10 +74,7 @@ class DirectFeedback(Rule):
         return BroadcastAttachment(model, found, self.recipe(), partial(ProjectedRoute, self.projection))
 
     def outcome(self, paths: Sequence[FeedbackPath]) -> dict[str, Any]:
-        settings = differing(self)
-        if self.projection is not None:
-            settings["projection"] = getattr(self.projection, "__qualname__", None) or repr(self.projection)
-        return {**settings, "paths": [differing(path) for path in paths]}
+        return {**differing(self), "paths": [differing(path) for path in paths]}
 
 
 class ProjectedRoute(Route):

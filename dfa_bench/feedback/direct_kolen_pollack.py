@@ -65,6 +65,8 @@ class DirectKolenPollack(DirectFeedback):
 class LearnedAttachment(BroadcastAttachment):
     """DFA's, with matrices that take a step after the optimizer's."""
 
+    changes_matrices = True
+
     def __init__(
         self, model: nn.Module, found: Sequence[ResolvedPath], recipe: MatrixRecipe, lr: float, decay: float
     ) -> None:
@@ -94,14 +96,15 @@ class LearnedRoute(Route):
         matrix: Tensor,
         batch_axes: int,
         names: Sequence[str],
-        starts: Sequence[int],
+        spans: Sequence[tuple[int, int]],
         kept: Sequence[Tensor],
     ) -> Tensor:
         assert self.matrix is not None
         if not (self.matrix.requires_grad and self.matrix.is_leaf):  # drawn, or moved to another device
             self.matrix = self.matrix.detach().requires_grad_()
         matrix = self.matrix.to(error_at.device)
-        sent: Tensor = LearnedBroadcast.apply(error_at, matrix, batch_axes, names, starts, *kept)
+        rows = None if self.path.rows is None else [self._rows(activation) for activation in kept]
+        sent: Tensor = LearnedBroadcast.apply(error_at, matrix, batch_axes, names, spans, rows, *kept)
         return sent
 
 

@@ -57,6 +57,10 @@ class LayerNotReplayable(FeedbackError):
     """A layer cannot be run once more with other weights, as its input gradient would need."""
 
 
+class ModelChanged(FeedbackError):
+    """A module that a rule hooks was replaced by another."""
+
+
 class StepNotEnded(FeedbackError):
     """A rule whose feedback learns was not told of the optimizer's step, by `end_step` or `follow`."""
 

@@ -72,6 +72,8 @@ class GraphFeedback(DirectFeedback):
                 raise ValueError(f"{name}={value}: give a whole number from 0.")
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> Attachment:
+        if any(path.path.rows is not None for path in found):
+            raise ShapeMismatch("GraphFeedback has an error for each node: FeedbackPath(rows=...) is for other rules.")
         return GraphAttachment(model, found, self)
 
 
@@ -156,7 +158,7 @@ class GraphRoute(Route):
         matrix: Tensor,
         batch_axes: int,
         names: Sequence[str],
-        starts: Sequence[int],
+        spans: Sequence[tuple[int, int]],
         kept: Sequence[Tensor],
     ) -> Tensor:
         project: Projection = self._without_graph
@@ -165,7 +167,7 @@ class GraphRoute(Route):
             operator = self._operator_of(self.edges, error_at, batch_axes)
             hops = [self.convolutions - ran if self.rule.hops is None else self.rule.hops for ran in self._ran]
             project, at_point = partial(self._project_spread, operator), partial(_along_edges, operator, hops)
-        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, starts, project, at_point, *kept)
+        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, spans, project, at_point, *kept)
         return sent
 
     def _without_graph(self, error: Tensor, matrix: Tensor) -> Tensor:

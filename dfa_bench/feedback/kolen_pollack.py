@@ -63,6 +63,7 @@ class KolenPollackAttachment(LayerwiseAttachment):
     """Feedback that goes through the changes of the weights."""
 
     fed_by: ClassVar[str] = "Kolen–Pollack feedback"
+    changes_matrices: ClassVar[bool] = True
 
     def __init__(
         self,

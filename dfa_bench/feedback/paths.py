@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -12,13 +12,18 @@ from dfa_bench.feedback.errors import PointNotFound, PointsOverlap, ShapeMismatc
 
 # What torch.compile, DistributedDataParallel and Lightning Fabric put before the names of the modules that they wrap.
 WRAPPERS = ("_orig_mod", "_forward_module", "module")
+# What wrappers of a whole model put before its names (PEFT's two last), and wrappers of parts anywhere between.
+PREFIXES = ("_orig_mod", "_forward_module", "module", "base_model", "model")
+INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @dataclass(frozen=True)
 class FeedbackPath:
     """One error source and the feedback points that receive its error.
 
-    Patterns are those of `fnmatch`, over the dotted names of `model.named_modules()`; `*` also matches dots.
+    Patterns go over the dotted names of `model.named_modules()`, name by name, as those of paths do: within a name `*`
+    stands for any letters, `?` for one, `[0-9]` for one of some; `**` stands for any names (`layers.**.activation`).
+    What wrappers put before names (torch.compile, DistributedDataParallel, Fabric, PEFT) need not be written.
 
     Args:
         points: patterns of the modules whose outputs h_i get B_i δa_y as their gradient.
@@ -26,7 +31,13 @@ class FeedbackPath:
         cuts: patterns of the modules whose outputs are detached and get no feedback.
         batch_axes: how many leading axes of a_y each have an error of their own (samples, tokens, ...);
             the rest is flattened. None: all but the last. An a_y of shape (N,) counts as (N, 1).
-        first_of_tuple: where a point, a cut or the source returns a tuple, take its first tensor.
+        first_of_tuple: where a point, a cut or the source returns a tuple, take its first tensor; the others of a point
+            or a cut are detached.
+        normalised: all that reads the points normalises them first, as in a pre-norm transformer: the feedback goes
+            through the derivative of a layer norm (without weights) at each point, so that it cannot make it grow.
+        rows: where rows of points are not those of the error (pooling, one label for a sequence or a graph): a function
+            that takes a point's output and returns which error each of its rows gets, whole numbers in the shape of its
+            row axes. Errors are counted over the batch axes, from 0. Such a row gets the whole projected error.
     """
 
     points: Sequence[str]
@@ -34,11 +45,31 @@ class FeedbackPath:
     cuts: Sequence[str] = ()
     batch_axes: int | None = None
     first_of_tuple: bool = False
+    rows: Callable[[Tensor], Tensor] | None = None
+    normalised: bool = False
+
+    @staticmethod
+    def auto(model: nn.Module, example: object) -> FeedbackPath:
+        """The path that `propose` finds for a model: its blocks, else activations or layers, and its head."""
+        from dfa_bench.feedback.propose import propose  # which needs this class
+
+        return propose(model, example)
 
     def __post_init__(self) -> None:
         for field in ("points", "cuts"):
-            if isinstance(getattr(self, field), str):
+            given = getattr(self, field)
+            if isinstance(given, str):
                 raise TypeError(f"FeedbackPath({field}=...) takes a list of patterns, not the single string given.")
+            if other := [each for each in given if not isinstance(each, str)]:
+                raise TypeError(
+                    f"FeedbackPath({field}=...) takes patterns over module names, not the {type(other[0]).__name__} "
+                    f"given. `dict(model.named_modules())` has the names."
+                )
+        if self.error_at is not None and not isinstance(self.error_at, str):
+            raise TypeError(
+                f"FeedbackPath(error_at=...) takes a pattern over module names, not the {type(self.error_at).__name__} "
+                f"given."
+            )
         if self.batch_axes is not None and self.batch_axes < 1:
             raise ValueError(f"FeedbackPath(batch_axes={self.batch_axes}): an error has at least one batch axis.")
 
@@ -162,12 +193,27 @@ def _named(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    bare = ".".join(part for part in name.split(".") if part != "_orig_mod")
-    wanted = pattern.split(".")
-    while len(wanted) > 1 and wanted[0] in WRAPPERS:
-        wanted = wanted[1:]
-    patterns = (pattern, ".".join(part for part in wanted if part != "_orig_mod"))
-    return any(fnmatch.fnmatchcase(n, p) for n in (name, bare) for p in patterns)
+    names, wanted = name.split(".") if name else [], pattern.split(".")
+    return any(_match(n, p) for n in _without_wrappers(names) for p in _without_wrappers(wanted))
+
+
+def _match(names: Sequence[str], wanted: Sequence[str]) -> bool:
+    if not wanted:
+        return not names
+    if wanted[0] == "**":
+        least = 0 if len(wanted) > 1 else 1  # `layers.**` is what is in layers, not layers itself
+        return any(_match(names[skipped:], wanted[1:]) for skipped in range(least, len(names) + 1))
+    return bool(names) and fnmatch.fnmatchcase(names[0], wanted[0]) and _match(names[1:], wanted[1:])
+
+
+def _without_wrappers(parts: Sequence[str]) -> list[list[str]]:
+    """A name as it stands, and without what wrappers have added."""
+    bare = [part for part in parts if part not in INNER]
+    forms = [list(parts), bare]
+    while len(bare) > 1 and bare[0] in PREFIXES:
+        bare = bare[1:]
+        forms.append(bare)
+    return forms
 
 
 def _not_found(model: nn.Module, pattern: str, role: str) -> str:
@@ -177,9 +223,21 @@ def _not_found(model: nn.Module, pattern: str, role: str) -> str:
     import difflib  # only on the way to an error
 
     alike = [name for name in shapes + names if name.count(".") == pattern.count(".")]
+    if across := [name for name in names if fnmatch.fnmatchcase(name, pattern)]:
+        return (
+            f"No module matches the {role} '{pattern}': '*' stands for letters within a name, and does not match dots. "
+            f"For {_listing(across, 3)} write '{_across(pattern)}', or name the modules between."
+        )
     close = [match for known in (alike, shapes + names) for match in difflib.get_close_matches(pattern, known, 1, 0.5)]
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"No module matches the {role} '{pattern}'. The model has: {_listing(names) or 'no submodules'}.{hint}"
+
+
+def _across(pattern: str) -> str:
+    """A pattern whose `*` matched dots, as one that says so."""
+    return ".".join(
+        "**" if part == "*" else f"**.{part}" if part.startswith("*") else part for part in pattern.split(".")
+    )
 
 
 def _listing(names: Sequence[str], most: int = 8) -> str:

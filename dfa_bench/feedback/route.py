@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from dfa_bench.feedback.attachment import LearningHook
-from dfa_bench.feedback.broadcast import Broadcast
+from dfa_bench.feedback.broadcast import Broadcast, PointFeedback
 from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.errors import (
     FeedbackError,
@@ -40,6 +43,7 @@ class Route(nn.Module):
         self.source_name, self.scope_name = found.source_name, found.scope_name
         self.point_names, self.cut_names = list(found.points), list(found.cuts)
         self.widths: dict[str, int] = {}  # of each point; known once the matrix is drawn
+        self.source_is_linear = isinstance(found.source, nn.Linear)
         self.register_buffer("matrix", None)
         self.register_buffer("factor", None)
         self.kept: list[tuple[str, Tensor]] = []
@@ -48,6 +52,7 @@ class Route(nn.Module):
         self.source_runs = 0
         self.learning = False  # a forward of the scope, with gradients, is under way
         self.entered: bool | None = None  # by the model's forward: not yet, without gradients, with them
+        self.told_of_no_source = False
         self.ambiguous: str | None = None  # a point that ran twice outside the scope's forward
 
     def __getstate__(self) -> dict[str, Any]:
@@ -66,7 +71,7 @@ class Route(nn.Module):
         self.entered = self.entered or self.learning
 
     def at_point(self, name: str, module: nn.Module, args: tuple[object, ...], output: object) -> object:
-        activation, rebuild = self._tensor(output, f"feedback point '{name}'")
+        activation, rebuild = self._tensor(output, f"feedback point '{name}'", is_source=False)
         if not torch.is_grad_enabled():
             if self.learning and not in_backward():
                 _refuse_lost_gradient(name)
@@ -84,13 +89,21 @@ class Route(nn.Module):
         if not self.learning and any(name == other for other, _ in self.kept):
             self.forget()  # called outside the scope, perhaps with another batch: an endless loop keeps one call
             self.ambiguous = name
+            if not self.told_of_no_source and not torch.compiler.is_compiling():
+                self.told_of_no_source = True
+                warnings.warn(
+                    f"The feedback point '{name}' ran again with gradients, and the error source "
+                    f"'{self.source_name}' has not run since: what is below the point learns nothing. Call the module "
+                    f"itself, not its forward() or its parts; run what is not to learn under torch.no_grad().",
+                    stacklevel=2,
+                )
         self.kept.append((name, activation))
         self.reached.append(name)
         if not torch.compiler.is_compiling():
             self.snapshots.append(Snapshot.of(activation, args))
 
     def at_cut(self, name: str, module: nn.Module, args: tuple[object, ...], output: object) -> object:
-        activation, rebuild = self._tensor(output, f"cut '{name}'")
+        activation, rebuild = self._tensor(output, f"cut '{name}'", is_source=False)
         if not torch.is_grad_enabled():
             return None
         if not in_backward():
@@ -101,7 +114,7 @@ class Route(nn.Module):
     def at_source(self, module: nn.Module, args: object, output: object) -> object:
         if not torch.is_grad_enabled():
             return None
-        error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'")
+        error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'", is_source=True)
         kept, snapshots, ambiguous = self.kept, self.snapshots, self.ambiguous
         self.forget()
         if in_backward():
@@ -124,7 +137,9 @@ class Route(nn.Module):
         if not kept and self.matrix is None:
             return None  # `leave` says what is missing
         batch_axes = self.error.batch_axes(error_at)
-        self._check_shapes(error_at, batch_axes, kept)
+        axes = [self._axes(activation, batch_axes) for _, activation in kept]
+        widths = [math.prod(activation.shape[first:]) for (_, activation), first in zip(kept, axes, strict=True)]
+        self._check_shapes(error_at, batch_axes, kept, widths)
         for (name, activation), before in zip(kept[: len(snapshots)], snapshots, strict=True):
             if before.is_broken_by(activation):
                 raise PointChangedInPlace(
@@ -132,14 +147,17 @@ class Route(nn.Module):
                     f"Use the operation that makes a new tensor (y = y + z, inplace=False) after this point."
                 )
         if self.matrix is None:
-            self._draw(error_at, batch_axes, kept)
+            self._draw(error_at, batch_axes, [name for name, _ in kept], widths)
         if self.matrix is None:
             return None  # a point was not reached: `leave` names it
         starts = columns(self.recipe, self.widths)
         names = [name for name, _ in kept]
         activations = [activation for _, activation in kept]
+        if self.path.normalised:
+            activations = [_normalised(activation, first) for activation, first in zip(activations, axes, strict=True)]
+        spans = [(starts[name], width) for name, width in zip(names, widths, strict=True)]
         matrix = self.matrix.to(error_at.device)
-        return rebuild(self.send(error_at, matrix, batch_axes, names, [starts[name] for name in names], activations))
+        return rebuild(self.send(error_at, matrix, batch_axes, names, spans, activations))
 
     def send(
         self,
@@ -147,12 +165,36 @@ class Route(nn.Module):
         matrix: Tensor,
         batch_axes: int,
         names: Sequence[str],
-        starts: Sequence[int],
+        spans: Sequence[tuple[int, int]],
         kept: Sequence[Tensor],
     ) -> Tensor:
-        """The error source's output, through the function whose backward feeds the points."""
-        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, starts, self.project, None, *kept)
+        """The error source's output, through the function whose backward feeds the points.
+
+        Args:
+            error_at: a_y.
+            matrix: B.
+            batch_axes: of a_y.
+            names: of the point of each kept activation.
+            spans: the first column of each in the matrix, and how many.
+            kept: activations.
+        """
+        at_point = self.feedback_for(kept)
+        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, spans, self.project, at_point, *kept)
         return sent
+
+    def feedback_for(self, kept: Sequence[Tensor]) -> PointFeedback | None:
+        """What makes a point's rows of those of the error, where they are not the same."""
+        return None if self.path.rows is None else partial(_to_rows, [self._rows(activation) for activation in kept])
+
+    def _rows(self, activation: Tensor) -> Tensor:
+        assert self.path.rows is not None
+        rows = self.path.rows(activation.detach())
+        if rows.is_floating_point() or activation.shape[: rows.ndim] != rows.shape or not rows.ndim:
+            raise ShapeMismatch(
+                f"FeedbackPath(rows=...) returned {tuple(rows.shape)} of {rows.dtype} for a point of shape "
+                f"{tuple(activation.shape)}: it must return whole numbers in the shape of the point's row axes."
+            )
+        return rows
 
     def project(self, error: Tensor, matrix: Tensor) -> Tensor:
         """From the error, (rows, error width), to the feedback that is sliced for the points, (rows, columns)."""
@@ -174,7 +216,8 @@ class Route(nn.Module):
                 f"Choose error_at and points inside a module that does not."
             )
         late = [name for name, _ in self.kept]
-        missed = [name for name in self.point_names + self.cut_names if name not in self.reached]
+        reached = {*self.reached}
+        missed = [name for name in self.point_names + self.cut_names if name not in reached]
         if missed:
             raise PointNotReached(
                 f"The forward never reached '{missed[0]}' (feedback points and cuts not reached: {len(missed)}). "
@@ -234,14 +277,14 @@ class Route(nn.Module):
                 setattr(self, name, torch.empty_like(saved))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _draw(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
+    def _draw(self, error_at: Tensor, batch_axes: int, names: Sequence[str], widths: Sequence[int]) -> None:
         if torch.compiler.is_compiling():
             raise MatrixNotDrawn(
                 "The feedback matrix cannot be drawn inside a compiled forward. "
                 "Pass an example batch to attach(model, paths, example=...), or run one forward before torch.compile."
             )
         for name in self.point_names:
-            calls = [math.prod(activation.shape[batch_axes:]) for point, activation in kept if point == name]
+            calls = [width for point, width in zip(names, widths, strict=True) if point == name]
             if calls:
                 self.widths[name] = max(calls)
         if len(self.widths) < len(self.point_names):
@@ -254,6 +297,13 @@ class Route(nn.Module):
                 )
             return
         error_width = math.prod(error_at.shape[batch_axes:])
+        if self.source_is_linear and error_at.ndim - batch_axes > 1:
+            warnings.warn(
+                f"The error at '{self.source_name}' has shape {tuple(error_at.shape)}, and batch_axes={batch_axes} "
+                f"flattens more than the last axis into its width: each position of a point gets columns of its own, "
+                f"and other lengths than these do not fit. FeedbackPath(rows=...) says which row gets which error.",
+                stacklevel=2,
+            )
         dtype = torch.float64 if error_at.dtype == torch.float64 else torch.float32
         with torch.no_grad():
             self.matrix = draw_matrix(self.recipe, self.number, error_width, self.widths).to(error_at.device, dtype)
@@ -262,16 +312,21 @@ class Route(nn.Module):
 
     # Axes.
 
-    def _check_shapes(self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]]) -> None:
+    def _axes(self, activation: Tensor, batch_axes: int) -> int:
+        return batch_axes if self.path.rows is None else self._rows(activation).ndim
+
+    def _check_shapes(
+        self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]], widths: Sequence[int]
+    ) -> None:
         batch = error_at.shape[:batch_axes]
-        for name, activation in kept:
-            if activation.shape[:batch_axes] != batch:
+        for (name, activation), width in zip(kept, widths, strict=True):
+            if self.path.rows is None and activation.shape[:batch_axes] != batch:
                 raise ShapeMismatch(
                     f"The feedback point '{name}' returns shape {tuple(activation.shape)}, but the error at "
                     f"'{self.source_name}' has shape {tuple(error_at.shape)}: the point's shape must begin with "
-                    f"{tuple(batch)}. Move the point, or set batch_axes (now {batch_axes}) to the axes that they share."
+                    f"{tuple(batch)}. Move the point, set batch_axes (now {batch_axes}) to the axes that they share, "
+                    f"or say which row gets which error, FeedbackPath(rows=...)."
                 )
-            width = math.prod(activation.shape[batch_axes:])
             if self.widths and width > self.widths[name]:
                 raise ShapeMismatch(
                     f"The feedback point '{name}' is now {width} wide; its matrix was drawn for {self.widths[name]}. "
@@ -284,15 +339,26 @@ class Route(nn.Module):
                 f"axes), but its matrix was drawn for {drawn.shape[0]}. Attach again."
             )
 
-    def _tensor(self, output: object, what: str) -> tuple[Tensor, Callable[[Tensor], object]]:
+    def _tensor(self, output: object, what: str, is_source: bool) -> tuple[Tensor, Callable[[Tensor], object]]:
+        """The tensor in what a module returned, and what puts another one in its place."""
         if isinstance(output, Tensor):
             return output, _itself
         is_tuple = isinstance(output, (tuple, list)) and len(output) > 0 and isinstance(output[0], Tensor)
         if is_tuple and self.path.first_of_tuple:
             assert isinstance(output, (tuple, list))
             rest = list(output[1:])
+            if not is_source:  # else the true gradient would come back through them
+                rest = pytree.tree_map_only(Tensor, torch.detach, rest) if torch.is_grad_enabled() else rest
             make = type(output)._make if hasattr(output, "_make") else type(output)
             return output[0], lambda first: make([first, *rest])
+        if is_source and isinstance(logits := getattr(output, "logits", None), Tensor):
+            if isinstance(loss := getattr(output, "loss", None), Tensor) and loss.requires_grad:
+                raise NotATensor(
+                    f"The {what} returns a {type(output).__name__} with a loss, which was made before the error source "
+                    f"ended, so it has no error there. Set error_at to the module whose output is the logits, such as "
+                    f"'lm_head' or 'classifier'."
+                )
+            return logits, partial(_with_logits, output)
         hint = " Pass FeedbackPath(first_of_tuple=True) to use its first tensor." if is_tuple else ""
         raise NotATensor(
             f"The {what} returns a {type(output).__name__}, not a tensor.{hint or ' Choose another module.'}"
@@ -307,6 +373,20 @@ class PointHook(LearningHook):
 
     def __call__(self, module: nn.Module, args: tuple[object, ...], output: object) -> object:
         return self.act(self.name, module, args, output)
+
+
+def _to_rows(rows: Sequence[Tensor], place: int, feedback: Tensor) -> Tensor:
+    return feedback[rows[place]]
+
+
+def _normalised(activation: Tensor, first: int) -> Tensor:
+    """Only its backward is used: a gradient that is orthogonal to the activation, and smaller as that is larger."""
+    return nn.functional.layer_norm(activation, activation.shape[first:])
+
+
+def _with_logits(output: Any, logits: Tensor) -> Any:
+    output.logits = logits
+    return output
 
 
 def _itself(tensor: Tensor) -> Tensor:
@@ -328,6 +408,5 @@ def _refuse_lost_gradient(name: str) -> None:
     raise PointWithoutGradient(
         f"The output of the feedback point '{name}' carries no gradient although the model trains, so the parameters "
         f"below it would learn nothing. With activation checkpointing pass use_reentrant=False; if the forward runs it "
-        f"under torch.no_grad(), take it out of the points; if it ends in another point ('*' in a pattern also matches "
-        f"dots), keep one of the two."
+        f"under torch.no_grad(), take it out of the points; if it ends in another point, keep one of the two."
     )

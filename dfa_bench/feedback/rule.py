@@ -88,6 +88,8 @@ def differing(settings: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if callable(value):
+        return getattr(value, "__qualname__", None) or repr(value)
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 

@@ -91,6 +91,7 @@ class SignAttachment(LayerwiseAttachment):
 class BatchSignAttachment(SignAttachment):
     """Magnitudes are drawn anew before each forward with gradients; a checkpoint knows how often they were."""
 
+    changes_matrices: ClassVar[bool] = True
     draws: Tensor
 
     def __init__(

@@ -92,14 +92,16 @@ class TargetRoute(Route):
         matrix: Tensor,
         batch_axes: int,
         names: Sequence[str],
-        starts: Sequence[int],
+        spans: Sequence[tuple[int, int]],
         kept: Sequence[Tensor],
     ) -> Tensor:
         batch, width = error_at.shape[:batch_axes], math.prod(error_at.shape[batch_axes:])
         if self.targets is not None:
             _check(self.targets, self.source_name, batch, width)
         project = partial(self._project_targets, self.targets)
-        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, starts, project, None, *kept)
+        sent: Tensor = Broadcast.apply(
+            error_at, matrix, batch_axes, names, spans, project, self.feedback_for(kept), *kept
+        )
         return sent
 
     def _project_targets(self, targets: Tensor | None, error: Tensor, matrix: Tensor) -> Tensor:

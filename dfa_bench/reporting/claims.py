@@ -28,6 +28,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)  # in the order in which they 
 ERROR = 0.05  # probability of a wrong "supported", and of a wrong "contradicted", of a claim
 POWER = 0.8  # probability with which the seeds that are said to decide do so
 QUOTED = "a number that the paper quotes is a reference only for runs of a reduced protocol"
+NO_RUNS = "no runs"
 MOST_SEEDS = 100  # with more, their number is not worked out
 NOTE = (
     "[a, b]: one-sided t bounds of the mean over paired seeds. Supported: in every place a, at 5%, is above what is "
@@ -46,7 +47,7 @@ class Evidence:
     low: float  # bound that decides about support
     high: float  # bound that decides about contradiction
     verdict: Verdict
-    reason: str = ""  # why it is not tested, where runs are not missing altogether
+    reason: str = ""  # why it is not tested
     missing: Sequence[str] = ()  # cells without runs
     lost: int = 0  # seeds that one of the sides has no number for, since its run diverged or is NaN
     collapsed: str = ""  # how many seeds learned nothing, where others did: then the bounds say nothing
@@ -90,17 +91,17 @@ class Checked:
         """The place that decides and how many agree, in one line."""
         tested = [each for each in self.evidence if each.verdict != "not tested"]
         missing = dict.fromkeys(name for each in self.evidence for name in each.missing)
-        without = f"no runs of {', '.join(missing)}" if missing else ""
+        without = f"{NO_RUNS} of {', '.join(missing)}"
         if not tested:
-            reasons = dict.fromkeys([*(each.reason for each in self.evidence), without])
-            return "; ".join(filter(None, reasons)) or "the table has no such place"
+            reasons = dict.fromkeys(without if each.missing else each.reason for each in self.evidence)
+            return "; ".join(reasons) or "the table has no such place"
         count = sum(each.verdict in AGREES for each in tested)
         agree = f"{count} of {len(tested)} places, {_seeds([each.seeds for each in tested])}"
         untested = len(self.evidence) - len(tested)
         measured = [each for each in tested if not each.collapsed] or tested
         decisive = [each for each in measured if each.verdict == self.verdict] or measured
         worst = min(decisive, key=lambda each: each.high if self.verdict in CONTRADICTS else each.low)
-        rest = f", {untested} not tested{f' ({without})' if without else ''}" if untested else ""
+        rest = f", {untested} not tested{f' ({without})' if missing else ''}" if untested else ""
         lost = max(each.lost for each in tested)
         rest += f", up to {lost} seeds of a place diverged or NaN" if lost else ""
         rest += "".join(f"; {self.measured(each)}" for each in tested if each.collapsed and each is not worst)
@@ -165,7 +166,7 @@ def check(table: Table) -> list[Checked]:
 
 
 def _check(claim: Claim, table: Table) -> Checked:
-    found = [each for each in places(claim, table.experiment) if table.planned.issuperset(each.cells)]
+    found = places_in(table, claim)
     with_runs = [each for each in found if not table.gaps(each.cells)]
     protocols = {run.protocol for place in found for run, _ in _runs(place, table)}
     contradicted = contradiction(protocols)
@@ -183,6 +184,11 @@ def _check(claim: Claim, table: Table) -> Checked:
     return Checked(claim, verdict, evidence, " and ".join(sorted(protocols)), paper)
 
 
+def places_in(table: Table, claim: Claim) -> list[Place]:
+    """The places that a claim is about and that the table has at the scale of its runs."""
+    return [each for each in places(claim, table.experiment) if table.planned.issuperset(each.cells)]
+
+
 def contradiction(protocols: Collection[str]) -> Verdict:
     """What runs of these protocols can say against the paper: it did not do those of a reduced one."""
     return "contradicted" if set(protocols) == {"paper"} else "contradicted at reduced scale"
@@ -193,12 +199,11 @@ def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, cont
     pairs = [(higher[seed], lower[seed]) for seed in sorted(set(higher) & set(lower))]
     if claim.ratio is not None:
         pairs = [pair for pair in pairs if min(pair) > 0]  # others have no ratio
-    none = math.nan, math.nan, math.nan
-    if missing := table.gaps(place.cells):
-        return Evidence(place.name, len(pairs), *none, "not tested", missing=missing)
     if reason := _why_not(claim, place, table, len(pairs)):
-        at_least = claim.min_seeds if reason == _too_few(claim) else None
-        return Evidence(place.name, len(pairs), *none, "not tested", reason, would_decide=at_least)
+        at_least = claim.min_seeds if reason in (NO_RUNS, _too_few(claim)) else None
+        missing = table.gaps(place.cells) if reason == NO_RUNS else ()
+        none = math.nan, math.nan, math.nan
+        return Evidence(place.name, len(pairs), *none, "not tested", reason, missing, would_decide=at_least)
     if claim.ratio is None:
         differences, margin = [above - below for above, below in pairs], claim.by
     else:
@@ -233,6 +238,8 @@ def _why_not(claim: Claim, place: Place, table: Table, seeds: int) -> str:
         return "stand-in data"
     if table.changed:
         return "settings of your own: the claim is about another experiment"
+    if table.gaps(place.cells):
+        return NO_RUNS
     parts = (*place.higher, *place.lower)
     quoted = any(isinstance(part, Quoted) for part in parts)
     if quoted and any(run.protocol != "paper" for run, _ in _runs(place, table)):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from dfa_bench.experiments.expected_cost import ExpectedCost
 from dfa_bench.experiments.plan import PlannedRun
 from dfa_bench.experiments.schema import Cell, Quoted
-from dfa_bench.reporting.claims import MOST_SEEDS, QUOTED, Checked, Evidence, check
-from dfa_bench.reporting.places import CellMean, Place, places
+from dfa_bench.reporting.claims import MOST_SEEDS, QUOTED, Checked, Evidence, check, places_in
+from dfa_bench.reporting.places import CellMean, Place
 from dfa_bench.reporting.tables import Table
 
 WhyNot = Callable[[PlannedRun], str]  # why a run cannot be done; "" if it can
@@ -71,7 +71,7 @@ def open_aims(
         runs.setdefault(run.cell, {})[run.settings.seed] = run
     aims, beyond = [], {}
     for claim, checked in zip(table.experiment.claims, check(table), strict=True):
-        here = dict(zip((each.place for each in checked.evidence), places(claim, table.experiment), strict=True))
+        here = dict(zip((each.place for each in checked.evidence), places_in(table, claim), strict=True))
         for way, whole in _ways(checked):
             try:
                 needed = [_seeds_needed(each) for each in way]
@@ -104,8 +104,8 @@ def _ways(checked: Checked) -> Iterator[tuple[Sequence[Evidence], bool]]:
 
 def _seeds_needed(evidence: Evidence) -> int:
     if evidence.would_decide is None:
-        lost = f"{evidence.place}: a seed diverged or is NaN, and others do not make up for it"
-        raise OutOfReach(evidence.reason or lost)
+        lost = f"{evidence.collapsed} collapsed" if evidence.collapsed else "a seed diverged or is NaN"
+        raise OutOfReach(evidence.reason or f"{evidence.place}: {lost}, and others do not make up for it")
     if evidence.would_decide == math.inf:
         raise OutOfReach(f"{evidence.place}: more than {MOST_SEEDS} seeds would decide")
     return int(evidence.would_decide)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.errors import KEPT, CorruptData, MissingData, Preempted
+from dfa_bench.experiments.dispatch import Failure, do_all
+from dfa_bench.experiments.engines import Engine, build_engine
 from dfa_bench.experiments.expected_cost import expected_seconds, time_text
-from dfa_bench.experiments.local import Failure, run_all
 from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
+from dfa_bench.experiments.progress import Board, Watched
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting.existing import build_table, is_stand_in, seeds_done
@@ -22,12 +25,10 @@ from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_dataset
 
-USE_STAND_INS = "Using synthetic data for its rows; they are shown separately."
-
 
 @dataclass(frozen=True)
 class Work:
-    """An experiment and its runs: those on real data, and the stand-ins of rows whose data are not here."""
+    """An experiment and its runs: those whose data are here, and stand-ins if no data of it are."""
 
     experiment: Experiment
     runs: Sequence[PlannedRun]  # of every seed that is asked for or done, also where data lack
@@ -41,24 +42,71 @@ def reproduce(request: Request) -> int:
     ledger = Ledger(request.results / "runs.csv")
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
         seeds = max(request.seeds, seeds_done(request, ledger))
-        works = plan_all(request, seeds, ledger, USE_STAND_INS)
+        works = plan_all(request, seeds, ledger)
+    for work in works:
+        if work.stand_in:
+            print(f"{work.experiment.name}: none of its data are here. Synthetic data are used, and shown separately.")
+        elif lacking := {run.settings.dataset.name: None for run in work.runs if run not in work.real}:
+            print(f"{work.experiment.name}: no data, so no runs, of {', '.join(lacking)}.")
     wanted = [run for work in works for run in (*work.real, *work.stand_in) if run.settings.seed < request.seeds]
     todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
-    total = len({run.identity for run in wanted})
-    print(f"{total} runs, {len(todo)} of them to do, {request.jobs} at a time.", flush=True)
     failures: list[Failure] = []
+    status = 0
+    total = len({run.identity for run in wanted})
     try:
-        failures = run_all(todo, request.jobs, console)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Finished runs are kept; run the same command to continue.", file=sys.stderr)
-        failures = [Failure("(interrupted)", "the sweep is not complete")]
+        failures = _do(todo, works, ledger, request, console, total)
+    except Preempted as signal:
+        print(f"\n{signal} {KEPT}", file=sys.stderr)
+        status = signal.status
     finished = [readable_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
     ledger.add(result for result in finished if result and result.identity not in ledger)
     for work in works:
         write_or_print(work, ledger, request)
     for failure in failures:
         print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return status or (1 if failures else 0)
+
+
+def _do(
+    todo: Sequence[PlannedRun], works: Sequence[Work], ledger: Ledger, request: Request, console: Console, total: int
+) -> list[Failure]:
+    if not todo:
+        print(f"{total} runs, 0 of them to do.", flush=True)
+        return []
+    engine = build_engine(request.engine, [run.settings for run in todo])
+    print(f"{total} runs, {len(todo)} of them to do, {engine.says}.", flush=True)
+    return do_shown(todo, engine, works, ledger, request, console)
+
+
+def do_shown(
+    todo: Sequence[PlannedRun],
+    engine: Engine,
+    works: Sequence[Work],
+    ledger: Ledger,
+    request: Request,
+    console: Console,
+) -> list[Failure]:
+    """Do runs through an engine, with their progress shown."""
+    tables = [[*work.runs, *work.stand_in] for work in works]
+    watched = Watched(tables, {run.identity for run in todo}, ledger.seconds())
+    with Board(watched, console) as board:
+        return do_all(todo, engine, board, request.retry, request.max_failures)
+
+
+def watch(request: Request, once: bool) -> int:
+    """Show how far the runs of tables are, until they are done."""
+    ledger, console = Ledger(request.results / "runs.csv"), Console()
+    seeds, cards = max(request.seeds, seeds_done(request, ledger)), ledger.cards()
+    tables = [plan(each, range(seeds), request.overrides, cards) for each in request.experiments]
+    wanted = {run.identity for table in tables for run in table if run.settings.seed < (request.seeds or seeds)}
+    with Board(Watched(tables, wanted, ledger.seconds()), console) as board:
+        look = board.update(at_once=True)
+        while look is None or (not once and any(each.state != "done" for each in look.states.values())):
+            time.sleep(0.5)
+            look = board.update() or look
+    if console.is_terminal:
+        print(look)
+    return 0
 
 
 def list_missing(request: Request) -> int:
@@ -72,55 +120,63 @@ def list_missing(request: Request) -> int:
         wanted = [run for run in runs if run.settings.seed < request.seeds and run.identity not in told]
         todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
         told |= {run.identity for run in todo}
-        costs = expected_seconds(runs, todo, ledger)
+        costs = expected_seconds(runs, todo, ledger.seconds())
         seconds = sum(each.seconds or 0 for each in costs)
         total += seconds
         unknown = sum(each.seconds is None for each in costs)
         about = f"about {time_text(seconds)} one at a time" if seconds else ""
         about += f"{'; ' if about else ''}{unknown} of unknown cost" if unknown else ""
         print(f"{experiment.name}: {len(todo)} runs are missing{f' ({about})' if about else ''}.")
+        if lacking := dict.fromkeys(run.settings.dataset.name for run in todo if not run.has_data):
+            print(f"  No data here for {', '.join(lacking)}; `dfa-bench data` says where to get them.")
         for run, cost in zip(todo, costs, strict=True):
             cell = run.cell
             print(f"  {cell.row}, {cell.column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
-    about = f", about {time_text(total / request.jobs)} with --jobs {request.jobs}" if total else ""
+    jobs = request.at_a_time
+    about = f", about {time_text(total / jobs)} with --jobs {jobs}" if total else ""
     print(f"Total: {len(told)} runs{about}.")
     return 0
 
 
-def plan_all(request: Request, seeds: int, ledger: Ledger, without_data: str) -> list[Work]:
+def plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
     """The runs of all tables. Data that are not here are downloaded, where that is wanted and possible.
 
-    Args:
-        request: what the user asked for.
-        seeds: of each cell.
-        ledger: the recorded runs.
-        without_data: a sentence that says what becomes of rows whose data cannot be had.
+    Says once of which data there are none and where to get them.
     """
-    reasons: dict[str, str | None] = {}  # why a data set is not here
+    reasons: dict[str, str] = {}  # why data are not here, by data set; "" if they are
     works, cards = [], ledger.cards()
     for experiment in request.experiments:
-        runs = plan(
-            experiment, range(seeds), request.overrides, cards, lambda settings: _fetch(settings, reasons, without_data)
-        )
-        real = [run for run in runs if reasons[run.settings.dataset.name] is None]
-        rows = {run.cell.row for run in runs if reasons[run.settings.dataset.name] is not None}
-        smoke = plan(experiment, range(1), [*request.overrides, "scale=smoke"]) if rows else []
-        works.append(Work(experiment, runs, real, [run for run in smoke if run.cell.row in rows]))
+        runs = plan(experiment, range(seeds), request.overrides, cards, lambda settings: _fetch(settings, reasons))
+        real = [run for run in runs if not reasons[run.settings.dataset.name]]
+        stand_in = [] if real else plan(experiment, range(1), [*request.overrides, "scale=smoke"])
+        works.append(Work(experiment, runs, real, stand_in))
+    for told in _missing_data(reasons):
+        print(f"{told}\n", file=sys.stderr)
     return works
 
 
-def _fetch(settings: RunSettings, reasons: dict[str, str | None], without_data: str) -> None:
-    """Get the data of a run, if they are not here; says once per data set what is missing."""
+def _fetch(settings: RunSettings, reasons: dict[str, str]) -> None:
+    """Get the data of a run, if they are not here; notes what went wrong, once per data set."""
     name = settings.dataset.name
     if name in reasons:
         return
-    reasons[name] = None
+    reasons[name] = ""
     try:
         if not settings.data.stand_in:
             build_dataset(settings).fetch(settings.data)
     except (MissingData, CorruptData) as error:
         reasons[name] = str(error)
-        print(f"{error} {without_data}\n", file=sys.stderr)
+
+
+def _missing_data(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Why data are not here: for data sets of one source, which differ in their names only, once."""
+    alike: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        if reason:
+            alike.setdefault(reason.replace(name, "NAME"), []).append(name)
+    for first, *others in alike.values():
+        more = f" The same holds for {', '.join(others)}." if others else ""
+        yield f"{reasons[first]}{more}"
 
 
 def is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:

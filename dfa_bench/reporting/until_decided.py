@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
+from dfa_bench.errors import KEPT, Preempted
+from dfa_bench.experiments.dispatch import Failure
+from dfa_bench.experiments.engines import build_engine
 from dfa_bench.experiments.expected_cost import ExpectedCost, expected_seconds, time_text
-from dfa_bench.experiments.local import Failure, run_all
 from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Cell
 from dfa_bench.reporting.claims import MOST_SEEDS, Checked, check
 from dfa_bench.reporting.deciding import Aim, Step, in_order, next_step, open_aims
 from dfa_bench.reporting.existing import build_table, seeds_done
-from dfa_bench.reporting.reproduction import Work, is_skipped, plan_all, write_or_print
+from dfa_bench.reporting.reproduction import Work, do_shown, is_skipped, plan_all, write_or_print
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.rules import rules
 
@@ -37,6 +39,7 @@ class Search:
     undone: set[str] = field(default_factory=set)  # runs, by identity
     failed: set[Cell] = field(default_factory=set)  # cells of runs that left no result
     beyond: dict[str, str] = field(default_factory=dict)  # claims that no seeds decide, and why
+    spent: float = 0.0  # seconds of runs
 
     def __post_init__(self) -> None:
         self.undone = {run.identity for work in self.works for run in missing(work.runs, self.ledger)}
@@ -57,28 +60,30 @@ class Search:
         return aims, self.costs([run for aim in aims for run in aim.runs]), verdicts
 
     def costs(self, runs: Sequence[PlannedRun]) -> dict[str, ExpectedCost]:
-        """What each run is expected to take, by identity."""
+        """What each run is expected to take in its own table, by identity."""
         found: dict[str, ExpectedCost] = {}
         for work in self.works:
-            identities = {run.identity for run in work.runs}
-            todo = [run for run in runs if run.identity in identities]
+            cells = {run.cell for run in work.runs}
+            todo = [run for run in runs if run.cell in cells]
             found |= {
                 run.identity: cost
-                for run, cost in zip(todo, expected_seconds(work.runs, todo, self.ledger), strict=True)
+                for run, cost in zip(todo, expected_seconds(work.runs, todo, self.ledger.seconds()), strict=True)
             }
         return found
 
-    def do(self, runs: Sequence[PlannedRun], console: Console) -> tuple[float, list[Failure]]:
-        """Do runs and record them; returns the seconds that they took together, and what went wrong."""
+    def do(self, runs: Sequence[PlannedRun], console: Console) -> list[Failure]:
+        """Do runs and record them; returns what went wrong."""
         failures: list[Failure] = []
         try:
-            failures = run_all(runs, self.request.jobs, console)
+            engine = build_engine(self.request.engine, [run.settings for run in runs])
+            failures = do_shown(runs, engine, self.works, self.ledger, self.request, console)
         finally:
             results = [result for run in runs if (result := readable_result(run))]
             self.ledger.add(results)
             self.undone -= {result.identity for result in results}
+            self.spent += sum(result.wall_seconds for result in results)
         self.failed |= {run.cell for run in runs if run.identity in self.undone}
-        return sum(result.wall_seconds for result in results), failures
+        return failures
 
     def _is_done(self, run: PlannedRun) -> bool:
         return run.identity not in self.undone
@@ -96,36 +101,37 @@ def decide(request: Request) -> int:
     assert request.until_decided is not None
     console, ledger = Console(), Ledger(request.results / "runs.csv")
     with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
-        works = plan_all(request, _seeds(request, ledger), ledger, "Its rows get no seeds.")
+        works = plan_all(request, _seeds(request, ledger), ledger)
         search = Search(request, ledger, works)
-    budget, spent = 3600 * request.until_decided, 0.0
+    budget = 3600 * request.until_decided
     failures: list[Failure] = []
+    status = 0
     aims, costs, verdicts = search.look()
     try:
         for number in itertools.count(1):
-            if not (step := next_step(aims, costs, budget - spent)):
+            if not (step := next_step(aims, costs, budget - search.spent)):
                 break
-            print(f"{number}. {_text(step)}; {time_text(spent)} of {time_text(budget)} used.", flush=True)
-            left, wrong = [*step.aim.runs], False
-            while left and not wrong and spent < budget:
-                batch = _batch(left, search.costs(left), request.jobs)
-                took, failed = search.do(batch, console)
-                left, wrong, spent = left[len(batch) :], bool(failed), spent + took
-                failures += failed
+            print(f"{number}. {_text(step)}; {time_text(search.spent)} of {time_text(budget)} used.", flush=True)
+            left, failed = [*step.aim.runs], False
+            while left and not failed and search.spent < budget:
+                batch = _batch(left, search.costs(left), request.at_a_time)
+                failures += (wrong := search.do(batch, console))
+                left, failed = left[len(batch) :], bool(wrong)
             before = verdicts
             aims, costs, verdicts = search.look()
             for claim in (step.aim.claim, *step.also):
                 print(f"   {_change(before[claim], verdicts[claim], step.aim)}", flush=True)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Finished runs are kept; run the same command to continue.", file=sys.stderr)
-        failures.append(Failure("(interrupted)", "the search is not complete"))
+    except Preempted as signal:
+        print(f"\n{signal} {KEPT}", file=sys.stderr)
+        status = signal.status
+        aims, costs, _ = search.look()
     _tell_what_is_left(aims, costs, search.beyond)
-    print(f"The runs took {time_text(spent)} of {time_text(budget)}.", flush=True)
+    print(f"The runs took {time_text(search.spent)} of {time_text(budget)}.", flush=True)
     for work in works:
         write_or_print(work, ledger, request)
     for failure in failures:
         print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return status or (1 if failures else 0)
 
 
 def list_steps(request: Request) -> int:

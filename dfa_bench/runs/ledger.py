@@ -31,6 +31,10 @@ class Ledger:
         """The data sets of the runs by name; of several versions the one that was trained on last."""
         return {run.data_name: run.card for run in sorted(self.runs.values(), key=lambda run: run.finished)}
 
+    def seconds(self) -> dict[str, float]:
+        """What each run took."""
+        return {run.identity: run.wall_seconds for run in self.runs.values()}
+
     def add(self, runs: Iterable[RunSummary]) -> None:
         """Add runs, or replace those of the same identity, and write the file whole."""
         added = {run.identity: run.as_in_row() for run in runs}
@@ -68,7 +72,8 @@ class Ledger:
                 run = RunSummary.from_row(row)
             except RecordError as error:
                 raise RecordError(f"{self.path}: a row {error}: {row}. {MEND}") from None
-            if found.setdefault(run.identity, run).to_row() != run.to_row():  # as texts, for NaN equals nothing
+            first = found.setdefault(run.identity, run)
+            if first is not run and first.to_row() != run.to_row():  # as texts, for NaN equals nothing
                 raise RecordError(f"{self.path} has two rows that differ for the run {run.identity}. Keep one of them.")
         return found
 

@@ -18,11 +18,12 @@ ALIKE = ("task", "dataset", "model", "rule", "variant", "scale", "protocol", "da
 
 @dataclass(frozen=True)
 class StoreContents:
-    """What lies in a run store: runs by identity, folders of runs that are not done, and what is wrong."""
+    """What lies in a run store: runs by identity, folders of runs that are not done, what is wrong."""
 
     runs: Mapping[str, RunSummary]
     unfinished: Sequence[Path]
     problems: Sequence[str]
+    folders: Mapping[str, Path]  # of the runs
 
 
 def read_store(root: Path) -> StoreContents:
@@ -46,7 +47,7 @@ def read_store(root: Path) -> StoreContents:
             )
         else:
             runs[result.identity], folders[result.identity] = result.as_in_row(), config.parent
-    return StoreContents(runs, unfinished, problems)
+    return StoreContents(runs, unfinished, problems, folders)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Runs recorded before identities left out dotted class names (27 November 2026) get their present identities.
+"""Runs recorded before identities left out dotted class names, and those of NeRF before its patterns had `**` for any
+names between (both 27 November 2026), get their present identities.
 
 Rows of runs.csv, which keep no configuration, are renamed by a table of every run that was planned then; records in a
 store are renamed by their own configuration. Both are harmless when repeated.
@@ -20,20 +21,25 @@ from dfa_bench.runs.identity import identity
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import NAMED, record_of
-from dfa_bench.settings.components import import_class, registered
+from dfa_bench.settings.components import registered
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.scenes import SCENES
 from dfa_bench.settings.schema import parse_settings
 
 SCENE_FILES = "dfa_bench.tasks.view_synthesis.datasets.SceneFiles"
-TABLE = Path(__file__).with_name("identities.csv")  # old, new
+TASK_VERSION = 1  # of every task's numerics, until then: later ones make other runs
+# Old and new: of version 0.1, and of the old patterns.
+TABLES = tuple(Path(__file__).with_name(name) for name in ("identities.csv", "identities_of_patterns.csv"))
 
 
 @functools.cache
 def present_identities() -> Mapping[str, str]:
     """Old identity to new."""
-    with TABLE.open(newline="") as file:
-        return {row["old"]: row["new"] for row in csv.DictReader(file)}
+    found: dict[str, str] = {}
+    for table in TABLES:
+        with table.open(newline="") as file:
+            found |= {row["old"]: row["new"] for row in csv.DictReader(file)}
+    return found
 
 
 def migrate_ledger(ledger: Ledger) -> int:
@@ -59,7 +65,7 @@ def migrate_store(root: Path) -> Iterator[tuple[Path, Path]]:
             continue
         settings = parse_settings(upgraded({str(name): each for name, each in values.items()}))
         card = DataCard(result.data_name, result.data_kind, result.data_rows, result.data_sha256)
-        key = identity(settings, card, import_class(settings.task, "task").version)
+        key = identity(settings, card, TASK_VERSION)
         record.write_config(settings.model_dump(mode="json", by_alias=True))
         record.write_result(dataclasses.replace(result, identity=key))
         target = config.parent.with_name(record_of(settings, key).folder.name)

@@ -25,9 +25,10 @@ NEUTRAL = (
     "trainer.progress",
     "trainer.checkpoint_seconds",
     "trainer.alignment_every",
+    "trainer.data_on_device",
 )
 # What may move digits, but makes no other experiment: recorded as a run's `numerics`.
-NUMERICS = ("trainer.precision", "trainer.compile")
+NUMERICS = ("trainer.precision", "trainer.tf32", "trainer.compile", "trainer.capture", "trainer.devices")
 
 
 def outcome_settings(settings: RunSettings) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dfa_bench.data.writing import CHECKSUM, atomic, explained, sealed, unsealed
+from dfa_bench.data.writing import CHECKSUM, atomic, explained, file_crc32, sealed, unsealed
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.summary import RunSummary, versions_text
 
-RECORD_VERSION = 3  # of result.json; version 1, which was nested, and 2, without a checksum, are read too
+RECORD_VERSION = 4  # of result.json; read too: 1, which was nested, 2 and 3, without a checksum of its bytes
 
 # What stands before a module's name in a line of metrics.jsonl: mean and standard deviation of DFA's alignment with BP,
 # on the first batch of that epoch, before its step.
@@ -32,6 +32,8 @@ class Record:
         self.result = folder / "result.json"
         self.checkpoint = folder / "checkpoint.pt"  # to resume from; gone when the run is done
         self.model = folder / "model.pt"  # the tested weights and the feedback matrices
+        self.running = folder / "running.json"  # while a process does the run: see status.py
+        self.failed = folder / "failed.json"  # why the last process gave up
 
     def read_result(self) -> RunSummary | None:
         """The result, or None if the run is not done.
@@ -48,9 +50,10 @@ class Record:
         try:
             values = json.loads(content)
             version = values.pop("record_version", None)
-            if version == RECORD_VERSION or CHECKSUM in values:  # records of earlier versions have none
-                values = unsealed(content)
-                del values["record_version"]
+            if version == RECORD_VERSION:
+                unsealed(content)
+            for name in ("files", CHECKSUM):
+                values.pop(name, None)
             if version == 1:
                 values = _flat(values)
         except (ValueError, AttributeError, TypeError, KeyError) as error:
@@ -74,8 +77,21 @@ class Record:
 
     def write_result(self, result: RunSummary) -> None:
         """Write the result, whole or not at all. It is the last thing that a run writes."""
+        files = {path.name: file_crc32(path) for path in (self.config, self.metrics, self.model) if path.is_file()}
         with atomic(self.result) as file:
-            file.write(sealed({"record_version": RECORD_VERSION, **result.to_record()}))
+            file.write(sealed({"record_version": RECORD_VERSION, "files": files, **result.to_record()}))
+
+    def check_files(self) -> None:
+        """Check the files of a finished run by their checksums; a file that was left out, as weights may be, is none.
+
+        Raises:
+            RecordError: one is damaged.
+        """
+        with contextlib.suppress(ValueError):  # a record of an earlier version has no checksums
+            for name, checksum in unsealed(self.result.read_bytes()).get("files", {}).items():
+                path = self.folder / Path(name).name
+                if path.is_file() and file_crc32(path) != checksum:
+                    raise RecordError(f"{path} is damaged: it has another checksum. Run it again with force=true.")
 
     def append_metrics(self, line: Mapping[str, float]) -> None:
         with explained(self.metrics), self.metrics.open("a") as file:

@@ -79,6 +79,7 @@ class PathSettings(Strict):
     cuts: list[str] = []
     batch_axes: Count | None = None
     first_of_tuple: bool = False
+    normalised: bool = False
 
 
 class ScheduleSettings(Strict):
@@ -123,7 +124,10 @@ class TrainerSettings(Strict):
     evaluate_every: Count = 1  # epochs
     alignment_every: Count | None = None  # epochs between measurements of the rule's alignment with BP; null: none
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    tf32: bool = False  # CUDA: factors of float32 products are rounded to 10 bits
     compile: bool = False  # by torch.compile
+    capture: bool | Literal["auto"] = False  # the step as one CUDA graph; auto: where it is possible
+    data_on_device: bool = True  # CUDA: batches are made there, if the data fit
     devices: Count = 1
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Count | None = None  # of PyTorch on the CPU; null: its default
@@ -163,7 +167,7 @@ class RunSettings(Strict):
     recipe: RecipeSettings
     trainer: TrainerSettings
     variant: Literal["released", "paper", "clean"] = "released"
-    scale: Literal["smoke", "cpu", "paper"]
+    scale: Literal["smoke", "cpu", "gpu", "paper"]
     protocol: Literal["paper", "reduced"]
     data: DataSettings = DataSettings()
     store: StoreSettings = StoreSettings()

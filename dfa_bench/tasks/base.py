@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -17,11 +17,11 @@ from dfa_bench.settings.components import import_class
 from dfa_bench.settings.schema import Component, DatasetSettings, DataSettings, RunSettings, explain
 
 if TYPE_CHECKING:  # cards of data are wanted without PyTorch
+    import torch
     from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 Split = Literal["val", "test"]
 
 
@@ -38,10 +38,52 @@ class Watch:
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of an epoch's batches that one of several processes trains on."""
+    """The part of the work that one of several processes does."""
 
     rank: int = 0
     of: int = 1
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Those items that are this process's: every `of`-th."""
+        return items[self.rank :: self.of]
+
+    def gather(self, mine: Sequence[Made]) -> list[Made]:
+        """What all processes have made of their `share`, in the order of the items, in each of them."""
+        if self.of == 1:
+            return [*mine]
+        import torch
+
+        parts: list[Any] = [None] * self.of
+        torch.distributed.all_gather_object(parts, [*mine])
+        whole: list[Any] = [None] * sum(map(len, parts))
+        for rank, part in enumerate(parts):
+            whole[rank :: self.of] = part
+        return whole
+
+    def part_of(self, batch: int, setting: str) -> int:
+        """How much of a batch is this process's.
+
+        Raises:
+            ConfigError: naming the setting, if the batch does not divide.
+        """
+        if batch % self.of:
+            raise ConfigError(f"{setting}={batch} does not divide into {self.of} processes.")
+        return batch // self.of
+
+    def refuse_several(self, task: str) -> None:
+        """For tasks whose batch is one graph.
+
+        Raises:
+            ConfigError: there are several processes.
+        """
+        if self.of > 1:
+            raise ConfigError(
+                f"task={task} trains on one whole graph, which does not divide into {self.of} processes. Set "
+                f"trainer.devices=1; several runs at a time use several devices (dfa-bench reproduce --jobs {self.of})."
+            )
+
+
+ALONE = Shard()
 
 
 class Batches(Protocol):
@@ -67,8 +109,13 @@ class Task(Protocol):
 
     It never steps an optimizer, writes a file or looks at the learning rule.
 
+    `batches` may refuse several processes. `evaluate` may take a third argument, `shard: Shard`: then every process
+    evaluates its `shard.share` of a split, and `shard.gather` brings what they found together.
+
     Optional: `table`, the table of the paper that it is of ("Table 3"); `data_card`, see the function of this name;
-    a method for each thing that a learning rule may need to know of a batch, such as `targets(batch) -> Tensor`.
+    `batch_sizes`, those of its arguments that the memory of a step grows with;
+    a method for each thing that a learning rule may need to know of a batch, such as `targets(batch) -> Tensor`;
+    the methods of `MovesData`.
     """
 
     version: ClassVar[int]  # of its numerics: raise it when a change moves results, so that old runs are not reused
@@ -94,6 +141,23 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Metrics of a split, without its name: {"accuracy": 0.8}. The model is in eval mode, without gradients."""
+        ...
+
+
+@runtime_checkable
+class MovesData(Protocol):
+    """A task whose batches can be made on the device, so that a step sends indices there instead of data.
+
+    The indices are drawn on the CPU, from generators of the task's own: batches are the same ones on every device, and
+    a thread may make them ahead of time where the data do not fit.
+    """
+
+    def data_bytes(self) -> int:
+        """How much memory the data will take on a device."""
+        ...
+
+    def move_data(self, device: torch.device) -> None:
+        """Make batches there from now on."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dfa_bench.errors import Diverged
 from dfa_bench.runs import provenance
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.record import Record
+from dfa_bench.runs.status import told_as_running
 from dfa_bench.runs.store import owned, record_of
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
@@ -20,6 +22,7 @@ from dfa_bench.tasks.base import data_card, task_class
 from dfa_bench.training.checkpoint import load_checkpoint, previous
 from dfa_bench.training.measuring import is_due
 from dfa_bench.training.numerics import numerics
+from dfa_bench.training.processes import place_among_processes
 from dfa_bench.training.trainer import train
 
 
@@ -44,8 +47,14 @@ def execute(settings: RunSettings) -> Outcome:
     Raises:
         UserError: anything that the user can mend; the record then holds what can be resumed.
     """
+    place = place_among_processes()
+    if place.of > 1:
+        trainer = settings.trainer.model_copy(update={"devices": place.of})
+        settings = settings.model_copy(update={"trainer": trainer})
     key, card = run_identity(settings)
     record = record_of(settings, key)
+    if not place.leads:
+        return _follow(settings, record, key)
     with owned(record):
         if settings.force and record.result.exists():  # an interrupted run that was forced goes on
             record.clear()
@@ -56,7 +65,8 @@ def execute(settings: RunSettings) -> Outcome:
             record.clear()
         record.write_config(settings.model_dump(mode="json", by_alias=True))
         try:
-            state, metrics, device = train(settings, record, key)
+            with told_as_running(record, settings.trainer.max_epochs):
+                state, metrics, device = train(settings, record, key)
             message = None
         except Diverged as error:
             metrics, device, message = {}, torch.device("cpu"), str(error)
@@ -95,6 +105,15 @@ def execute(settings: RunSettings) -> Outcome:
         for checkpoint in (record.checkpoint, previous(record.checkpoint)):
             checkpoint.unlink(missing_ok=True)
     return Outcome(record.folder, result, reused=False)
+
+
+def _follow(settings: RunSettings, record: Record, key: str) -> Outcome:
+    """Take part in a run that another process of torchrun or srun leads, which writes the record and tells of it."""
+    if (done := record.read_result()) is None or settings.force:
+        train(settings, record, key)
+        while (done := record.read_result()) is None:
+            time.sleep(0.1)
+    return Outcome(record.folder, done, reused=True)
 
 
 def _lacks_alignment(settings: RunSettings, record: Record, result: RunSummary) -> bool:

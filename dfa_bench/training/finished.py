@@ -26,6 +26,15 @@ def settings_of_record(folder: Path) -> RunSettings:
     record = Record(folder)
     if not record.config.is_file() or not record.model.is_file():
         raise ConfigError(f"{folder} is not the record of a finished run. `dfa-bench run` prints its record's folder.")
+    return settings_of(record)
+
+
+def settings_of(record: Record) -> RunSettings:
+    """The settings that a record was made with. They are plain values: nothing in them is looked up or executed.
+
+    Raises:
+        RecordError: config.yaml is missing, damaged, or was written by a different version.
+    """
     try:
         values = OmegaConf.to_container(OmegaConf.load(record.config))
         assert isinstance(values, dict)

@@ -12,13 +12,22 @@ PRECISIONS = {"32-true": "fp32"}  # the other ones are called what Fabric calls 
 
 
 def numerics(settings: TrainerSettings, device: torch.device) -> str:
-    """Precision, TF32, compilation and kind of device, as this process has them: "bf16-mixed, TF32, compiled, cuda"."""
+    """Precision, TF32, compilation, capture, processes, kind of device of this process: "bf16-mixed, TF32, cuda"."""
     parts = [PRECISIONS.get(settings.precision, settings.precision)]
     if device.type == "cuda":
         parts += _tf32()
     if settings.compile:
         parts.append("compiled")
+    if settings.capture and device.type == "cuda":
+        parts.append("captured")
+    if settings.devices > 1:
+        parts.append(f"{settings.devices} processes")
     return ", ".join([*parts, device.type])
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether this process may use TF32 in CUDA's matrix products, from now on."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
 
 
 def _tf32() -> list[str]:

@@ -12,8 +12,11 @@ from dfa_bench.settings.schema import RecipeSettings
 from dfa_bench.training.lazy import LazyAdam, sparse_tables
 
 
-def build_optimizer(model: nn.Module, recipe: RecipeSettings) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, recipe: RecipeSettings, fused: bool = False) -> torch.optim.Optimizer:
     """Adam or RAdam, with weight decay on the parameters that `recipe.decay_only` names; or lazy Adam.
+
+    Args:
+        fused: one kernel updates many parameters; on CUDA.
 
     Raises:
         ConfigError: a pattern of `recipe.decay_only` matches no parameter, or the recipe does not go with lazy Adam.
@@ -30,8 +33,10 @@ def build_optimizer(model: nn.Module, recipe: RecipeSettings) -> torch.optim.Opt
     kept = {id(parameter) for parameter in decayed}
     plain = [parameter for _, parameter in named if id(parameter) not in kept]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    kind = torch.optim.RAdam if recipe.optimizer == "radam" else torch.optim.Adam
-    return kind([group for group in groups if group["params"]], recipe.lr, recipe.betas, recipe.eps)
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "radam":
+        return torch.optim.RAdam(groups, recipe.lr, recipe.betas, recipe.eps)
+    return torch.optim.Adam(groups, recipe.lr, recipe.betas, recipe.eps, fused=fused or None)
 
 
 def _lazy_adam(model: nn.Module, recipe: RecipeSettings) -> LazyAdam:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import inspect
+import io
 import math
 import multiprocessing
 import signal
@@ -17,18 +19,20 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from dfa_bench.data.progress import Bar
-from dfa_bench.errors import ConfigError, Diverged, Preempted, RunKilled, UserError
+from dfa_bench.errors import ConfigError, Diverged, OutOfMemory, Preempted, RunKilled, UserError
 from dfa_bench.feedback import Attachment, FeedbackError
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.rule import build_path, build_rule
 from dfa_bench.runs.store import run_name
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, Split, Task, build_task
+from dfa_bench.training.capture import CapturedStep, why_not
 from dfa_bench.training.checkpoint import (
     ProcessState,
     RunState,
@@ -42,8 +46,12 @@ from dfa_bench.training.checkpoint import (
 from dfa_bench.training.cost import peak_memory_mib, reset_peak_memory
 from dfa_bench.training.loggers import NoLogger, as_metrics, build_logger
 from dfa_bench.training.measuring import MeasuredStep, is_due, measured_step
+from dfa_bench.training.memory import is_out_of_memory, out_of_memory
+from dfa_bench.training.numerics import allow_tf32
 from dfa_bench.training.optimizer import build_optimizer
+from dfa_bench.training.placement import Feed
 from dfa_bench.training.preemption import stop
+from dfa_bench.training.processes import place_among_processes
 from dfa_bench.training.rules import check_needs, given
 from dfa_bench.training.schedule import build_schedule
 
@@ -65,6 +73,7 @@ def train(settings: RunSettings, record: Record, identity: str) -> Trained:
         Diverged: the loss is NaN or infinite.
         ConfigError: a setting does not fit the model or this machine.
         Preempted: a signal asked this process to end; what was done is in a checkpoint.
+        OutOfMemory: the device has too little of it.
         RunKilled: one of several processes is gone.
     """
     fabric = build_fabric(settings)
@@ -78,6 +87,9 @@ def train(settings: RunSettings, record: Record, identity: str) -> Trained:
         raise
     except ProcessExitedException as error:
         raise RunKilled(f"A process of this run was killed ({error}); its last checkpoint is kept.") from error
+    if isinstance(outcome, OutOfMemory):  # the run is gone by now; the next one finds its memory free
+        gc.collect()
+        torch.cuda.empty_cache()
     if isinstance(outcome, UserError | Preempted):
         raise outcome
     return outcome
@@ -92,6 +104,10 @@ def _train_or_tell(
             return Trainer(fabric, settings, record, identity).train()
     except (UserError, Preempted) as error:
         return error.with_traceback(None)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return out_of_memory(error, settings, fabric.device)
     finally:
         # Gloo's threads abort a process that ends before they are joined; and a wrapped model that outlives the group,
         # in a traceback or a cycle of references, would end it with Python's lock held, and may wait forever.
@@ -109,13 +125,21 @@ def build_fabric(settings: RunSettings) -> Fabric:
     trainer = settings.trainer
     warnings.filterwarnings("ignore", message="The `srun` command is available")  # on every machine of a cluster
     # Parameters that a rule leaves without gradient would make plain DDP wait for them forever.
-    strategy = DDPStrategy(start_method="spawn", find_unused_parameters=build_rule(settings.rule).leaves_parameters_out)
+    place = place_among_processes()
+    several = place.of > 1 or trainer.devices > 1
+    strategy = DDPStrategy(
+        start_method="spawn" if place.of == 1 else "popen",  # which starts none where torchrun or srun has
+        find_unused_parameters=build_rule(settings.rule).leaves_parameters_out,
+    )
     try:
         return Fabric(
             accelerator=trainer.accelerator,
-            devices=trainer.devices,
-            strategy=strategy if trainer.devices > 1 else "auto",
+            devices=place.here if place.of > 1 else trainer.devices,
+            num_nodes=place.of // place.here,
+            strategy=strategy if several else "auto",
             precision=trainer.precision,
+            # One that takes no allocation of SLURM for processes that it has started.
+            plugins=LightningEnvironment() if place.of == 1 else None,
         )
     except (RuntimeError, ValueError) as error:
         chosen = f"trainer.accelerator={trainer.accelerator}, trainer.devices={trainer.devices}"
@@ -157,6 +181,9 @@ class Trainer:
         self.shard = Shard(fabric.global_rank, fabric.world_size)
         if options.threads:
             torch.set_num_threads(options.threads)
+        on_cuda = fabric.device.type == "cuda"
+        if on_cuda:
+            allow_tf32(options.tf32)
 
         self.task = build_task(settings)
         self.model, self.attachment = build_learner(settings, self.task)
@@ -164,7 +191,17 @@ class Trainer:
         if options.compile:
             self.model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
         self.learner: Any  # the model as Fabric wraps it: for forward and backward passes
-        self.learner, self.optimizer = fabric.setup(self.model, build_optimizer(self.model, settings.recipe))
+        fused = on_cuda and options.precision != "16-mixed"  # whose scaler goes with no gradient clipping then
+        optimizer = build_optimizer(self.model, settings.recipe, fused)
+        self.learner, self.optimizer = fabric.setup(self.model, optimizer)
+        self.captured: CapturedStep | None = None
+        if options.capture:
+            obstacle = why_not(settings, fabric.device, fabric.world_size, optimizer, self.attachment)
+            if obstacle is None:
+                self.captured = CapturedStep(lambda batch: self._update(batch).loss, optimizer, fabric.device)
+            elif self.leads and options.capture != "auto":
+                print(f"trainer.capture={options.capture} has no effect: {obstacle}.", file=sys.stderr)
+        self.feed = Feed(self.task, fabric.device, options.data_on_device)
         steps = options.max_epochs * len(self.task.batches(1, self.shard))
         self.schedule = build_schedule(self.optimizer, settings.recipe.schedule, steps, self.task.watch)
 
@@ -230,11 +267,11 @@ class Trainer:
         """Train on those batches of an epoch that are left; the mean loss of all its steps."""
         seed_epoch(self.settings.seed, epoch, self.shard.rank)
         self.learner.train()
-        batches = iter(self.task.batches(epoch, self.shard))
+        batches = self.feed.batches(epoch, self.shard)
         total = self._resume_within_epoch(epoch, batches)  # loss of this process, summed over steps
         state, started = self.state, time.perf_counter()
         for batch in batches:
-            step = self._step(batch, measured=state.step == 0 and is_due(self.settings, epoch))
+            step = self.step(batch, measured=state.step == 0 and is_due(self.settings, epoch))
             state.alignment |= step.metrics
             total += step.loss
             state.step += 1
@@ -269,22 +306,32 @@ class Trainer:
         mine = vars(ProcessState(float(total), random_state(self.fabric.device)))
         if self.group is None:
             return [mine]
-        states: list[Any] = [None] * self.shard.of
-        torch.distributed.all_gather_object(states, mine, self.group)
-        return states
+        written, states = io.BytesIO(), [b""] * self.shard.of
+        torch.save(mine, written)  # Python's own pickling fails on the tensors of random states
+        torch.distributed.all_gather_object(states, written.getvalue(), self.group)
+        return [torch.load(io.BytesIO(each), weights_only=True) for each in states]
 
-    def _step(self, batch: Any, measured: bool) -> MeasuredStep:
-        """One step of the optimizer; `measured` with alignment, which takes a second backward."""
+    def step(self, batch: Any, measured: bool = False) -> MeasuredStep:
+        """One step of training; `measured` with alignment, which takes a second backward."""
         batch = self.fabric.to_device(batch)
+        if measured or self.captured is None:
+            step = self._update(batch, measured)
+        else:
+            step = MeasuredStep(self.captured(batch), {}, 0.0)
+        self.schedule.after_step()
+        return step
+
+    def _update(self, batch: Any, measured: bool = False) -> MeasuredStep:
+        """Gradients and a step of the optimizer, without a look at what is on the device: it may be captured."""
         self.optimizer.zero_grad()
         self.attachment.begin_step(**given(self.attachment, self.task, batch))
         backward = partial(self._backward, batch)
         step = measured_step(self.attachment, backward) if measured else MeasuredStep(backward(), {}, 0.0)
-        if self.settings.recipe.gradient_clip is not None:
-            self.fabric.clip_gradients(self.learner, self.optimizer, max_norm=self.settings.recipe.gradient_clip)
+        if (norm := self.settings.recipe.gradient_clip) is not None:
+            # A look at whether the norm is finite would wait for the device; the loss tells soon enough.
+            self.fabric.clip_gradients(self.learner, self.optimizer, max_norm=norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.attachment.end_step()
-        self.schedule.after_step()
         return step
 
     def _backward(self, batch: Any) -> Tensor:
@@ -315,12 +362,18 @@ class Trainer:
         self.schedule.after_evaluation(value)
 
     def _evaluate(self, split: Split) -> dict[str, float]:
-        """Evaluate in one process and tell the others, so that all of them stop together."""
+        """Evaluate in all processes, if the task can, or in one; its numbers count, so that all stop together."""
         values: dict[str, float] = {}
-        if self.leads:
+        shares = "shard" in inspect.signature(self.task.evaluate).parameters
+        if self.group is not None:
+            for buffer in self.model.buffers():  # statistics of batches, which are each process's own
+                torch.distributed.broadcast(buffer, 0)
+        if self.leads or shares:
             self.model.eval()
+            evaluate: Any = self.task.evaluate
+            evaluate = partial(evaluate, shard=self.shard) if shares else evaluate
             with torch.no_grad(), self.fabric.autocast(), self._interruptible():
-                values = self.task.evaluate(self.model, split)
+                values = evaluate(self.model, split)
         return as_metrics(split, self.fabric.broadcast(values))
 
     @contextlib.contextmanager

@@ -20,6 +20,7 @@ from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.reporting.figures.embeddings import TSNE_SETTINGS
 from dfa_bench.settings.resources import resource_folder
+from tests.view_synthesis.scenes import write_blender
 
 RUNS = resource_folder("experiments").parent / "results" / "runs.csv"
 MODELS = {f"model={path.stem}" for path in (resource_folder("configs") / "model").glob("*.yaml")}
@@ -204,7 +205,7 @@ def test_a_reproduction_that_is_interrupted_keeps_what_is_finished_and_goes_on(d
             assert process.returncode is None
         os.killpg(process.pid, signal.SIGINT)
         told = process.stderr.read()
-        assert process.wait() == 1
+        assert process.wait() == 130
     assert "Interrupted" in told
     assert "Traceback" not in told
     kept = len(records(tmp_path))
@@ -214,11 +215,17 @@ def test_a_reproduction_that_is_interrupted_keeps_what_is_finished_and_goes_on(d
     assert f"9 runs, {3 - kept} of them to do" in said.out
 
 
-def test_no_worker_outlives_a_reproduction_that_is_killed(tmp_path):
-    where = f"store.root={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"
-    endless = "reproduce", "table4", "scale=smoke", "jobs=2", "trainer.threads=1", "trainer.max_epochs=1000000", *where
-    command = [sys.executable, "-m", "dfa_bench", *endless]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reproduce", "table4", "jobs=2", "results=results"],
+        ["run", "-m", "task=links", "rule=bp,dfa", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    ],
+)
+def test_no_worker_outlives_a_command_that_is_killed(tmp_path, command):
+    endless = "scale=smoke", "trainer.threads=1", "trainer.max_epochs=1000000", f"store.root={tmp_path / 'runs'}"
+    command = [sys.executable, "-m", "dfa_bench", *command, *endless]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, cwd=tmp_path) as process:
         while len(list(tmp_path.glob("runs/*/metrics.jsonl"))) < 2:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.05)
@@ -333,7 +340,23 @@ def test_only_runs_fetch_data_and_each_set_once(dfa_bench, tmp_path, monkeypatch
     assert tried == []
     said = dfa_bench("reproduce", "table4", "seeds=2", "skip=*/*", *where)
     assert tried == ["Cora", "CiteSeer", "PubMed"]
-    assert said.err.count("Using synthetic data for its rows") == 3
+    assert said.err.count("was not found") == 1
+    assert "The same holds for CiteSeer, PubMed." in said.err
+    assert "table4: none of its data are here. Synthetic data are used, and shown separately." in said.out
+
+
+def test_cells_without_data_are_left_out_and_named_once(dfa_bench, tmp_path, monkeypatch):
+    monkeypatch.delenv("DFA_BENCH_DATA", raising=False)
+    write_blender(tmp_path / "data" / "nerf_synthetic" / "lego")
+    where = f"data.root={tmp_path}/data", f"data.cache={tmp_path}/cache", f"store.root={tmp_path}/runs"
+    said = dfa_bench("reproduce", "table1", "skip=*/*", f"results={tmp_path}/results", *where)
+    assert said.code == 0
+    assert said.err.count("Its archive can only be downloaded in a browser") == 2  # one an archive
+    assert "The same holds for drums, ficus, hotdog, materials, mic, ship." in said.err
+    assert "table1: no data, so no runs, of chair, drums, ficus," in said.out
+    assert "3 runs, 0 of them to do" in said.out  # of lego; no stand-ins beside it
+    shown = dfa_bench("table", "table1", f"results={tmp_path}/results", *where)
+    assert "table1: no data here for chair, drums, ficus," in shown.err
 
 
 def test_a_table_on_stand_ins_is_shown_apart_and_done_once(dfa_bench, tmp_path, monkeypatch):
@@ -358,7 +381,7 @@ def test_what_only_a_tables_task_has_can_be_set(dfa_bench, tmp_path, command):
     said = dfa_bench(command, "table5", *own, f"results={tmp_path}", f"store.root={tmp_path}", f"data.root={tmp_path}")
     assert said.code == (2 if command == "curves" else 0)
     assert "unknown setting" not in said.err
-    assert "No run of table5" in said.err or not said.err
+    assert ("Error: No run of table5" in said.err) == (command == "curves")
 
 
 def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):

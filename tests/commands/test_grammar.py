@@ -119,7 +119,7 @@ def test_options_of_reproduce_may_be_written_as_before(requested):
     old = requested("reproduce", "table3", "jobs=2", "skip=PubMed/*,*/DNAConv", "seeds=3", "data.root=/data")
     new = requested("reproduce", "3", "--jobs", "2", "--skip", "PubMed/*,*/DNAConv", "--seeds", "3", "data.root=/data")
     assert old == new
-    assert (old.jobs, old.skip, old.overrides) == (2, ("PubMed/*", "*/DNAConv"), ["data.root=/data"])
+    assert (old.engine.jobs, old.skip, old.overrides) == (2, ("PubMed/*", "*/DNAConv"), ["data.root=/data"])
     assert requested("reproduce", "3", "skip=").skip == ()
     assert (requested("reproduce", "3").seeds, requested("table", "3").seeds) == (1, 0)
 
@@ -194,7 +194,7 @@ def completed(shell: str, words: list[str]) -> set[str]:
         ("bash", ["dfa-bench", "re"], {"reproduce", "results", "report", "render"}),
         ("zsh", ["dfa-bench", "figure", "al"], {"alignment"}),
         ("bash", ["dfa-bench", "reproduce", "--s"], {"--seeds", "--skip"}),
-        ("bash", ["dfa-bench", "table", "--seeds", "3", "studies/l"], {"studies/lazy_adam"}),
+        ("bash", ["dfa-bench", "table", "--seeds", "3", "studies/l"], {"studies/lazy_adam", "studies/linear_term"}),
         ("bash", ["dfa-bench", "run", "model", "=", "g"], {"gae", "gat", "gcn"}),
         ("bash", ["dfa-bench", "run", "model", "=", "gcn", "trainer.max_e"], {"trainer.max_epochs="}),
         ("zsh", ["dfa-bench", "run", "-m", "model=g"], {"model=gae", "model=gat", "model=gcn"}),

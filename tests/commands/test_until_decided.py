@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from dfa_bench.experiments import request
+from dfa_bench.experiments.plan import PlannedRun
+from dfa_bench.experiments.schema import Cell, load_experiment
+from dfa_bench.reporting.reproduction import Work
+from dfa_bench.reporting.until_decided import Search
 from dfa_bench.runs.ledger import Ledger
+from dfa_bench.settings.resources import resource_folder
+from tests.runs.summaries import summary
 
 TABLE = """
 kind: study
@@ -77,6 +83,25 @@ def test_what_is_skipped_stays_open(tiny):
     assert code == 0
     assert "Not decided: sure (first/here: skipped, as you asked)." in out
     assert "Total: 0 steps" in out
+
+
+def test_a_run_that_two_tables_share_costs_what_its_own_table_says(smoke, tmp_path):
+    """Of a cell's other seeds there, not by its relative cost in the other table."""
+    first, second = (Cell("row", name, "dfa", "released", (), 1.0) for name in ("first", "second"))
+    other = Cell("row", "other", "bp", "released", (), 1.0)
+    settings = smoke()
+    runs = {
+        cell: [PlannedRun(cell, (), settings, f"{seed}", changed=False) for seed in range(2)]
+        for cell in (first, second)
+    }
+    ledger = Ledger(tmp_path / "runs.csv")
+    ledger.runs = {key: summary(key, wall_seconds=seconds) for key, seconds in (("0", 20.0), ("slow", 500.0))}
+    table4 = load_experiment(resource_folder("experiments"), "table4")
+    beside = [PlannedRun(other, (), settings, "slow", changed=False)]
+    works = [Work(table4, planned, planned, []) for planned in (runs[first], [*runs[second][1:], *beside])]
+    search = Search(request.build_request(["table4"], until_decided=1.0), ledger, works)
+    (cost,) = search.costs(runs[first][1:]).values()
+    assert str(cost) == "about 20 s, as recorded for 1 other seeds"
 
 
 @pytest.mark.parametrize(

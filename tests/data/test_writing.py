@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, and what is found to be damaged."""
 
-import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dfa_bench.data.cached import made_once, remembered
-from dfa_bench.data.writing import atomic, remove_leftovers, sealed, unsealed
+from dfa_bench.data.writing import CHECKSUM, atomic, remove_leftovers, sealed, unsealed
 
 KILLED = """
 import os, signal, sys
@@ -53,15 +53,18 @@ def flip(path: Path, place: float) -> None:
 def test_sealed_values_come_back_and_any_changed_one_is_found():
     values = {"a": 0.1, "b": [1, 2], "c": {"best": float("inf")}, "text": "é"}
     text = sealed(values)
-    assert unsealed(text) == values
-    for place in range(len(text)):
-        for changed in (text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :], text[:place]):
-            with contextlib.suppress(ValueError):
-                assert unsealed(changed) == values, "only what stands between values may differ"
+    content = text.encode()
+    assert unsealed(content) == values
+    assert json.loads(content).keys() == {*values, CHECKSUM}, "it is JSON"
+    for place in range(len(content)):
+        flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        for changed in (flipped, content[:place]):
+            with pytest.raises(ValueError, match="checksum"):
+                unsealed(changed)
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.99])
-@pytest.mark.parametrize("name", ["values.bin", "checksums.json"])
+@pytest.mark.parametrize("name", ["values.bin", "crc32.json"])
 def test_a_damaged_cache_is_made_again(tmp_path, capsys, name, place):
     made = []
 

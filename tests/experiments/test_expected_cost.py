@@ -32,7 +32,7 @@ def test_a_run_costs_what_the_other_seeds_of_its_cell_did(planned, ledger):
     of_cell = [run for run in planned if run.cell == planned[0].cell]
     record(ledger, of_cell[0], 10)
     record(ledger, of_cell[1], 20)
-    [cost] = expected_seconds(planned, of_cell[2:], ledger)
+    [cost] = expected_seconds(planned, of_cell[2:], ledger.seconds())
     assert (cost.seconds, str(cost)) == (15, "about 15 s, as recorded for 2 other seeds")
 
 
@@ -40,13 +40,13 @@ def test_a_cell_without_recorded_runs_costs_its_part_of_the_others(planned, ledg
     by_cell = {run.cell: run for run in planned}
     first, *_, other = by_cell.values()
     record(ledger, first, 6 * first.cell.cost)
-    [cost] = expected_seconds(planned, [other], ledger)
+    [cost] = expected_seconds(planned, [other], ledger.seconds())
     assert cost.seconds == pytest.approx(6 * other.cell.cost)
     assert "relative cost" in cost.source
 
 
 def test_nothing_is_made_up_where_nothing_is_recorded(planned, ledger):
-    [cost] = expected_seconds(planned, planned[:1], ledger)
+    [cost] = expected_seconds(planned, planned[:1], ledger.seconds())
     assert cost.seconds is None
     assert str(cost).startswith("no recorded time to go by")
 

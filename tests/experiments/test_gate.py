@@ -65,7 +65,7 @@ def outcomes(experiment: Experiment, scale: str) -> dict:
 BY_THEMSELVES = {scale: outcomes(ONE_CELL_A_RULE, scale) for scale in ("cpu", "paper", "smoke")}
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(overrides=st.lists(OVERRIDES, min_size=1, max_size=2))
 def test_a_cell_of_the_papers_table_holds_only_runs_of_its_own_outcome(overrides, tmp_path):
     try:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-torch.set_num_threads(2)
-
 
 class Block(nn.Module):
     """Linear, then activation: the point of most tests is the activation."""

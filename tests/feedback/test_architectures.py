@@ -94,7 +94,7 @@ def test_attention_with_its_tuple_output_as_the_point():
 def test_a_projection_that_attention_uses_without_calling_it_is_refused():
     model = Transformer()
     with pytest.raises(PointNotReached, match=r"'attention.0.out_proj'.*calls the module itself"):
-        DirectFeedback().attach(model, FeedbackPath(["*.out_proj"], "head"), example=torch.randint(11, (3, 5)))
+        DirectFeedback().attach(model, FeedbackPath(["**.out_proj"], "head"), example=torch.randint(11, (3, 5)))
 
 
 class GraphNetwork(nn.Module):

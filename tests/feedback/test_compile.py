@@ -67,6 +67,29 @@ def test_a_compiled_training_step_of_forward_and_loss():
     assert_same(gradients(model), mlp_reference(bare, x, targets, attached.matrices[0]))
 
 
+def test_any_number_of_points_is_one_graph_though_breaks_are_allowed():
+    """More points than PyTorch compiles one function for (8): hooks are part of the graph, not frames of their own."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(12) for layer in (nn.Linear(5, 5), nn.Tanh())]
+    model, x, targets = nn.Sequential(*layers, nn.Linear(5, 3)).double(), torch.randn(7, 5).double(), torch.randn(7, 3)
+    path = FeedbackPath([str(number) for number in range(1, 24, 2)])
+    attach(model, path, example=x)
+
+    def step(x, targets):
+        return squared_error(model(x), targets)
+
+    step(x, targets).backward()
+    expected = copy.deepcopy(gradients(model))
+    torch._dynamo.utils.counters.clear()
+    fast = torch.compile(step, backend="aot_eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(2):
+            model.zero_grad()
+            fast(x, targets).backward()
+            assert_same(gradients(model), expected)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
 def test_attaching_after_the_model_has_run_compiled_takes_effect_and_removing_too():
     model, x, targets = mlp_and_batch()
     bare = copy.deepcopy(model)

@@ -72,7 +72,7 @@ def equation_3(
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     widths=st.lists(st.integers(1, 20), min_size=3, max_size=7),
     batch=st.lists(st.integers(1, 5), min_size=1, max_size=3),
@@ -104,7 +104,7 @@ def test_gradients_follow_equation_3(widths, batch, activation, loss, distributi
 
 
 @given(seed=st.integers(0, 2**31), shared=st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_uniform_matrix_is_scaled_by_the_widest_point(seed, shared):
     attached = DirectFeedback(seed, shared=shared).attach(
         Mlp((4, 9, 25, 16, 7)), FeedbackPath(["layers.*.activation"]), example=torch.zeros(2, 4)

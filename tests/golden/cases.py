@@ -148,7 +148,8 @@ def take_step(case: Case, reference: Reference, rule: str, model: nn.Module, mat
         for theirs, name in case.names.items()
         if (gradient := mine[name.removesuffix(".T")].grad) is not None
     }
-    outputs = {name: value.detach() for name, value in case.outputs(seen[-1]).items()}
+    returned = model(batch.inputs) if getattr(model, "takes_targets", False) else seen[-1]  # logits, not their loss
+    outputs = {name: value.detach() for name, value in case.outputs(returned).items()}
     return Step(outputs, loss.detach(), gradients, errors, attachment)
 
 

@@ -163,7 +163,7 @@ def test_radam_differs_from_a_constant_rate_in_the_optimizer_only():
     assert optimizer.defaults["betas"] == (0.9, 0.999)
 
 
-@pytest.mark.parametrize("column", ["baseline", "adam", "schedule"])
+@pytest.mark.parametrize("column", ["baseline", "adam", "schedule_22"])  # micro's schedule has 22 epochs
 @pytest.mark.parametrize("variant", ["released", "paper"])
 def test_each_cell_of_table_5_is_the_papers_protocol_at_scale_paper(column, variant):
     chosen = [

@@ -120,7 +120,7 @@ def test_a_damaged_cache_is_made_again(data, file, content):
 def test_a_damaged_cache_of_a_version_without_checksums_is_named(data):
     tokenised(corpus(), corpus(), 280, data)
     (folder,) = (Path(data.cache) / "language").glob("*-v*[0-9]")
-    (folder / "checksums.json").unlink()
+    (folder / "crc32.json").unlink()
     (folder / "train.bin").write_bytes(b"12")
     with pytest.raises(CorruptData, match=rf"{folder.name}.*it will be built again|{folder.name}.*Delete"):
         tokenised(corpus(), corpus(), 280, data)

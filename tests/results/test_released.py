@@ -15,8 +15,9 @@ def test_the_block_of_released_models_is_what_was_evaluated():
     assert (RESULTS / "released.csv").read_text() == as_csv(released_values(evaluations))
 
 
-def test_evaluations_of_the_authors_models_are_of_the_papers_protocol_and_of_committed_code():
+def test_evaluations_of_the_authors_models_have_their_protocol_and_are_of_committed_code():
     for values in evaluated(RESULTS):
-        assert values["protocol"] == "paper"
+        # Of chair and flower only smaller views are here than the paper's.
+        assert values["protocol"] == ("paper" if values["scene"] in ("lego", "fern") else "reduced")
         assert values["data"]["kind"] == "real"
         assert "dirty" not in values["commit"]

@@ -10,8 +10,9 @@ import dfa_bench
 from dfa_bench.experiments.plan import plan
 from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.runs.ledger import Ledger
-from dfa_bench.runs.migration import migrate_ledger, migrate_store, present_identities
+from dfa_bench.runs.migration import TABLES, migrate_ledger, migrate_store, present_identities
 from dfa_bench.settings.resources import resource_folder
+from dfa_bench.tasks.graphs.nodes import NodeClassification
 from dfa_bench.training.execute import execute, run_identity
 
 RUNS = Path(dfa_bench.__file__).parents[1] / "results" / "runs.csv"
@@ -25,8 +26,12 @@ def ledger() -> Ledger:
 
 
 def test_no_two_runs_became_one():
+    for table in TABLES:
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == len({row["old"] for row in rows}) == len({row["new"] for row in rows}) > 100
     found = present_identities()
-    assert len(found) == len(set(found.values())) > 2000
+    assert len(found) > 2000
     assert not found.keys() & set(found.values())
 
 
@@ -55,6 +60,13 @@ def test_a_ledger_of_old_identities_is_renamed_once(tmp_path):
     assert migrate_ledger(Ledger(path)) == sum(row[0] in former for row in rows)
     assert path.read_bytes() == RUNS.read_bytes()
     assert migrate_ledger(Ledger(path)) == 0
+
+
+def test_a_record_of_earlier_numerics_does_not_count_as_done(smoke, tmp_path, monkeypatch):
+    shutil.copytree(OLD_STORE, tmp_path / "runs")
+    monkeypatch.setattr(NodeClassification, "version", 2)
+    assert len(list(migrate_store(tmp_path / "runs"))) == 1
+    assert not execute(smoke(*OLD_RUN)).reused
 
 
 def test_a_record_of_an_old_store_is_renamed_and_counts_as_done(smoke, tmp_path):

@@ -120,7 +120,7 @@ def test_a_record_is_written_flat_and_read_back(tmp_path):
     run = summary("a", metrics={"m": math.inf}, numerics="32-true, cpu")
     Record(tmp_path).write_result(run)
     written = json.loads((tmp_path / "result.json").read_text())
-    assert written.keys() == {"record_version", *FIELDS, CHECKSUM}
+    assert written.keys() == {"record_version", "files", *FIELDS, CHECKSUM}
     assert written["record_version"] == RECORD_VERSION
     assert Record(tmp_path).read_result() == run
 
@@ -139,7 +139,7 @@ def test_a_value_that_was_changed_on_the_disk_is_told(tmp_path, changed):
     [
         ("{", "is damaged"),
         ("[]", "is damaged"),
-        ('{"record_version": 0}', "version 0; this dfa-bench reads versions 1 to 3"),
+        ('{"record_version": 0}', "version 0; this dfa-bench reads versions 1 to 4"),
         ('{"record_version": 1, "identity": "a"}', "is damaged"),
         (json.dumps({"record_version": 2, "identity": "a", **PLAIN}), "it lacks metrics"),
         (json.dumps({"record_version": 2, "identity": "a", "metrics": {}, **PLAIN, "seed": "x"}), "it has seed=x"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dfa_bench.settings.schema import TrainerSettings
-from dfa_bench.training.numerics import numerics
+from dfa_bench.training.numerics import allow_tf32, numerics
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -32,7 +32,7 @@ def chosen(**settings: object) -> TrainerSettings:
         ({"precision": "bf16-mixed"}, "bf16-mixed, cpu"),
         ({"compile": True}, "fp32, compiled, cpu"),
         ({"precision": "16-mixed", "compile": True}, "16-mixed, compiled, cpu"),
-        ({"threads": 1, "devices": 2, "checkpoint_seconds": 0}, "fp32, cpu"),
+        ({"threads": 1, "devices": 2, "checkpoint_seconds": 0}, "fp32, 2 processes, cpu"),
     ],
 )
 def test_precision_compilation_and_device_are_told(settings, told):
@@ -53,6 +53,16 @@ def test_tf32_is_told_where_there_is_such_a_thing(products, convolutions, told):
     torch.backends.cudnn.allow_tf32 = convolutions
     assert numerics(chosen(), CUDA) == told
     assert numerics(chosen(), CPU) == "fp32, cpu"
+
+
+@pytest.mark.parametrize(
+    "allowed, told", [(True, "fp32, TF32 matmul, captured, cuda"), (False, "fp32, captured, cuda")]
+)
+def test_what_a_run_chooses_is_told(allowed, told):
+    torch.backends.cudnn.allow_tf32 = False
+    allow_tf32(allowed)
+    assert numerics(chosen(capture="auto", tf32=allowed), CUDA) == told
+    assert numerics(chosen(capture=True), CPU) == "fp32, cpu"
 
 
 NEWER = """

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from dfa_bench.commands import evaluate_checkpoint as evaluate_command
-from dfa_bench.errors import ConfigError
+from dfa_bench.errors import ConfigError, Preempted
 from dfa_bench.reporting.figures.views import consistency
 from dfa_bench.reporting.forms import CSV_COLUMNS
 from dfa_bench.reporting.released import evaluated
@@ -99,6 +100,7 @@ def test_the_protocol_is_the_papers_for_all_test_views_of_a_whole_scene_at_its_r
         return json.loads(file.read_text())["protocol"]
 
     assert protocol("fern") == "paper"
+    assert protocol("fern", "--views", "0,8,16") == "paper"
     assert protocol("fern", "dataset.images=images_8") == "reduced"
     assert protocol("fern", "--views", "8") == "reduced"
     assert protocol("chair") == "reduced"  # of which a part is here, and small
@@ -131,7 +133,7 @@ def test_finished_views_are_kept_when_rendering_is_interrupted(say, root, monkey
 
     def interrupted(model, scene, view, stride):
         if view.number == 1:
-            raise KeyboardInterrupt
+            raise Preempted(signal.SIGINT)
         return measure_view(model, scene, view, stride)
 
     monkeypatch.setattr(evaluate_command, "measure_view", interrupted)
@@ -204,7 +206,7 @@ def test_an_interrupted_animation_keeps_its_finished_frames(say, smoke, tmp_path
     def interrupted(*arguments, **named):
         begun.append(named["progress"])
         if len(begun) == 3:
-            raise KeyboardInterrupt
+            raise Preempted(signal.SIGINT)
         seen = render(*arguments, **named)
         return seen._replace(fine=seen.fine * len(begun) / 4)  # frames alike would be stored as one
 
@@ -244,8 +246,8 @@ def test_evaluated_models_become_one_table_of_the_results(say, root):
     table = pd.read_csv(root / "results" / "released.csv")
     assert set(table.columns) == set(CSV_COLUMNS)
     fern = json.loads((root / "results" / "released" / "fern.json").read_text())
-    shown = table[(table.column == "fern") & (table.metric == "psnr")].iloc[0]
-    assert (shown.row, shown.rule, shown.protocol) == ("LLFF-Real", "dfa", "reduced")
+    shown = table[(table.row == "fern") & (table.metric == "psnr")].iloc[0]
+    assert (shown.column, shown.rule, shown.protocol) == ("4x128", "dfa", "reduced")
     assert shown["mean"] == pytest.approx(fern["mean"]["psnr"], abs=1e-6)
     lines = (root / "results" / "released.md").read_text().splitlines()
     shown = [line.split(" | ") for line in lines if line.startswith(("| NeRF", "| LLFF"))]
@@ -254,7 +256,7 @@ def test_evaluated_models_become_one_table_of_the_results(say, root):
         ("fern", "evaluation"),
         ("fern", "train"),
     ]
-    assert {"psnr", "psnr_train_mode"} <= {*table[table.column == "fern"].metric}
+    assert {"psnr", "psnr_train_mode"} <= {*table[table.row == "fern"].metric}
     (root / "results" / "released" / "other.json").write_text("{}")
     with pytest.raises(ConfigError, match="other.json was not written by"):
         evaluated(root / "results")

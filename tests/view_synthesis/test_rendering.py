@@ -52,7 +52,7 @@ def test_a_grid_of_rays_is_a_part_of_all_rays():
 
 
 @given(floats(-0.5, 0.5), floats(-0.5, 0.5), floats(0, 0.999))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_normalised_device_rays_follow_the_projection_of_their_points(dx, dy, t):
     """Appendix C: a point of the NDC ray at t' is the projection of the world ray's point at t."""
     height, width, camera, near = 6, 8, Camera(7.0, 5.0, 3.0, 4.5), 1.0
@@ -78,7 +78,7 @@ def test_depths_without_jitter_are_evenly_spaced_with_both_ends():
 
 
 @given(integers(2, 20))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_jittered_depths_stay_in_their_strata(samples):
     even = stratified_depths(1, samples, 2.0, 6.0, False, CPU)
     jittered = stratified_depths(50, samples, 2.0, 6.0, True, CPU)
@@ -120,7 +120,7 @@ def test_hierarchical_depths_are_sorted_keep_the_coarse_ones_and_let_no_gradient
 
 
 @given(floats(0.01, 3.0), floats(0.5, 3.0))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_slab_of_constant_density_has_alpha_one_minus_exp(density, length):
     """1 - exp(-density · thickness), with the thickness in world units, whatever the direction's length."""
     samples = 200
@@ -135,7 +135,7 @@ def test_a_slab_of_constant_density_has_alpha_one_minus_exp(density, length):
 
 
 @given(floats(-1, 1), floats(-1, 1), floats(0.5, 2), floats(0.1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_box_seen_from_outside_is_as_dark_as_its_chords_are_long(x, y, length, density):
     """Rays (0, 0, 4) -> (x, y, -1) of any length: 1 - exp(-density · chord), and a face where the first one is."""
     half = torch.tensor([0.9, 0.6, 0.4])

@@ -34,7 +34,7 @@ def test_alpha_is_laid_over_white_in_floats(tmp_path):
 
 
 @given(integers(1, 9), integers(1, 9), integers(0, 7), integers(0, 7))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shrinking_keeps_the_mean(height, width, more_rows, more_columns):
     image = torch.rand(height + more_rows, width + more_columns, 3, dtype=torch.float64)
     small = shrink(image, height, width)

@@ -13,11 +13,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Component, DataSettings
-from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.base import ALONE, Shard, Split, Watch, build
 from dfa_bench.tasks.click_through.datasets import ClickDataset
 from dfa_bench.tasks.click_through.interactions import Interactions
+from dfa_bench.tasks.indices import sent
 
 EVALUATION_ROWS = 8192  # at a time
+COPIED_ROWS = 2**20  # at a time, from the memory map to a device
 
 
 class ClickBatch(NamedTuple):
@@ -25,13 +27,29 @@ class ClickBatch(NamedTuple):
     clicked: Tensor  # (N,) float
 
 
+class ClickTable(NamedTuple):
+    """All rows on one device."""
+
+    ids: Tensor  # (rows, F) int32
+    labels: Tensor  # (rows,) uint8
+
+    @classmethod
+    def of(cls, data: Interactions, device: torch.device) -> ClickTable:
+        """A copy, made in parts: the memory map may be larger than memory."""
+        ids = torch.empty(data.ids.shape, dtype=torch.int32, device=device)
+        for start in range(0, len(ids), COPIED_ROWS):
+            rows = slice(start, start + COPIED_ROWS)
+            ids[rows] = torch.from_numpy(np.array(data.ids[rows]))
+        return cls(ids, torch.from_numpy(np.array(data.labels)).to(device))
+
+
 class RowBatches:
-    """Batches of rows in a given order, gathered from the memory map; a last row left alone is passed over.
+    """Batches of rows in a given order, gathered where the data are; a last row left alone is passed over.
 
     Batch normalisation has no variance to divide a single row by.
     """
 
-    def __init__(self, data: Interactions, rows: np.ndarray, size: int) -> None:
+    def __init__(self, data: Interactions | ClickTable, rows: np.ndarray, size: int) -> None:
         self._data, self._rows, self._size = data, rows, size
 
     def __len__(self) -> int:
@@ -43,7 +61,10 @@ class RowBatches:
             yield gather(self._data, self._rows[start : start + self._size])
 
 
-def gather(data: Interactions, rows: np.ndarray) -> ClickBatch:
+def gather(data: Interactions | ClickTable, rows: np.ndarray) -> ClickBatch:
+    if isinstance(data, ClickTable):
+        picked = sent(torch.from_numpy(rows), data.ids.device)
+        return ClickBatch(data.ids[picked], data.labels[picked].float())
     return ClickBatch(torch.from_numpy(data.ids[rows]), torch.from_numpy(data.labels[rows]).float())
 
 
@@ -60,6 +81,7 @@ class ClickPrediction:
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("auc", "higher")
     table: ClassVar[str] = "Table 2"
+    batch_sizes: ClassVar[tuple[str, ...]] = ("batch",)
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
@@ -72,6 +94,7 @@ class ClickPrediction:
         shuffle: bool = False,
     ) -> None:
         self.data = dataset.load(data)
+        self.source: Interactions | ClickTable = self.data
         self.rows = self.data.split()
         self.model, self.seed, self.batch, self.shuffle = model, seed, batch, shuffle
 
@@ -81,14 +104,20 @@ class ClickPrediction:
         return model
 
     def example(self) -> object:
-        return gather(self.data, self.rows["train"][:2]).ids
+        return gather(self.source, self.rows["train"][:2]).ids
 
     def batches(self, epoch: int, shard: Shard) -> RowBatches:
         rows = self.rows["train"]
         if self.shuffle:
             rows = np.random.default_rng([self.seed, epoch]).permutation(rows)
         share = len(rows) // shard.of  # as many rows, so as many steps, in each process
-        return RowBatches(self.data, rows[shard.rank :: shard.of][:share], max(1, self.batch // shard.of))
+        return RowBatches(self.source, rows[shard.rank :: shard.of][:share], shard.part_of(self.batch, "task.batch"))
+
+    def data_bytes(self) -> int:
+        return self.data.ids.nbytes + self.data.labels.nbytes
+
+    def move_data(self, device: torch.device) -> None:
+        self.source = ClickTable.of(self.data, device)
 
     def loss(self, model: nn.Module, batch: ClickBatch) -> Tensor:
         return F.binary_cross_entropy_with_logits(model(batch.ids), batch.clicked)
@@ -96,17 +125,18 @@ class ClickPrediction:
     def targets(self, batch: ClickBatch) -> Tensor:
         return batch.clicked
 
-    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        logits = predict(model, self.data, self.rows[split])
+    def evaluate(self, model: nn.Module, split: Split, shard: Shard = ALONE) -> dict[str, float]:
+        logits = predict(model, self.source, self.rows[split], shard)
         clicked = torch.from_numpy(self.data.labels[self.rows[split]]).double()
         loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits).double(), clicked)
         return {"auc": float(roc_auc_score(clicked, logits)), "log_loss": loss.item()}
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: Interactions, rows: np.ndarray) -> np.ndarray:
-    """Logits (rows,) of a model in evaluation mode."""
+def predict(model: nn.Module, data: Interactions | ClickTable, rows: np.ndarray, shard: Shard = ALONE) -> np.ndarray:
+    """Logits (rows,) of a model in evaluation mode, by all processes together."""
     device = next(model.parameters()).device
-    starts = range(0, len(rows), EVALUATION_ROWS)
+    starts = shard.share(range(0, len(rows), EVALUATION_ROWS))
     parts = (gather(data, rows[start : start + EVALUATION_ROWS]).ids.to(device) for start in starts)
-    return np.concatenate([model(ids).float().cpu().numpy() for ids in parts])
+    logits = [model(ids).float() for ids in parts]  # copied when all are there: each copy waits for the device
+    return np.concatenate(shard.gather([each.cpu().numpy() for each in logits]))

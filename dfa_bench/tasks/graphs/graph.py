@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
-from torch_geometric.utils import degree, get_laplacian
+from torch_geometric.utils import add_self_loops, degree, get_laplacian, remove_self_loops
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.tasks.graphs.sparse import SparseMatrix
@@ -34,6 +34,11 @@ class Graph:
     def nodes(self) -> int:
         return self.features.shape[0]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the features; the edges and what is derived from them take less, or as much."""
+        return self.features.nbytes
+
     def to(self, device: torch.device, **options: Any) -> Graph:
         if self.edge_index.device == torch.device(device):
             return self
@@ -53,6 +58,10 @@ class Graph:
     def chebyshev_operator(self) -> SparseMatrix:
         """2 L / λ_max − I with the symmetric normalised Laplacian and λ_max = 2, (nodes, nodes)."""
         return self.derive("chebyshev", _chebyshev_operator)
+
+    def edges_and_loops(self) -> Tensor:
+        """Edges, and behind them one from each node to itself, (2, edges + nodes)."""
+        return self.derive("edges_and_loops", _edges_and_loops)
 
     def target_indegree(self) -> Tensor:
         """In-degree of each edge's target over the largest one: the pseudo-coordinate of SplineConv, (edges, 1)."""
@@ -84,6 +93,11 @@ def _chebyshev_operator(graph: Graph) -> SparseMatrix:
     edge_index, weight = get_laplacian(graph.edge_index, None, "sym", num_nodes=graph.nodes)
     weight = torch.where(edge_index[0] == edge_index[1], weight - 1, weight)  # λ_max = 2, so 2 L / λ_max = L
     return SparseMatrix.from_coordinates(edge_index[1], edge_index[0], weight, (graph.nodes, graph.nodes))
+
+
+def _edges_and_loops(graph: Graph) -> Tensor:
+    edge_index: Tensor = add_self_loops(remove_self_loops(graph.edge_index)[0], num_nodes=graph.nodes)[0]
+    return edge_index
 
 
 def _target_indegree(graph: Graph) -> Tensor:

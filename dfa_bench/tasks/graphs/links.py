@@ -74,7 +74,14 @@ class LinkPrediction:
         return self.graph
 
     def batches(self, epoch: int, shard: Shard) -> list[LinkBatch]:
+        shard.refuse_several("links")
         return [LinkBatch(self.graph, self.graph.edge_index, self.non_links.draw())]
+
+    def data_bytes(self) -> int:
+        return self.graph.nbytes
+
+    def move_data(self, device: torch.device) -> None:
+        self.graph = self.graph.to(device)
 
     def loss(self, model: nn.Module, batch: LinkBatch) -> Tensor:
         latent = model(batch.graph)  # (nodes, latent)

@@ -90,7 +90,8 @@ class Spline(nn.Module):
 class GAT(nn.Module):
     """Two graph attention layers: several heads concatenated, then one head per class scores.
 
-    The first layer's linear map stands before PyG's `GATConv`, so that it sees sparse features.
+    The first layer's linear map stands before PyG's `GATConv`, so that it sees sparse features. Self-loops are added
+    once per graph; in each forward they would make a GPU wait for the CPU.
     """
 
     @validate_call
@@ -108,17 +109,19 @@ class GAT(nn.Module):
         self.input_dropout = dropout
         self.map1 = nn.Parameter(torch.empty(features, heads * hidden))
         glorot(self.map1)
-        self.conv1 = GATConv(heads * hidden, hidden, heads, dropout=attention_dropout1)
+        self.conv1 = GATConv(heads * hidden, hidden, heads, dropout=attention_dropout1, add_self_loops=False)
         self.conv1.lin = nn.Identity()
         self.activation = nn.ELU()
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = GATConv(heads * hidden, classes, heads=1, concat=False, dropout=attention_dropout2)
+        self.conv2 = GATConv(
+            heads * hidden, classes, heads=1, concat=False, dropout=attention_dropout2, add_self_loops=False
+        )
         self.log_probabilities = nn.LogSoftmax(dim=-1)
 
     def forward(self, graph: Graph) -> Tensor:
-        x = drop(graph.features, self.input_dropout, self.training)
-        hidden = self.activation(self.conv1(x @ self.map1, graph.edge_index))  # (nodes, heads * hidden)
-        return self.log_probabilities(self.conv2(self.dropout(hidden), graph.edge_index))
+        x, edges = drop(graph.features, self.input_dropout, self.training), graph.edges_and_loops()
+        hidden = self.activation(self.conv1(x @ self.map1, edges))  # (nodes, heads * hidden)
+        return self.log_probabilities(self.conv2(self.dropout(hidden), edges))
 
 
 class DNA(nn.Module):

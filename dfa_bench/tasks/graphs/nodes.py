@@ -70,8 +70,16 @@ class NodeClassification:
         return self.graph
 
     def batches(self, epoch: int, shard: Shard) -> list[NodeBatch]:
+        shard.refuse_several("nodes")
         train = self.nodes["train"]
-        return [NodeBatch(self.graph, train, self.labels[train])]  # one graph: every process sees all of it
+        return [NodeBatch(self.graph, train, self.labels[train])]
+
+    def data_bytes(self) -> int:
+        return self.graph.nbytes
+
+    def move_data(self, device: torch.device) -> None:
+        self.graph, self.labels = self.graph.to(device), self.labels.to(device)
+        self.nodes = {split: nodes.to(device) for split, nodes in self.nodes.items()}
 
     def loss(self, model: nn.Module, batch: NodeBatch) -> Tensor:
         return F.nll_loss(model(batch.graph)[batch.nodes], batch.labels)
@@ -85,7 +93,7 @@ class NodeClassification:
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         device = next(model.parameters()).device
-        predicted = model(self.graph.to(device)).argmax(dim=-1).cpu()
+        predicted = model(self.graph.to(device)).argmax(dim=-1).to(self.labels.device)
         nodes = self.nodes[split]
         return {"accuracy": (predicted[nodes] == self.labels[nodes]).double().mean().item()}
 

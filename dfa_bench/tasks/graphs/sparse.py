@@ -52,6 +52,11 @@ class SparseMatrix:
         row, col = dense.nonzero(as_tuple=True)
         return cls.from_coordinates(row, col, dense[row, col], (dense.shape[0], dense.shape[1]))
 
+    @property
+    def nbytes(self) -> int:
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+
     def __matmul__(self, dense: Tensor) -> Tensor:
         return _Product.apply(self, dense.to(self.values.dtype))
 
@@ -72,9 +77,26 @@ class SparseMatrix:
         return self._rows.to_dense()
 
     def to(self, device: torch.device, **options: Any) -> SparseMatrix:
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, Tensor)}
-        return replace(self, **moved)
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return SparseMatrix(**{name: part.to(device) if name != "shape" else part for name, part in parts.items()})
+
+    def blocks(self, heads: int) -> SparseMatrix:
+        """Copies of the matrix along the diagonal of a larger one, made once."""
+        if heads not in self._blocks:
+            head = torch.arange(heads, device=self.col.device).unsqueeze(1)
+            counts = (self.crow[1:] - self.crow[:-1]).long()
+            row = torch.repeat_interleave(torch.arange(self.shape[0], device=counts.device), counts)
+            self._blocks[heads] = SparseMatrix.from_coordinates(
+                (row + head * self.shape[0]).flatten(),
+                (self.col.long() + head * self.shape[1]).flatten(),
+                self.values.repeat(heads),
+                (heads * self.shape[0], heads * self.shape[1]),
+            )
+        return self._blocks[heads]
+
+    @functools.cached_property
+    def _blocks(self) -> dict[int, SparseMatrix]:
+        return {}
 
     @functools.cached_property
     def _rows(self) -> Tensor:
@@ -163,7 +185,13 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
+# On a GPU, where launching a kernel takes longer than such a product, all heads share one, as blocks of one matrix.
+# On a CPU one after the other is as fast.
+
+
 def _sample(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
+    if left.is_cuda:
+        return _sample_at_once(places, left, right)
     pattern = places._rows
     products = left.new_empty(left.shape[0], places.values.shape[0])
     for values, a, b in zip(products, left, right, strict=True):
@@ -171,15 +199,35 @@ def _sample(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
     return products
 
 
+def _sample_at_once(places: SparseMatrix, left: Tensor, right: Tensor) -> Tensor:
+    blocks, flat = places.blocks(len(left)), right.flatten(0, 1).t()
+    values = torch.sparse.sampled_addmm(blocks._rows, left.flatten(0, 1), flat, beta=0).values()
+    return values.view(len(left), -1)
+
+
 def _rows_times(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
     """For each head: its weights (heads, non-zeros) at the places, times its (columns, width)."""
+    if dense.is_cuda:
+        return _rows_times_at_once(places, weights, dense)
     return _per_head(places.crow, places.col, weights, dense, places.shape)
+
+
+def _rows_times_at_once(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    blocks = replace(places.blocks(len(dense)), values=weights.flatten())
+    return (blocks._rows @ dense.flatten(0, 1)).view(len(dense), places.shape[0], -1)
 
 
 def _columns_times(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
     """The same with the transpose, times (rows, width)."""
+    if dense.is_cuda:
+        return _columns_times_at_once(places, weights, dense)
     ordered = weights.index_select(1, places.transposed_order)
     return _per_head(places.transposed_crow, places.transposed_col, ordered, dense, (places.shape[1], places.shape[0]))
+
+
+def _columns_times_at_once(places: SparseMatrix, weights: Tensor, dense: Tensor) -> Tensor:
+    blocks = replace(places.blocks(len(dense)), values=weights.flatten())
+    return (blocks._columns @ dense.flatten(0, 1)).view(len(dense), places.shape[1], -1)
 
 
 def _per_head(crow: Tensor, col: Tensor, weights: Tensor, dense: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from pydantic import Field, validate_call
 from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Count
+from dfa_bench.tasks.language.cross_entropy import mean_cross_entropy
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
@@ -100,6 +101,7 @@ class Transformer(nn.Module):
         tied: the vocabulary projection is the embedding's weight, without bias: an option of the released code.
     """
 
+    takes_targets: ClassVar[bool] = True  # so that the logits of a training step need not be whole
     position: Tensor  # (positions, width)
 
     @validate_call
@@ -132,8 +134,10 @@ class Transformer(nn.Module):
             nn.init.uniform_(self.vocabulary.weight, -0.1, 0.1)
             nn.init.zeros_(self.vocabulary.bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
         """Logits (batch, length, vocabulary) of tokens (batch, length); position t has seen tokens up to t.
+
+        With targets (batch, length): their mean cross-entropy instead, a scalar.
 
         Raises:
             ValueError: the sequences are longer than the model has positions.
@@ -145,7 +149,10 @@ class Transformer(nn.Module):
         x = self.dropout(x + self.position[:length])
         for block in self.blocks:
             x = block(x)
-        return self.vocabulary(self.last_hidden(x))
+        hidden = self.last_hidden(x)
+        if targets is None:
+            return self.vocabulary(hidden)
+        return mean_cross_entropy(hidden, self.vocabulary, targets)
 
 
 def sinusoids(positions: int, width: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dfa_bench.errors import ConfigError, CorruptData
 from dfa_bench.settings.schema import Component, Count, DatasetSettings, DataSettings
-from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.base import ALONE, Shard, Split, Watch, build
 from dfa_bench.tasks.language.datasets import CorpusDataset
 from dfa_bench.tasks.language.perplexity import perplexities
 from dfa_bench.tasks.language.tokenizer import TokenisedCorpus, tokenised
@@ -40,6 +40,7 @@ class LanguageModelling:
     version: ClassVar[int] = 2  # 1 lower-cased before it cut into tokens, with other initial values and plateaus
     watch: ClassVar[Watch] = Watch("loss", "lower")
     table: ClassVar[str] = "Table 5"
+    batch_sizes: ClassVar[tuple[str, ...]] = ("streams", "context")
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
@@ -63,7 +64,7 @@ class LanguageModelling:
         positions = model.arguments.get("positions")
         if isinstance(positions, int) and context > positions:
             raise ConfigError(f"task.context={context} is more than the model has: raise model.positions={positions}.")
-        self.ids = self.corpus.splits["train"].ids
+        self.ids: np.ndarray | Tensor = self.corpus.splits["train"].ids
         if val_tokens is not None and val_tokens < 2 * streams:
             raise ConfigError(f"task.val_tokens={val_tokens} is less than two tokens for each of {streams} streams.")
         for split, text in self.corpus.splits.items():
@@ -91,9 +92,7 @@ class LanguageModelling:
         return torch.zeros(1, 2, dtype=torch.long)
 
     def batches(self, epoch: int, shard: Shard) -> Windows | Chunks:
-        share, left = divmod(self.streams, shard.of)
-        if left:
-            raise ConfigError(f"task.streams={self.streams} does not divide into {shard.of} processes.")
+        share = shard.part_of(self.streams, "task.streams")
         if self.shuffle:
             chunks, generator = (len(self.ids) - 1) // self.context, np.random.default_rng([self.seed, epoch])
             batches = self.steps if self.budgeted else min(self.steps, chunks // self.streams)
@@ -107,13 +106,22 @@ class LanguageModelling:
         mine = slice(shard.rank * share, (shard.rank + 1) * share)
         return Windows(self.ids, self.streams, self.context, order, mine)
 
+    def data_bytes(self) -> int:
+        return len(self.ids) * torch.int32.itemsize
+
+    def move_data(self, device: torch.device) -> None:
+        self.ids = torch.as_tensor(np.asarray(self.ids, dtype=np.int32)).to(device)
+
     def loss(self, model: nn.Module, batch: TokenBatch) -> Tensor:
         """Mean cross-entropy over the tokens of a batch, in nats."""
+        if getattr(model, "takes_targets", False):
+            loss: Tensor = model(batch.inputs, batch.targets)
+            return loss
         return F.cross_entropy(model(batch.inputs).flatten(0, 1), batch.targets.flatten())
 
-    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, split: Split, shard: Shard = ALONE) -> dict[str, float]:
         limit = self.val_tokens if split == "val" else None
-        return perplexities(model, self.corpus.splits[split], self.streams, self.context, limit)
+        return perplexities(model, self.corpus.splits[split], self.streams, self.context, limit, shard)
 
 
 def tokenised_corpus(

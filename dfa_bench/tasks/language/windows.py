@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfa_bench.tasks.indices import sent
+
 
 class TokenBatch(NamedTuple):
     inputs: Tensor  # (N, T)
@@ -23,7 +25,7 @@ class Windows:
     What is left when the text does not divide into the streams is passed over.
 
     Args:
-        ids: (tokens,) the text; read from the memory map as needed.
+        ids: (tokens,) the text: an array, read from the memory map as needed, or a tensor on the device of the batches.
         streams: N.
         context: T, tokens of a window; the last window of a text may be shorter.
         order: of the windows; by default all, from the first to the last.
@@ -35,7 +37,7 @@ class Windows:
 
     def __init__(
         self,
-        ids: np.ndarray,
+        ids: np.ndarray | Tensor,
         streams: int,
         context: int,
         order: Sequence[int] | None = None,
@@ -59,13 +61,13 @@ class Chunks:
     """Chunks of a text in a given order, each with its next token; a last batch that is not full is passed over.
 
     Args:
-        ids: (tokens,) the text.
+        ids: (tokens,) the text; see `Windows`.
         order: of the chunks: chunk c is tokens c·T to c·T + T.
         size: N, chunks in a batch.
         context: T.
     """
 
-    def __init__(self, ids: np.ndarray, order: np.ndarray, size: int, context: int) -> None:
+    def __init__(self, ids: np.ndarray | Tensor, order: np.ndarray, size: int, context: int) -> None:
         self._ids, self._order, self._size, self._context = ids, order, size, context
 
     def __len__(self) -> int:
@@ -75,12 +77,12 @@ class Chunks:
         within = np.arange(self._context + 1)
         for first in range(0, len(self) * self._size, self._size):
             starts = self._order[first : first + self._size, None] * self._context
-            yield as_batch(self._ids[starts + within])
+            yield as_batch(_pick(self._ids, starts + within))
 
 
-def as_batch(ids: np.ndarray) -> TokenBatch:
+def as_batch(ids: np.ndarray | Tensor) -> TokenBatch:
     """(N, T + 1) tokens as inputs and targets."""
-    tokens = torch.from_numpy(ids.astype(np.int64))
+    tokens = ids.long() if isinstance(ids, Tensor) else torch.from_numpy(ids.astype(np.int64))
     return TokenBatch(tokens[:, :-1], tokens[:, 1:])
 
 
@@ -93,3 +95,7 @@ def window_count(tokens: int, streams: int, context: int) -> int:
     if tokens < 2 * streams:
         raise ValueError(f"{tokens} tokens are too few for {streams} streams: each needs two.")
     return math.ceil((tokens // streams - 1) / context)
+
+
+def _pick(ids: np.ndarray | Tensor, places: np.ndarray) -> np.ndarray | Tensor:
+    return ids[sent(torch.from_numpy(places), ids.device)] if isinstance(ids, Tensor) else ids[places]

@@ -20,14 +20,15 @@ class Encoding(nn.Module):
         frequencies: how many powers.
     """
 
+    powers: Tensor  # (frequencies,)
+
     def __init__(self, frequencies: int) -> None:
         super().__init__()
-        self.frequencies = frequencies
+        self.register_buffer("powers", 2.0 ** torch.arange(frequencies, dtype=torch.float32), persistent=False)
         self.width = 3 * (1 + 2 * frequencies)
 
     def forward(self, x: Tensor) -> Tensor:  # (..., 3) -> (..., width)
-        powers = 2.0 ** torch.arange(self.frequencies, dtype=x.dtype, device=x.device)
-        angles = x.unsqueeze(-2) * powers.unsqueeze(-1)  # (..., frequencies, 3)
+        angles = x.unsqueeze(-2) * self.powers.to(x.dtype).unsqueeze(-1)  # (..., frequencies, 3)
         waves = torch.stack([angles.sin(), angles.cos()], dim=-2)  # (..., frequencies, 2, 3)
         return torch.cat([x, waves.flatten(-3)], dim=-1)
 

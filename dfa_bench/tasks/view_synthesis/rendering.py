@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +41,28 @@ class Sampling(NamedTuple):
     density_noise: float  # standard deviation, in training only
 
 
+class RunningProduct(torch.autograd.Function):
+    """torch.cumprod along the last axis of factors that are not zero.
+
+    PyTorch's backward looks for zeros first, so that the CPU waits for the GPU, and no CUDA graph can hold it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(factors: Tensor) -> Tensor:
+        return factors.cumprod(dim=-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        factors, products = ctx.saved_tensors
+        return (products * gradients[0]).flip(-1).cumsum(-1).flip(-1) / factors
+
+
 def composite(
     raw: Tensor, depths: Tensor, directions: Tensor, white_background: bool, density_noise: float = 0.0
 ) -> Pixels:
@@ -59,7 +81,7 @@ def composite(
         density = density + torch.randn_like(density) * density_noise
     density = density.relu()
     alpha = 1 - torch.exp(-density * distances)
-    passed = torch.cumprod(1 - alpha + 1e-10, dim=-1)
+    passed = RunningProduct.apply(1 - alpha + 1e-10)
     reached = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], dim=-1)  # transmittance before each sample
     weights = alpha * reached
     colours = (weights.unsqueeze(-1) * raw[..., :3].sigmoid()).sum(dim=-2)

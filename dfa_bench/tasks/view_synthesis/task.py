@@ -13,7 +13,8 @@ from pydantic import ConfigDict, validate_call
 from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Component, Count, DataSettings
-from dfa_bench.tasks.base import Shard, Split, Watch, build
+from dfa_bench.tasks.base import ALONE, Shard, Split, Watch, build
+from dfa_bench.tasks.indices import sent
 from dfa_bench.tasks.view_synthesis.datasets import SceneDataset
 from dfa_bench.tasks.view_synthesis.rays import Rays, camera_tensor, rays_through
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
@@ -43,6 +44,7 @@ class ViewSynthesis:
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("psnr", "higher")
     table: ClassVar[str] = "Table 1"
+    batch_sizes: ClassVar[tuple[str, ...]] = ("rays",)
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
@@ -65,6 +67,7 @@ class ViewSynthesis:
         self.poses = torch.stack([view.pose for view in train])  # (views, 3, 4)
         self.cameras = camera_tensor(*(view.camera for view in train))  # (views, 4)
         self.pixels = torch.stack([view.load() for view in train])  # (views, height, width, 3)
+        self.mean_colour = self.pixels.mean(dim=(0, 1, 2))
 
     def build_model(self) -> nn.Module:
         return build_nerf(self.model, self.scene)
@@ -73,24 +76,33 @@ class ViewSynthesis:
         return {"rays": self.random_batch(2, torch.Generator().manual_seed(0)).rays}
 
     def batches(self, epoch: int, shard: Shard) -> RayBatches:
-        return RayBatches(self, f"{self.seed}/{epoch}/{shard.rank}", max(1, self.rays // shard.of))
+        shard.part_of(self.rays, "task.rays")
+        return RayBatches(self, f"{self.seed}/{epoch}/0", shard)
+
+    def data_bytes(self) -> int:
+        return self.pixels.nbytes
+
+    def move_data(self, device: torch.device) -> None:
+        self.poses, self.cameras, self.pixels = (each.to(device) for each in (self.poses, self.cameras, self.pixels))
 
     def loss(self, model: nn.Module, batch: RayBatch) -> Tensor:
         """Mean squared error of the coarse colours plus that of the fine ones (Mildenhall et al. 2020, eq. 6)."""
         seen = model(batch.rays)
         return F.mse_loss(seen.coarse.colours, batch.colours) + F.mse_loss(seen.fine.colours, batch.colours)
 
-    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, split: Split, shard: Shard = ALONE) -> dict[str, float]:
         """Mean over views of the PSNR in dB of the fine network, the coarse one, and the mean training colour."""
         views = [self._watched()] if split == "val" else list(self.scene.views("test"))
         limit = self.val_rays if split == "val" else self.test_rays
-        measured = [self._measure(model, view, grid_stride(self.scene, len(views), limit)) for view in views]
+        stride = grid_stride(self.scene, len(views), limit)
+        measured = shard.gather([self._measure(model, view, stride) for view in shard.share(views)])
         return {name: sum(each[name] for each in measured) / len(measured) for name in measured[0]}
 
     def random_batch(self, rays: int, generator: torch.Generator) -> RayBatch:
         """Rays through random pixels of random training views, with their colours."""
         views, height, width, _ = self.pixels.shape
-        view, row, column = (torch.randint(bound, (rays,), generator=generator) for bound in (views, height, width))
+        drawn = [torch.randint(bound, (rays,), generator=generator) for bound in (views, height, width)]
+        view, row, column = sent(torch.stack(drawn), self.pixels.device)
         seen = rays_through(self.scene, self.cameras[view], self.poses[view], row, column)
         return RayBatch(seen, self.pixels[view, row, column])
 
@@ -100,11 +112,10 @@ class ViewSynthesis:
     def _measure(self, model: nn.Module, view: View, stride: int) -> dict[str, float]:
         truth = view.load()[::stride, ::stride]
         seen = render_view(model, self.scene, view.camera, view.pose, stride)
-        mean_colour = self.pixels.mean(dim=(0, 1, 2)).expand_as(truth)
         found = {
             "psnr": psnr(seen.fine, truth),
             "psnr_coarse": psnr(seen.coarse, truth),
-            "psnr_mean_colour": psnr(mean_colour, truth),
+            "psnr_mean_colour": psnr(self.mean_colour.expand_as(truth), truth),
         }
         return found | ({"ssim": ssim(seen.fine, truth)} if stride == 1 else {})
 
@@ -116,10 +127,13 @@ def build_nerf(model: Component, scene: Scene) -> nn.Module:
 
 
 class RayBatches:
-    """The batches of an epoch, made as they are asked for; the same ones for one seed text."""
+    """The batches of an epoch, made as they are asked for; the same ones for one seed text.
 
-    def __init__(self, task: ViewSynthesis, seed: str, rays: int) -> None:
-        self.task, self.rays = task, rays
+    Every process draws whole batches, which are cheap, and takes its share of their rays.
+    """
+
+    def __init__(self, task: ViewSynthesis, seed: str, shard: Shard) -> None:
+        self.task, self.shard = task, shard
         self.seed = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "big")
 
     def __len__(self) -> int:
@@ -128,7 +142,9 @@ class RayBatches:
     def __iter__(self) -> Iterator[RayBatch]:
         generator = torch.Generator().manual_seed(self.seed)
         for _ in range(self.task.steps):
-            yield self.task.random_batch(self.rays, generator)
+            rays, colours = self.task.random_batch(self.task.rays, generator)
+            mine = slice(self.shard.rank, None, self.shard.of)
+            yield RayBatch(rays.take(mine), colours[mine])
 
 
 def grid_stride(scene: Scene, views: int, limit: int | None) -> int:

@@ -62,7 +62,7 @@ def table(
 def page_of(tmp_path: Path, *tables: Table) -> Page:
     settings = run_settings(["scale=smoke"])
     found = [Existing(each, dict.fromkeys(each.experiment.cells(), settings)) for each in tables]
-    return build_page(found, Request([], 0, 1, tmp_path / "results", [], []))
+    return build_page(found, Request([], 0, None, tmp_path / "results", [], [], 0, None))
 
 
 GOOD = [run(seed, 0.8 + seed / 100) for seed in range(3)]

@@ -1,0 +1,146 @@
+"""A training step as one CUDA graph, which the device repeats without Python (PyTorch's notes on CUDA graphs)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from dfa_bench.feedback import Attachment
+from dfa_bench.settings.schema import RunSettings
+
+WARM_UP = 3  # steps on a side stream before the capture: they make the optimizer's state and choose kernels
+
+
+def why_not(
+    settings: RunSettings, device: torch.device, processes: int, optimizer: Optimizer, attachment: Attachment
+) -> str | None:
+    """Why the steps of a run cannot be captured; None: they may be."""
+    kind = type(attachment)
+    if device.type != "cuda":
+        return f"that needs a CUDA device, and this run is on the {device.type}"
+    if processes > 1:
+        return f"{processes} processes exchange gradients"
+    if settings.trainer.precision == "16-mixed":
+        return "with trainer.precision=16-mixed the CPU decides whether a step counts"
+    if not isinstance(optimizer, Adam):
+        return f"recipe.optimizer={settings.recipe.optimizer} touches other rows at each step"
+    if kind.begin_step is not Attachment.begin_step or kind.end_step is not Attachment.end_step:
+        return f"rule={settings.rule.name} does work of its own at each step"
+    return None
+
+
+class CapturedStep:
+    """A step that is captured once it has run a few times, and repeated from then on.
+
+    A batch of another shape, the last of an epoch for instance, runs uncaptured. So do all if the capture fails, which
+    is told in one line. Random numbers come from the device's default generator: a graph reads its seed and counts on
+    as the uncaptured step does, so that seeding it between steps works.
+
+    Args:
+        step: batch on the device to loss, detached: forward, backward and the optimizer's step. It does the same for
+            every batch of one shape, reads no value back from the device, and copies none there from Python.
+        optimizer: Adam, fused; its learning rates may change between steps.
+        device: CUDA.
+    """
+
+    def __init__(self, step: Callable[[Any], Tensor], optimizer: Optimizer, device: torch.device) -> None:
+        self._step, self._optimizer, self._device = step, optimizer, device
+        self._stream = torch.cuda.Stream(device)
+        self._rates = [torch.zeros((), device=device) for _ in optimizer.param_groups]
+        self._form: Any = None  # of the batches that the graph is for
+        self._steps = 0  # of that form
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Any] = []
+        self._loss: Tensor | None = None
+        self._failed = False
+
+    @property
+    def is_captured(self) -> bool:
+        return self._graph is not None
+
+    def __call__(self, batch: Any) -> Tensor:
+        """Take one step; the loss is overwritten by the next one."""
+        leaves, structure = tree_flatten(batch)
+        form = (structure, [_form(leaf) for leaf in leaves])
+        if self._form is None:
+            self._form = form
+        if self._failed or form != self._form:
+            return self._step(batch)
+        self._steps += 1
+        if self._steps <= WARM_UP:
+            return self._beside(batch)
+        if self._graph is None:
+            self._inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            if not self._capture(tree_unflatten(self._inputs, structure)):
+                return self._step(batch)
+        return self._replay(leaves)
+
+    def _beside(self, batch: Any) -> Tensor:
+        """A step on the side stream, where it will be captured: gradients must not be bound to another one."""
+        main = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(main)
+        with torch.cuda.stream(self._stream):
+            loss = self._step(batch)
+        main.wait_stream(self._stream)
+        return loss
+
+    def _capture(self, batch: Any) -> bool:
+        graph, random = torch.cuda.CUDAGraph(), torch.cuda.get_rng_state(self._device)
+        try:
+            with (
+                self._capturable(),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
+                self._loss = self._step(batch)
+        except RuntimeError as error:
+            cause = error.__context__ or error  # ending a broken capture fails too, and says less
+            reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+            print(f"trainer.capture: the step could not be captured ({reason}). Steps run uncaptured.", file=sys.stderr)
+            self._failed, self._inputs, self._loss = True, [], None
+            self._optimizer.zero_grad()
+            # The generator still thinks that it is being captured: its state is exchanged for another one.
+            generator = torch.Generator(self._device)
+            generator.set_state(random)
+            index = self._device.index or 0
+            torch.cuda.default_generators[index].graphsafe_set_state(generator.graphsafe_get_state())
+            return False
+        self._graph = graph
+        return True
+
+    def _replay(self, leaves: list[Any]) -> Tensor:
+        assert self._graph is not None
+        assert self._loss is not None
+        for mine, given in zip(self._inputs, leaves, strict=True):
+            if isinstance(mine, Tensor):
+                mine.copy_(given, non_blocking=True)
+        for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
+            rate.fill_(group["lr"])
+        self._graph.replay()
+        return self._loss
+
+    @contextmanager
+    def _capturable(self) -> Iterator[None]:
+        """Adam as it has to be within a graph: learning rates are tensors, which each replay reads.
+
+        Outside they stay numbers, so that schedules, logs and checkpoints are those of an uncaptured run.
+        """
+        groups = self._optimizer.param_groups
+        before = [(group["lr"], group["capturable"]) for group in groups]
+        for group, rate in zip(groups, self._rates, strict=True):
+            group["lr"], group["capturable"] = rate, True
+        try:
+            yield
+        finally:
+            for group, (rate, capturable) in zip(groups, before, strict=True):
+                group["lr"], group["capturable"] = rate, capturable
+
+
+def _form(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf

@@ -1,0 +1,29 @@
+"""Processes of one run that torchrun or srun has started, each with the same command line."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands among those of a run."""
+
+    rank: int = 0
+    of: int = 1
+    here: int = 1  # of them on this machine
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+
+def place_among_processes() -> Place:
+    """By the environment of torchrun, or of a step of srun with several tasks."""
+    get = os.environ.get
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return Place(int(get("RANK", 0)), int(get("WORLD_SIZE", 1)), int(get("LOCAL_WORLD_SIZE", 1)))
+    tasks = int(get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_PROCID" in os.environ else 1
+    nodes = int(get("SLURM_STEP_NUM_NODES", 1))
+    return Place(int(get("SLURM_PROCID", 0)) if tasks > 1 else 0, tasks, tasks // nodes)

@@ -1,0 +1,109 @@
+"""Steps as one CUDA graph: what they learn, and where there is none."""
+
+import pytest
+import torch
+
+from dfa_bench.runs.record import Record
+from dfa_bench.tasks.graphs.nodes import NodeClassification
+from dfa_bench.training.execute import execute
+from dfa_bench.training.trainer import Trainer, build_fabric
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+# Each takes more steps than a capture needs to warm up; clicks end their epochs with a batch of another shape.
+TASKS = {
+    "gcn": ["model=gcn", "trainer.max_epochs=8"],
+    "cheb": ["model=cheb", "trainer.max_epochs=8"],
+    "spline": ["model=spline", "trainer.max_epochs=8"],
+    "gat": ["model=gat", "trainer.max_epochs=8"],
+    "dna": ["model=dna", "trainer.max_epochs=8"],
+    "links": ["task=links", "trainer.max_epochs=8"],
+    "deepfm": ["task=clicks", "model=deepfm", "trainer.max_epochs=2"],
+    "dcn": ["task=clicks", "model=dcn", "trainer.max_epochs=1"],
+    "afn": ["task=clicks", "model=afn", "trainer.max_epochs=1"],
+    "autoint": ["task=clicks", "model=autoint", "trainer.max_epochs=1"],
+    "language": ["task=language", "model.dropout=0.1", "recipe=transformer/baseline"],
+    "language in bf16": ["task=language", "model.dropout=0.1", "trainer.precision=bf16-mixed"],
+    "view_synthesis": ["task=view_synthesis", "model.density_noise=1.0", "trainer.max_epochs=3"],
+}
+
+
+@cuda
+@pytest.mark.parametrize("rule", ["bp", "dfa", "shallow"])
+@pytest.mark.parametrize("name", TASKS)
+def test_captured_steps_learn_what_uncaptured_ones_learn(smoke, tmp_path, capfd, name, rule):
+    found = {}
+    for capture in (False, True):
+        options = [f"trainer.capture={capture}", "trainer.accelerator=cuda", f"store.root={tmp_path / str(capture)}"]
+        settings = smoke(*TASKS[name], f"rule={rule}", *options)
+        (tmp_path / f"record-{capture}").mkdir()
+        trainer = Trainer(build_fabric(settings), settings, Record(tmp_path / f"record-{capture}"), "identity")
+        trained = trainer.train()
+        found[capture] = (trained.metrics["train/loss"], [each.detach().clone() for each in trainer.model.parameters()])
+        if capture:
+            assert trainer.captured is not None
+            assert trainer.captured.is_captured
+    assert "could not be captured" not in capfd.readouterr().err
+    close = {"rtol": 1e-2, "atol": 1e-3} if "bf16" in name else {"rtol": 1e-3, "atol": 1e-5}
+    torch.testing.assert_close(found[True], found[False], **close)
+
+
+@cuda
+def test_a_step_that_cannot_be_captured_runs_uncaptured_and_says_so(smoke, capfd, monkeypatch):
+    loss = NodeClassification.loss
+    looked_at = []
+
+    def curious(*arguments):
+        value = loss(*arguments)
+        looked_at.append(value.item())  # the CPU waits for the device: no graph can hold that
+        return value
+
+    monkeypatch.setattr(NodeClassification, "loss", curious)
+    options = ["model=gat", "rule=dfa", "trainer.max_epochs=8", "trainer.accelerator=cuda"]  # gat: dropout goes on
+    captured = execute(smoke(*options, "trainer.capture=true")).result
+    assert captured.steps == 8
+    assert len(looked_at) == 8
+    assert capfd.readouterr().err.count("the step could not be captured") == 1
+    plain = execute(smoke(*options, "force=true")).result
+    assert captured.metrics == pytest.approx(plain.metrics, rel=1e-3)
+
+
+@cuda
+def test_a_captured_run_that_was_interrupted_goes_on(smoke, monkeypatch):
+    options = ["model=gat", "rule=dfa", "trainer.accelerator=cuda", "trainer.capture=true", "trainer.max_epochs=12"]
+    whole = execute(smoke(*options)).result
+    evaluate, epochs = NodeClassification.evaluate, iter(range(6))
+
+    def failing(*arguments):
+        if next(epochs, None) is None:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(NodeClassification, "evaluate", failing)
+    settings = smoke(*options, "force=true", "trainer.checkpoint_seconds=0")
+    with pytest.raises(KeyboardInterrupt):
+        execute(settings)
+    monkeypatch.setattr(NodeClassification, "evaluate", evaluate)
+    resumed = execute(settings.model_copy(update={"force": False})).result
+    assert resumed.metrics == pytest.approx(whole.metrics, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ([], "needs a CUDA device"),
+        pytest.param(["trainer.precision=16-mixed", "trainer.accelerator=cuda"], "the CPU decides", marks=cuda),
+        pytest.param(
+            ["task=clicks", "model=fm", "rule=bp", "recipe.optimizer=lazy_adam", "trainer.accelerator=cuda"],
+            "other rows at each step",
+            marks=cuda,
+        ),
+    ],
+)
+def test_where_no_step_can_be_captured_a_line_says_so(smoke, capfd, options, reason):
+    base = ["model=gcn", "rule=dfa"] if "task=clicks" not in options else []
+    execute(smoke(*base, "trainer.max_epochs=1", *options, "trainer.capture=true"))
+    (line,) = [each for each in capfd.readouterr().err.splitlines() if each.startswith("trainer.capture")]
+    assert reason in line
+    execute(smoke(*base, "trainer.max_epochs=1", *options, "trainer.capture=auto", "force=true"))
+    assert "trainer.capture" not in capfd.readouterr().err

@@ -24,6 +24,7 @@ def place_among_processes() -> ProcessPlace:
     get = os.environ.get
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return ProcessPlace(int(get("RANK", 0)), int(get("WORLD_SIZE", 1)), int(get("LOCAL_WORLD_SIZE", 1)))
-    tasks = int(get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_PROCID" in os.environ else 1
-    nodes = int(get("SLURM_STEP_NUM_NODES", 1))
-    return ProcessPlace(int(get("SLURM_PROCID", 0)) if tasks > 1 else 0, tasks, tasks // nodes)
+    tasks, nodes = int(get("SLURM_STEP_NUM_TASKS", 1)), int(get("SLURM_STEP_NUM_NODES", 1))
+    if "SLURM_PROCID" not in os.environ or tasks == 1:
+        return ProcessPlace()
+    return ProcessPlace(int(os.environ["SLURM_PROCID"]), tasks, tasks // nodes)

@@ -86,7 +86,7 @@ def remembered(cache: Path, what: str, files: Sequence[Path], compute: Callable[
     """
     stats = [(path.absolute(), path.stat()) for path in files]
     stamp = "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
-    kept = cache / what / f"{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.json"
+    kept = cache / what / f"{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.sealed.json"
     with contextlib.suppress(OSError, ValueError, KeyError):  # not kept yet, or damaged: worked out again
         return unsealed(kept.read_bytes())["fact"]
     fact = compute()

@@ -36,7 +36,7 @@ class LocalEngine:
         shares = [gpus[first : first + each] for first in range(0, len(gpus) - each + 1, each)]
         slots = settings.jobs or len(shares) * settings.per_gpu or max(1, cores // each)
         self._environments = [
-            {name: str(max(1, cores // (slots * each))) for name in THREADS}
+            {name: os.environ.get(name) or str(max(1, cores // (slots * each))) for name in THREADS}
             | ({"CUDA_VISIBLE_DEVICES": ",".join(shares[slot % len(shares)])} if shares else {})
             for slot in range(slots)
         ]

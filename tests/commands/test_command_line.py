@@ -420,7 +420,7 @@ def test_a_reproduction_with_fewer_seeds_keeps_the_seeds_that_are_done(dfa_bench
     assert "9 runs, 0 of them to do" in said.out
     rows = (tmp_path / "results" / "table4.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 9
-    assert all(row.split(",")[8] == "10" for row in rows[1:])
+    assert all(int(row.split(",")[8]) >= 10 for row in rows[1:])
 
 
 def test_what_is_drawn_with_other_settings_stands_apart():

@@ -84,6 +84,7 @@ def test_an_interrupted_command_closes_its_engine(planned):
 def test_each_gpu_has_its_runs_and_threads_do_not_fight(smoke, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2,3")
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     settings = smoke("trainer.accelerator=auto")
 
     def environments(runs: list[RunSettings], **given: int) -> list[tuple[str | None, str]]:
@@ -95,6 +96,8 @@ def test_each_gpu_has_its_runs_and_threads_do_not_fight(smoke, monkeypatch):
     pair = settings.model_copy(update={"trainer": settings.trainer.model_copy(update={"devices": 2})})
     assert environments([pair]) == [("0,2", "6")]
     assert environments([smoke("trainer.accelerator=cpu")], jobs=4) == [(None, "3")] * 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # what the user says stays
+    assert environments([smoke("trainer.accelerator=cpu")], jobs=4) == [(None, "1")] * 4
 
 
 def test_settings_of_an_engine_are_checked():

@@ -124,7 +124,7 @@ class Torture:
                 for each in ("whole", "cut")
             ]
             assert self.run("run", *overrides, *places[0]) == 0
-            self.killed_until_done(f"preprocess {name}", ["run", *overrides, *places[1]], longest=4.0)
+            self.killed_until_done(f"preprocess {name}", ["run", *overrides, *places[1]], longest=4.0, limit=15)
             self.compare(self.folder / f"whole-{name}", self.folder / f"cut-{name}")
             assert listing(self.folder / f"cache-whole-{name}") == listing(self.folder / f"cache-cut-{name}")
 
@@ -280,7 +280,7 @@ def main() -> None:
         print(f"{time.monotonic() - started:6.0f} s  {what}; kills: {sum(torture.kills.values())}", flush=True)
 
     told("runs", torture.runs)
-    told("flipped bytes", lambda: torture.flipped_bytes(1 if options.quick else 20))
+    told("flipped bytes", lambda: torture.flipped_bytes(1 if options.quick else 5))
     told("skewed clocks", torture.skewed_clocks)
     told("a store that is deleted", torture.deleted_store)
     told("results", lambda: torture.results(1 if options.quick else 5))

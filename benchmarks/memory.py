@@ -1,6 +1,6 @@
 """Memory and time of forward and backward by depth: streaming DFA, DFA and checkpointing against BP, on one MLP.
 
-    python benchmarks/memory.py [--depths 16 64 256] [--rows 1024] [--width 512] [--steps 7] [--device cuda]
+    python benchmarks/memory.py [--depths 16 64 256] [--rows 512] [--width 512] [--steps 5] [--device cuda]
 
 Memory is the most that a step allocates at a time, beside weights and their gradients. Checkpointing is that of PyTorch
 with sqrt(depth) segments, the best number. In matrix products a layer, BP takes three, DFA two, streaming three
@@ -80,7 +80,7 @@ class Learner:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depths", type=int, nargs="+", default=[16, 64, 256])
-    for name, default in (("rows", 1024), ("width", 512), ("steps", 7), ("threads", 2)):
+    for name, default in (("rows", 512), ("width", 512), ("steps", 5), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()

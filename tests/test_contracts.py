@@ -1,18 +1,23 @@
 """What each task keeps with each of its models, rules and data sets. A new one is tested by being there."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch.utils import _pytree as pytree
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.runs.record import Record
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import Shard, build_task, data_card
+from dfa_bench.tasks.graphs.graph import Graph
+from dfa_bench.tasks.graphs.sparse import SparseMatrix
 from dfa_bench.training.execute import execute
+from dfa_bench.training.rules import given
 from dfa_bench.training.trainer import build_learner
 
 CONFIGS = resource_folder("configs")
@@ -26,6 +31,7 @@ ON_EVERY_MODEL = {
 # The error sources of these have no one-hot targets in their shape, and these have no graph.
 MAKE_NO_SENSE = {(task, "drtp") for task in ("language", "links", "view_synthesis")}
 MAKE_NO_SENSE |= {(task, "dfa_gnn") for task in ("clicks", "language", "view_synthesis")}
+STREAMING = {rule for rule in RULES if "streaming" in OmegaConf.load(CONFIGS / "rule" / f"{rule}.yaml")}
 TASKS = sorted(path.stem for path in (CONFIGS / "task").glob("*.yaml"))
 
 
@@ -53,6 +59,11 @@ def described() -> Iterator[tuple[str, str, str]]:
 def trained() -> Iterator[tuple[str, str, str]]:
     """As described, but for rules that the cheapest task has shown to train and to go on."""
     return (each for each in described() if each[0] == "nodes" or each[2] in ON_EVERY_MODEL)
+
+
+def streamed() -> Iterator[tuple[str, str, str]]:
+    """DFA with every model, and the other rules that can stream where the cheapest task has them."""
+    return ((task, model, rule) for task, model, rule in trained() if rule in STREAMING)
 
 
 def overrides(task: str, model: str, rule: str) -> list[str]:
@@ -113,6 +124,41 @@ def test_a_rule_leaves_initial_weights_alone_and_describes_every_parameter(confi
     attached.remove()
 
 
+@pytest.fixture
+def default_dtype() -> Iterator[None]:
+    """May be changed."""
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("configuration", list(streamed()), ids=" ".join)
+def test_streaming_gives_the_same_gradients(configuration, smoke, default_dtype):
+    settings = smoke(*overrides(*configuration))
+    task, found = build_task(settings), []
+    batch = pytree.tree_map(_double, next(iter(task.batches(1, Shard()))))
+    if not settings.feedback:
+        return  # no points
+    for streaming in (False, True):
+        rule = settings.rule.model_copy(update={"streaming": streaming})
+        model, attached = build_learner(settings.model_copy(update={"rule": rule}), task)
+        assert attached.streams == streaming
+        torch.set_default_dtype(torch.float64)  # of what a forward makes
+        model.double().train()
+        attached.double()
+        for _ in range(2):
+            attached.begin_step(**given(attached, task, batch))
+            task.loss(model, batch).backward()
+        tensors = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+        torch.set_default_dtype(torch.float32)
+        found.append((tensors | dict(model.named_buffers()), torch.get_rng_state()))
+    (ordinary, random), (streamed, other) = found
+    assert torch.equal(random, other)
+    assert streamed.keys() == ordinary.keys()
+    for name, expected in ordinary.items():
+        torch.testing.assert_close(streamed[name], expected, atol=1e-12, rtol=1e-9)
+
+
 @pytest.mark.parametrize("task, dataset", list(datasets()), ids=map(" ".join, datasets()))
 def test_a_data_set_has_a_stand_in_that_its_tasks_learn_from(task, dataset, smoke):
     values = OmegaConf.load(CONFIGS / "dataset" / f"{dataset}.yaml")
@@ -133,6 +179,15 @@ def _does_not_apply(settings: RunSettings, error: ConfigError) -> bool:
     if f"rule={settings.rule.name} needs the " in str(error):
         return (settings.task.name, settings.rule.name) in MAKE_NO_SENSE
     return not settings.feedback and "at least one point" in str(error)
+
+
+def _double(part: object) -> object:
+    """A part of a batch in float64."""
+    if isinstance(part, Graph):
+        return Graph(_double(part.features), part.edge_index)
+    if isinstance(part, SparseMatrix):
+        return dataclasses.replace(part, values=part.values.double())
+    return part.double() if isinstance(part, torch.Tensor) and part.is_floating_point() else part
 
 
 def _same_weights(one: Path, other: Path) -> bool:

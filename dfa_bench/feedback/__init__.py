@@ -18,6 +18,7 @@ from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.direct_kolen_pollack import DirectKolenPollack
 from dfa_bench.feedback.errors import (
     AlreadyAttached,
+    CannotStream,
     FeedbackError,
     LayerNotReplayable,
     LayersUnknown,
@@ -51,6 +52,7 @@ __all__ = [
     "AlreadyAttached",
     "Attachment",
     "Backprop",
+    "CannotStream",
     "Check",
     "Description",
     "DirectFeedback",

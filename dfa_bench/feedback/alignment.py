@@ -100,7 +100,7 @@ class GradientComparison:
 
     @contextmanager
     def by_rule(self) -> Iterator[None]:
-        with recorded(self._model) as self._rule:
+        with self._attached.unstreamed(), recorded(self._model) as self._rule:
             yield
 
     def with_bp(self, backward: Callable[[], object]) -> Alignment:

@@ -104,7 +104,8 @@ class Attachment(nn.Module, ABC):
             raise FeedbackError(
                 "What each parameter learns from is known only after a forward with gradients outside torch.compile, "
                 "and after each change of what is trained. "
-                "Run one, or pass an example batch to attach(model, paths, example=...)."
+                "Run one, or pass an example batch to attach(model, paths, example=...). "
+                "With streaming=True, run it in `with attached.unstreamed():`."
             )
         warn_of_both(self._description)
         return self._description
@@ -124,6 +125,11 @@ class Attachment(nn.Module, ABC):
             handle.remove()
         self._handles = []
         reset_compiler()
+
+    @property
+    def streams(self) -> bool:
+        """Whether a forward keeps no activations, so that what learns from what cannot be read off it."""
+        return False
 
     @property
     def model(self) -> nn.Module:
@@ -155,6 +161,11 @@ class Attachment(nn.Module, ABC):
                 table.clear()
                 table.update({key: hook for key, hook in hooks.items() if key in ours or key in now} | now)
 
+    @contextmanager
+    def unstreamed(self) -> Iterator[None]:
+        """Inside, forwards keep their activations if the rule streams: the same gradients, with the memory of BP."""
+        yield
+
     def __enter__(self) -> Attachment:
         return self
 
@@ -166,7 +177,7 @@ class Attachment(nn.Module, ABC):
     def _after_forward(self, model: nn.Module, args: object, output: object) -> None:
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or in_backward():
             return
-        if self._description is None:
+        if self._description is None and not self.streams:
             self._description, self._described_of = describe_graph(model, output), _trained(model)
             self.warn_of(self._description, output)
             self._check_loaded_mark()

@@ -51,11 +51,18 @@ class Broadcast(torch.autograd.Function):
         for place, (shape, dtype, (start, width)) in enumerate(zip(ctx.shapes, ctx.dtypes, ctx.spans, strict=True)):
             key = (shape, dtype, start, place if ctx.at_point else None)
             if key not in same:
-                sliced = projected[:, start : start + width]
-                given = ctx.at_point(place, sliced) if ctx.at_point else sliced
-                same[key] = given.reshape(shape).to(dtype)
+                given = projected[:, start : start + width]
+                same[key] = feedback_at(place, given, shape, dtype, ctx.at_point)
             feedback.append(same[key])
         return (error, None, None, None, None, None, None, *feedback)
+
+
+def feedback_at(
+    place: int, projected: Tensor, shape: torch.Size, dtype: torch.dtype, at_point: PointFeedback | None
+) -> Tensor:
+    """What one kept activation gets of the projected error, (rows, its width)."""
+    given = at_point(place, projected) if at_point else projected
+    return given.reshape(shape).to(dtype)
 
 
 class LearnedBroadcast(torch.autograd.Function):

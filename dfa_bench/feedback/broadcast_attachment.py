@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from dfa_bench.feedback.errors import MatrixNotDrawn, ModelChanged
 from dfa_bench.feedback.matrix import MatrixRecipe
 from dfa_bench.feedback.paths import INNER, ResolvedPath
 from dfa_bench.feedback.route import PointHook, Route
+from dfa_bench.feedback.streaming import let_stream
 
 
 class BroadcastAttachment(Attachment):
@@ -85,6 +87,28 @@ class BroadcastAttachment(Attachment):
     @property
     def paths(self) -> list[Route]:
         return [route for route in self.routes if isinstance(route, Route)]
+
+    @property
+    def streams(self) -> bool:
+        return any(route.stream is not None and route.stream.is_on for route in self.paths)
+
+    @contextmanager
+    def unstreamed(self) -> Iterator[None]:
+        streams = [route.stream for route in self.paths if route.stream is not None]
+        before = [each.is_on for each in streams]
+        for each in streams:
+            each.is_on = False
+        try:
+            yield
+        finally:
+            for each, was_on in zip(streams, before, strict=True):
+                each.is_on = was_on
+
+    def stream(self, found: Sequence[ResolvedPath]) -> None:
+        """Keep no activations from now on: see `streaming.py`."""
+        for route, path in zip(self.paths, found, strict=True):
+            if path.points:
+                self.keep(let_stream(route, path.scope))
 
     def warn_of(self, description: Description, output: object) -> None:
         if not description.points:

@@ -9,7 +9,7 @@ and all kept h_i through one function, the identity on a_y, whose backward sends
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.broadcast import Projection
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
-from dfa_bench.feedback.errors import PointNotFound, ShapeMismatch
+from dfa_bench.feedback.errors import MatrixNotDrawn, PointNotFound, ShapeMismatch
 from dfa_bench.feedback.matrix import Distribution, MatrixRecipe
 from dfa_bench.feedback.paths import FeedbackPath, ResolvedPath, resolve
 from dfa_bench.feedback.route import Route
@@ -42,6 +42,12 @@ class DirectFeedback(Rule):
         rank: None: B is full. Else B = U V, kept as its two factors: less memory where errors and points are wide.
         projection: None: the error is multiplied by B. Else a function of the error, (rows, error width), and B,
             (error width, columns), that returns (rows, columns), in the backward; `optical.py` is an example.
+        streaming: True: no activation is kept for the backward, which runs the model again and lets each block go when
+            it has its gradients. The same gradients with memory that is constant in depth, for a second forward; needs
+            an example in `attach`. See `streaming.py`.
+
+    Raises (at the forward or the backward, if streaming):
+        CannotStream: the model, or what is done with it, would give other gradients.
     """
 
     seed: int = 0
@@ -51,6 +57,7 @@ class DirectFeedback(Rule):
     density: float = 1.0
     rank: int | None = None
     projection: Projection | None = None
+    streaming: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self.recipe()  # which refuses impossible settings
@@ -65,20 +72,33 @@ class DirectFeedback(Rule):
             raise PointNotFound(
                 f"{type(self).__name__} needs a FeedbackPath with at least one point; Backprop needs none."
             )
-        return self.attachment(model, resolve(model, paths))
+        if self.streaming and example is None:
+            raise MatrixNotDrawn(
+                "streaming=True needs a small example batch, attach(model, paths, example=...): it draws the feedback "
+                "matrices and shows what learns from what, which a forward that keeps nothing cannot."
+            )
+        found = resolve(model, paths)
+        attached = self.attachment(model, found)
+        if self.streaming:
+            attached.stream(found)
+        return attached
 
-    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> Attachment:
+    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
         """In which rules that build on this one differ."""
         if self.projection is None:
             return BroadcastAttachment(model, found, self.recipe())
         return BroadcastAttachment(model, found, self.recipe(), partial(ProjectedRoute, self.projection))
 
     def outcome(self, paths: Sequence[FeedbackPath]) -> dict[str, Any]:
-        return {**differing(self), "paths": [differing(path) for path in paths]}
+        settings = differing(self)
+        settings.pop("streaming", None)  # the same gradients
+        return {**settings, "paths": [differing(path) for path in paths]}
 
 
 class ProjectedRoute(Route):
     """A path whose error is projected by a function of the user's."""
+
+    projects_columns_apart = False
 
     def __init__(self, projection: Projection, found: ResolvedPath, recipe: MatrixRecipe, number: int) -> None:
         super().__init__(found, recipe, number)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.broadcast import LearnedBroadcast
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
 from dfa_bench.feedback.direct import DirectFeedback
@@ -57,8 +56,10 @@ class DirectKolenPollack(DirectFeedback):
         if not 0 < self.lr < float("inf"):
             raise ValueError(f"lr={self.lr}: give a positive number.")
         check_decay(self.decay)
+        if self.streaming:
+            raise ValueError("streaming: the matrices learn from activations, which streaming does not keep.")
 
-    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> Attachment:
+    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
         return LearnedAttachment(model, found, self.recipe(), self.lr, self.decay)
 
 
@@ -97,14 +98,14 @@ class LearnedRoute(Route):
         batch_axes: int,
         names: Sequence[str],
         spans: Sequence[tuple[int, int]],
+        rows: Sequence[Tensor],
         kept: Sequence[Tensor],
     ) -> Tensor:
         assert self.matrix is not None
         if not (self.matrix.requires_grad and self.matrix.is_leaf):  # drawn, or moved to another device
             self.matrix = self.matrix.detach().requires_grad_()
         matrix = self.matrix.to(error_at.device)
-        rows = None if self.path.rows is None else [self._rows(activation) for activation in kept]
-        sent: Tensor = LearnedBroadcast.apply(error_at, matrix, batch_axes, names, spans, rows, *kept)
+        sent: Tensor = LearnedBroadcast.apply(error_at, matrix, batch_axes, names, spans, rows or None, *kept)
         return sent
 
 

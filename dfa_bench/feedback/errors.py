@@ -67,3 +67,7 @@ class StepNotEnded(FeedbackError):
 
 class TargetsMissing(FeedbackError):
     """A rule that projects targets, or knows a graph, was not given them by `begin_step`."""
+
+
+class CannotStream(FeedbackError):
+    """The second forward that streaming needs would not be the first one again, or its gradients would get lost."""

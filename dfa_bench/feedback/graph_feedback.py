@@ -28,8 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfa_bench.feedback.attachment import Attachment, LearningHook
-from dfa_bench.feedback.broadcast import Broadcast, Projection
+from dfa_bench.feedback.attachment import LearningHook
+from dfa_bench.feedback.broadcast import PointFeedback, Projection
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
 from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.direct import DirectFeedback
@@ -71,7 +71,7 @@ class GraphFeedback(DirectFeedback):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ValueError(f"{name}={value}: give a whole number from 0.")
 
-    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> Attachment:
+    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
         if any(path.path.rows is not None for path in found):
             raise ShapeMismatch("GraphFeedback has an error for each node: FeedbackPath(rows=...) is for other rules.")
         return GraphAttachment(model, found, self)
@@ -152,23 +152,14 @@ class GraphRoute(Route):
         self._ran = self.below  # what `send` is about to need, and this call forgets
         return super().at_source(module, args, output)
 
-    def send(
-        self,
-        error_at: Tensor,
-        matrix: Tensor,
-        batch_axes: int,
-        names: Sequence[str],
-        spans: Sequence[tuple[int, int]],
-        kept: Sequence[Tensor],
-    ) -> Tensor:
-        project: Projection = self._without_graph
-        at_point = None
-        if self.edges is not None:
-            operator = self._operator_of(self.edges, error_at, batch_axes)
-            hops = [self.convolutions - ran if self.rule.hops is None else self.rule.hops for ran in self._ran]
-            project, at_point = partial(self._project_spread, operator), partial(_along_edges, operator, hops)
-        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, spans, project, at_point, *kept)
-        return sent
+    def sending(
+        self, error_at: Tensor, batch_axes: int, rows: Sequence[Tensor]
+    ) -> tuple[Projection, PointFeedback | None]:
+        if self.edges is None:
+            return self._without_graph, None
+        operator = self._operator_of(self.edges, error_at, batch_axes)
+        hops = [self.convolutions - ran if self.rule.hops is None else self.rule.hops for ran in self._ran]
+        return partial(self._project_spread, operator), partial(_along_edges, operator, hops)
 
     def _without_graph(self, error: Tensor, matrix: Tensor) -> Tensor:
         raise TargetsMissing(

@@ -22,7 +22,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
 from dfa_bench.feedback.direct import DirectFeedback, ProjectedRoute
 from dfa_bench.feedback.paths import ResolvedPath
@@ -102,5 +101,5 @@ class OpticalFeedback(DirectFeedback):
     def optics(self) -> Optics:
         return Optics(self.threshold, self.bits, self.noise)
 
-    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> Attachment:
+    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
         return BroadcastAttachment(model, found, self.recipe(), partial(ProjectedRoute, self.optics()))

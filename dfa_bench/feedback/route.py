@@ -6,14 +6,14 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dfa_bench.feedback.attachment import LearningHook
-from dfa_bench.feedback.broadcast import Broadcast, PointFeedback
+from dfa_bench.feedback.broadcast import Broadcast, PointFeedback, Projection
 from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.errors import (
     FeedbackError,
@@ -29,12 +29,29 @@ from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw_factor, draw_m
 from dfa_bench.feedback.paths import ResolvedPath
 from dfa_bench.feedback.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from dfa_bench.feedback.streaming import Stream
+
+
+class Segment(NamedTuple):
+    """What one call of an error source sends, and to which of the points that ran since the call before."""
+
+    number: int  # of the call within the forward of the scope
+    batch_axes: int  # of the error
+    names: list[str]  # of the point of each kept activation
+    spans: list[tuple[int, int]]  # its first column in the matrix, and how many
+    axes: list[int]  # how many axes of it are rows
+    project: Projection
+    at_point: PointFeedback | None
+
 
 class Route(nn.Module):
     """One path at work: what its points have kept in this forward, and its matrix."""
 
     matrix: Tensor | None  # B; of low rank: V
     factor: Tensor | None  # of low rank: U
+    # Whether some columns of a projection need those columns of B only.
+    projects_columns_apart: ClassVar[bool] = True
 
     def __init__(self, found: ResolvedPath, recipe: MatrixRecipe, number: int) -> None:
         super().__init__()
@@ -47,7 +64,9 @@ class Route(nn.Module):
         self.register_buffer("matrix", None)
         self.register_buffer("factor", None)
         self.kept: list[tuple[str, Tensor]] = []
+        self.rows: list[Tensor] = []  # of the kept activations, where rows are mapped
         self.snapshots: list[Snapshot] = []  # of the kept activations, to notice in-place changes
+        self.stream: Stream | None = None  # keeps no activations and runs the scope again in the backward
         self.reached: list[str] = []
         self.source_runs = 0
         self.learning = False  # a forward of the scope, with gradients, is under way
@@ -57,7 +76,7 @@ class Route(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # Activations of an unfinished forward belong to no copy.
-        return self.__dict__ | {"kept": [], "snapshots": [], "ambiguous": None, "learning": False}
+        return self.__dict__ | {"kept": [], "rows": [], "snapshots": [], "ambiguous": None, "learning": False}
 
     # Hooks, in the order in which a forward meets them.
 
@@ -72,6 +91,9 @@ class Route(nn.Module):
 
     def at_point(self, name: str, module: nn.Module, args: tuple[object, ...], output: object) -> object:
         activation, rebuild = self._tensor(output, f"feedback point '{name}'", is_source=False)
+        if self.stream is not None and self.stream.replay is not None:
+            self.stream.replay.at_point(name, activation)
+            return rebuild(activation.detach())
         if not torch.is_grad_enabled():
             if self.learning and not in_backward():
                 _refuse_lost_gradient(name)
@@ -97,8 +119,13 @@ class Route(nn.Module):
                     f"itself, not its forward() or its parts; run what is not to learn under torch.no_grad().",
                     stacklevel=2,
                 )
-        self.kept.append((name, activation))
         self.reached.append(name)
+        if self.path.rows is not None:
+            self.rows.append(self._rows(activation))
+        if self.stream is not None and self.stream.is_on:
+            self.kept.append((name, self.stream.stand_in(activation)))
+            return
+        self.kept.append((name, activation))
         if not torch.compiler.is_compiling():
             self.snapshots.append(Snapshot.of(activation, args))
 
@@ -114,11 +141,14 @@ class Route(nn.Module):
     def at_source(self, module: nn.Module, args: object, output: object) -> object:
         if not torch.is_grad_enabled():
             return None
+        if self.stream is not None and self.stream.replay is not None:
+            self.stream.replay.at_source()
+            return None
         error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'", is_source=True)
-        kept, snapshots, ambiguous = self.kept, self.snapshots, self.ambiguous
+        kept, rows, snapshots, ambiguous = self.kept, self.rows, self.snapshots, self.ambiguous
         self.forget()
         if in_backward():
-            kept, snapshots = [], []
+            kept, rows, snapshots = [], [], []
         elif kept and ambiguous and not self.learning:
             raise PointNotReached(
                 f"The feedback point '{ambiguous}' ran several times outside the forward of {self._scope()} before the "
@@ -137,7 +167,7 @@ class Route(nn.Module):
         if not kept and self.matrix is None:
             return None  # `leave` says what is missing
         batch_axes = self.error.batch_axes(error_at)
-        axes = [self._axes(activation, batch_axes) for _, activation in kept]
+        axes = [each.ndim for each in rows] if self.path.rows is not None else [batch_axes] * len(kept)
         widths = [math.prod(activation.shape[first:]) for (_, activation), first in zip(kept, axes, strict=True)]
         self._check_shapes(error_at, batch_axes, kept, widths)
         for (name, activation), before in zip(kept[: len(snapshots)], snapshots, strict=True):
@@ -153,11 +183,17 @@ class Route(nn.Module):
         starts = columns(self.recipe, self.widths)
         names = [name for name, _ in kept]
         activations = [activation for _, activation in kept]
-        if self.path.normalised:
-            activations = [_normalised(activation, first) for activation, first in zip(activations, axes, strict=True)]
         spans = [(starts[name], width) for name, width in zip(names, widths, strict=True)]
         matrix = self.matrix.to(error_at.device)
-        return rebuild(self.send(error_at, matrix, batch_axes, names, spans, activations))
+        if self.stream is not None and self.stream.is_on:
+            if not kept:
+                return None  # nothing came before the source, or checkpointing recomputes what is above
+            project, at_point = self.sending(error_at, batch_axes, rows)
+            segment = Segment(self.source_runs - 1, batch_axes, names, spans, axes, project, at_point)
+            return rebuild(self.stream.send(error_at, matrix, segment, activations))
+        if self.path.normalised:
+            activations = [normalised(activation, first) for activation, first in zip(activations, axes, strict=True)]
+        return rebuild(self.send(error_at, matrix, batch_axes, names, spans, rows, activations))
 
     def send(
         self,
@@ -166,6 +202,7 @@ class Route(nn.Module):
         batch_axes: int,
         names: Sequence[str],
         spans: Sequence[tuple[int, int]],
+        rows: Sequence[Tensor],
         kept: Sequence[Tensor],
     ) -> Tensor:
         """The error source's output, through the function whose backward feeds the points.
@@ -176,15 +213,21 @@ class Route(nn.Module):
             batch_axes: of a_y.
             names: of the point of each kept activation.
             spans: the first column of each in the matrix, and how many.
+            rows: of each, which error each of its rows gets; empty where they are the same.
             kept: activations.
         """
-        at_point = self.feedback_for(kept)
-        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, spans, self.project, at_point, *kept)
+        project, at_point = self.sending(error_at, batch_axes, rows)
+        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, spans, project, at_point, *kept)
         return sent
 
-    def feedback_for(self, kept: Sequence[Tensor]) -> PointFeedback | None:
-        """What makes a point's rows of those of the error, where they are not the same."""
-        return None if self.path.rows is None else partial(_to_rows, [self._rows(activation) for activation in kept])
+    def sending(
+        self, error_at: Tensor, batch_axes: int, rows: Sequence[Tensor]
+    ) -> tuple[Projection, PointFeedback | None]:
+        """What projects the error, and what makes a point's rows of those of the error, where they are not the same.
+
+        Args: see `send`.
+        """
+        return self.project, None if self.path.rows is None else partial(_to_rows, rows)
 
     def _rows(self, activation: Tensor) -> Tensor:
         assert self.path.rows is not None
@@ -239,9 +282,11 @@ class Route(nn.Module):
         """Runs after every forward, a failed one too."""
         self.learning = False
         self.forget()
+        if self.stream is not None:
+            self.stream.call = None
 
     def forget(self) -> None:
-        self.kept, self.snapshots, self.ambiguous = [], [], None
+        self.kept, self.rows, self.snapshots, self.ambiguous = [], [], [], None
 
     def check_entered(self) -> None:
         """After a forward of the model with gradients: did it come to this path?"""
@@ -312,9 +357,6 @@ class Route(nn.Module):
 
     # Axes.
 
-    def _axes(self, activation: Tensor, batch_axes: int) -> int:
-        return batch_axes if self.path.rows is None else self._rows(activation).ndim
-
     def _check_shapes(
         self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]], widths: Sequence[int]
     ) -> None:
@@ -379,7 +421,7 @@ def _to_rows(rows: Sequence[Tensor], place: int, feedback: Tensor) -> Tensor:
     return feedback[rows[place]]
 
 
-def _normalised(activation: Tensor, first: int) -> Tensor:
+def normalised(activation: Tensor, first: int) -> Tensor:
     """Only its backward is used: a gradient that is orthogonal to the activation, and smaller as that is larger."""
     return nn.functional.layer_norm(activation, activation.shape[first:])
 

@@ -29,6 +29,8 @@ class Rule(ABC):
 
     # Some parameters may get no gradient at all, for which plain DistributedDataParallel would wait.
     leaves_parameters_out: ClassVar[bool] = True
+    # Whether the model runs again in the backward: see `streaming.py`.
+    streaming: bool = False
 
     def attach(
         self, model: nn.Module, paths: FeedbackPath | Iterable[FeedbackPath] = (), example: object = None
@@ -61,7 +63,8 @@ class Rule(ABC):
         attachment.start()
         if example is not None:
             try:
-                run_once(model, example)
+                with attachment.unstreamed():
+                    run_once(model, example)
             except BaseException:
                 attachment.remove()
                 raise

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 
-class State:
-    """Buffers of a model and random state, as they are now; `restore` puts them back, in place.
+class GeneratorStates:
+    """State of Python's and of PyTorch's generators, on the CPU and on CUDA devices, as it is now."""
 
-    Random state is that of Python's and of PyTorch's generators, on the CPU and on the model's CUDA devices.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    def __init__(self, devices: Iterable[torch.device]) -> None:
         self._python = random.getstate()
         self._cpu = torch.get_rng_state()
-        self._cuda = {device: torch.cuda.get_rng_state(device) for device in devices}
+        self._cuda = {device: torch.cuda.get_rng_state(device) for device in {*devices} if device.type == "cuda"}
+
+    def restore(self) -> None:
+        random.setstate(self._python)
+        torch.set_rng_state(self._cpu)
+        for device, state in self._cuda.items():
+            torch.cuda.set_rng_state(state, device)
+
+
+class State:
+    """Buffers of a model and random state, as they are now; `restore` puts them back, in place."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._random = GeneratorStates(parameter.device for parameter in model.parameters())
         self._buffers = [
             (module, name, buffer, buffer.clone())
             for module in model.modules()
@@ -27,10 +37,7 @@ class State:
         ]
 
     def restore(self) -> None:
-        random.setstate(self._python)
-        torch.set_rng_state(self._cpu)
-        for device, state in self._cuda.items():
-            torch.cuda.set_rng_state(state, device)
+        self._random.restore()
         with torch.no_grad():
             for module, name, buffer, values in self._buffers:
                 module._buffers[name] = buffer.copy_(values)

@@ -21,8 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dfa_bench.feedback.attachment import Attachment
-from dfa_bench.feedback.broadcast import Broadcast
+from dfa_bench.feedback.broadcast import PointFeedback, Projection
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
 from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.errors import ShapeMismatch, TargetsMissing
@@ -50,7 +49,7 @@ class TargetProjection(DirectFeedback):
         if self.projection is not None:
             raise ValueError("projection: TargetProjection sends no error that could be projected.")
 
-    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> Attachment:
+    def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
         return TargetAttachment(model, found, self.recipe(), TargetRoute)
 
 
@@ -86,23 +85,14 @@ class TargetRoute(Route):
 
     targets: Tensor | None = None
 
-    def send(
-        self,
-        error_at: Tensor,
-        matrix: Tensor,
-        batch_axes: int,
-        names: Sequence[str],
-        spans: Sequence[tuple[int, int]],
-        kept: Sequence[Tensor],
-    ) -> Tensor:
+    def sending(
+        self, error_at: Tensor, batch_axes: int, rows: Sequence[Tensor]
+    ) -> tuple[Projection, PointFeedback | None]:
         batch, width = error_at.shape[:batch_axes], math.prod(error_at.shape[batch_axes:])
         if self.targets is not None:
             _check(self.targets, self.source_name, batch, width)
-        project = partial(self._project_targets, self.targets)
-        sent: Tensor = Broadcast.apply(
-            error_at, matrix, batch_axes, names, spans, project, self.feedback_for(kept), *kept
-        )
-        return sent
+        _, at_point = super().sending(error_at, batch_axes, rows)
+        return partial(self._project_targets, self.targets), at_point
 
     def _project_targets(self, targets: Tensor | None, error: Tensor, matrix: Tensor) -> Tensor:
         if targets is None:

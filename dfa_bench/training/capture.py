@@ -31,6 +31,8 @@ def why_not(
         return "with trainer.precision=16-mixed the CPU decides whether a step counts"
     if not isinstance(optimizer, Adam):
         return f"recipe.optimizer={settings.recipe.optimizer} touches other rows at each step"
+    if attachment.streams:
+        return "with rule.streaming=true the model runs again in the backward"
     if kind.begin_step is not Attachment.begin_step or kind.end_step is not Attachment.end_step:
         return f"rule={settings.rule.name} does work of its own at each step"
     return None

@@ -11,8 +11,8 @@ from dfa_bench.settings.schema import TrainerSettings
 PRECISIONS = {"32-true": "fp32"}  # the other ones are called what Fabric calls them
 
 
-def numerics(settings: TrainerSettings, device: torch.device) -> str:
-    """Precision, TF32, compilation, capture, processes, kind of device of this process: "bf16-mixed, TF32, cuda"."""
+def numerics(settings: TrainerSettings, device: torch.device, streams: bool = False) -> str:
+    """Precision, TF32, compilation, capture, streaming, processes, kind of device: "bf16-mixed, TF32, cuda"."""
     parts = [PRECISIONS.get(settings.precision, settings.precision)]
     if device.type == "cuda":
         parts += _tf32()
@@ -20,6 +20,8 @@ def numerics(settings: TrainerSettings, device: torch.device) -> str:
         parts.append("compiled")
     if settings.capture and device.type == "cuda":
         parts.append("captured")
+    if streams:
+        parts.append("streamed")
     if settings.devices > 1:
         parts.append(f"{settings.devices} processes")
     return ", ".join([*parts, device.type])

@@ -127,9 +127,16 @@ def build_fabric(settings: RunSettings) -> Fabric:
     # Parameters that a rule leaves without gradient would make plain DDP wait for them forever.
     place = place_among_processes()
     several = place.of > 1 or trainer.devices > 1
+    rule = build_rule(settings.rule)
+    if several and rule.streaming and trainer.alignment_every:
+        raise ConfigError(
+            "rule.streaming=true in several processes lets the same parameters learn at each step, and BP, which "
+            "trainer.alignment_every measures, reaches others: set trainer.alignment_every=null."
+        )
     strategy = DDPStrategy(
         start_method="spawn" if place.of == 1 else "popen",  # which starts none where torchrun or srun has
-        find_unused_parameters=build_rule(settings.rule).leaves_parameters_out,
+        find_unused_parameters=rule.leaves_parameters_out and not rule.streaming,
+        static_graph=rule.streaming,  # what gets a gradient in a second backward is in no graph of the forward
     )
     try:
         return Fabric(
@@ -189,6 +196,8 @@ class Trainer:
         self.model, self.attachment = build_learner(settings, self.task)
         self.attachment.to(fabric.device)
         if options.compile:
+            if self.attachment.streams:
+                raise ConfigError("rule.streaming=true runs the model in the backward too: set trainer.compile=false.")
             self.model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
         self.learner: Any  # the model as Fabric wraps it: for forward and backward passes
         fused = on_cuda and options.precision != "16-mixed"  # whose scaler goes with no gradient clipping then

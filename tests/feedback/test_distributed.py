@@ -77,6 +77,18 @@ def _ddp_steps(rank):
     assert_same(gradients(model), expected(bare, x, targets, attached.matrices[0]))
 
 
+def _ddp_streaming(rank):
+    for options in ({}, {"static_graph": True}):
+        model, bare, x, targets = whole_batch()
+        attached = DirectFeedback(seed=1, streaming=True).attach(model, PATH, example=x[:2])
+        parallel = DistributedDataParallel(model, **options)
+        mine = _half(rank, x, targets)
+        for _ in range(2):
+            parallel.zero_grad()
+            squared_error(parallel(mine[0]), mine[1]).backward()
+            assert_same(gradients(model), expected(bare, x, targets, attached.matrices[0]))
+
+
 def _ddp_matrix_from_first_batch_and_patterns_with_its_prefix(rank):
     model, bare, x, targets = whole_batch()
     parallel = DistributedDataParallel(model)
@@ -162,7 +174,7 @@ def _sharded(rank, when):
 
 def test_gradients_of_ddp_over_two_processes_equal_one_process():
     in_two_processes(_ddp_steps, _ddp_matrix_from_first_batch_and_patterns_with_its_prefix, _ddp_shallow, _ddp_compiled)
-    in_two_processes(_ddp_feedback_alignment)
+    in_two_processes(_ddp_feedback_alignment, _ddp_streaming)
 
 
 @pytest.mark.skipif(torch.__version__ < "2.7", reason="fully_shard of PyTorch 2.6 does not run on a CPU")

@@ -93,8 +93,9 @@ def by_blocks(model, names, inputs, matrix, axes, rows):
     return gradients(model)
 
 
+@pytest.mark.parametrize("streaming", [False, True], ids=["", "streaming"])
 @pytest.mark.parametrize("name", LOGITS)
-def test_gradients_are_those_of_a_backward_per_block(name):
+def test_gradients_are_those_of_a_backward_per_block(name, streaming):
     make, path, inputs = LOGITS[name]
     torch.manual_seed(0)
     model = make().double().train()
@@ -102,10 +103,11 @@ def test_gradients_are_those_of_a_backward_per_block(name):
     bare = copy.deepcopy(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # T5's encoder learns by BP, and its output passes no source
-        attached = DirectFeedback(1).attach(model, path, example=inputs)
+        attached = DirectFeedback(1, streaming=streaming).attach(model, path, example=inputs)
     model(**inputs).logits.square().sum().backward()
     expected = by_blocks(bare, attached.point_names, inputs, attached.matrices[0], 1 if path.rows else 2, path.rows)
-    assert_same(gradients(model), expected)
+    rounding = 1e-6 if streaming and name == "T5" else 1e-10  # its norms are float32, and blocks share its encoder
+    assert_same(gradients(model), expected, rounding)
     assert len(attached.point_names) == 2
 
 

@@ -53,6 +53,25 @@ def test_what_learns_by_feedback_alignment_moves(smoke, model):
     assert all(not torch.equal(trained[name], model.state_dict()[name]) for name in through)
 
 
+def test_a_run_that_streams_is_the_same_run(smoke, tmp_path):
+    chosen = ["task=nodes", "model=gcn", "rule=dfa", "trainer.alignment_every=1"]
+    ordinary = execute(smoke(*chosen))
+    streamed = execute(smoke(*chosen, "rule.streaming=true", f"store.root={tmp_path / 'streamed'}"))
+    assert streamed.result.identity == ordinary.result.identity
+    assert streamed.result.metrics == ordinary.result.metrics
+    assert streamed.result.numerics == "fp32, streamed, cpu"
+    lines = [Record(run.folder).read_metrics() for run in (streamed, ordinary)]
+    assert [each | {"seconds": 0} for each in lines[0]] == [each | {"seconds": 0} for each in lines[1]]
+
+
+def test_what_does_not_go_with_streaming_is_named(smoke):
+    chosen = ["task=clicks", "model=deepfm", "rule=dfa", "rule.streaming=true"]
+    with pytest.raises(ConfigError, match="set trainer.compile=false"):
+        execute(smoke(*chosen, "trainer.compile=true"))
+    with pytest.raises(ConfigError, match="set trainer.alignment_every=null"):
+        execute(smoke(*chosen, "trainer.devices=2", "trainer.alignment_every=1"))
+
+
 def test_all_models_of_the_suite_are_tried():
     known = {path.stem for path in (resource_folder("configs") / "model").glob("*.yaml")}
     assert {each[-1].removeprefix("model=") for each in SUITE} == known

@@ -52,6 +52,13 @@ def vit():
     )
 
 
+def mamba():
+    options = {"state_size": 4, "residual_in_fp32": False, "tie_word_embeddings": False}
+    return transformers.MambaForCausalLM(
+        transformers.MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, **options)
+    )
+
+
 def t5():
     config = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0}
     return transformers.T5ForConditionalGeneration(
@@ -64,6 +71,7 @@ LOGITS = {
     "Llama": (llama, FeedbackPath(["model.layers.*"]), {"input_ids": IDS}),
     "BERT": (bert, FeedbackPath(["bert.encoder.layer.*"], "classifier", rows=of_sample), {"input_ids": IDS}),
     "ViT": (vit, FeedbackPath(["vit.layers.*"], "classifier", rows=of_sample), {"pixel_values": PIXELS}),
+    "Mamba": (mamba, FeedbackPath(["backbone.layers.*"]), {"input_ids": IDS}),
     "T5": (
         t5,
         FeedbackPath(["decoder.block.*"], "lm_head", first_of_tuple=True),
@@ -109,7 +117,7 @@ def test_gradients_are_those_of_a_backward_per_block(name):
     assert len(attached.point_names) == 2
 
 
-@pytest.mark.parametrize("name", ["GPT-2", "Llama", "BERT", "ViT", "T5"])
+@pytest.mark.parametrize("name", LOGITS)
 def test_points_are_proposed_and_proved_active(name):
     make, _, inputs = LOGITS[name]
     torch.manual_seed(0)
@@ -120,6 +128,7 @@ def test_points_are_proposed_and_proved_active(name):
         "Llama": (["model.layers.*"], "lm_head", True),
         "BERT": (["bert.encoder.layer.*"], "classifier", False),
         "ViT": (["vit.layers.*"], "classifier", True),
+        "Mamba": (["backbone.layers.*"], "lm_head", True),
         "T5": (["encoder.block.*", "decoder.block.*"], "lm_head", True),
     }[name]
     assert (path.points, path.error_at, path.normalised) == expected

@@ -64,6 +64,11 @@ class Attachment(nn.Module, ABC):
     def matrices(self) -> list[Tensor]:
         """The fixed random matrices of the rule."""
 
+    @property
+    def waiting(self) -> list[str]:
+        """Points that have run and wait for an error: after a whole forward and backward there should be none."""
+        return []
+
     def begin_step(self, **given: object) -> None:
         """Before the forward of each training step, with what the attachment `needs`."""
 

@@ -83,6 +83,10 @@ class BroadcastAttachment(Attachment):
         return [name for route in self.paths for name in route.point_names]
 
     @property
+    def waiting(self) -> list[str]:
+        return [name for route in self.paths for name, _ in route.kept]
+
+    @property
     def paths(self) -> list[Route]:
         return [route for route in self.routes if isinstance(route, Route)]
 

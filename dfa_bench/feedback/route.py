@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -218,10 +219,11 @@ class Route(nn.Module):
         late = [name for name, _ in self.kept]
         reached = {*self.reached}
         missed = [name for name in self.point_names + self.cut_names if name not in reached]
-        if missed:
+        if missed and not self.path.optional:
             raise PointNotReached(
                 f"The forward never reached '{missed[0]}' (feedback points and cuts not reached: {len(missed)}). "
-                f"Remove it from the path, or make sure that the model calls the module itself, not only its functions."
+                f"Remove it from the path, or make sure that the model calls the module itself, not only its "
+                f"functions. FeedbackPath(optional=True) is for points that a forward may skip."
             )
         if self.point_names and not self.source_runs:
             raise PointNotReached(
@@ -259,10 +261,13 @@ class Route(nn.Module):
 
     # The matrix.
 
-    def get_extra_state(self) -> dict[str, int]:
-        return dict(self.widths)
+    def get_extra_state(self) -> Tensor:
+        """Widths as JSON in a tensor of bytes, which safetensors can hold too."""
+        return torch.tensor(list(json.dumps(self.widths).encode()), dtype=torch.uint8)
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
+    def set_extra_state(self, saved: Tensor | dict[str, int]) -> None:
+        # A dictionary: from before they were a tensor.
+        state: dict[str, int] = json.loads(bytes(saved.tolist())) if isinstance(saved, Tensor) else saved
         if set(state) != set(self.point_names) and (state or self.matrix is not None):
             raise FeedbackError(
                 f"The saved feedback matrix is for the points {sorted(state) or 'of no forward yet'}, "
@@ -287,9 +292,17 @@ class Route(nn.Module):
             calls = [width for point, width in zip(names, widths, strict=True) if point == name]
             if calls:
                 self.widths[name] = max(calls)
+        if self.path.optional and self.recipe.shared and self.widths:
+            widest = max(self.widths.values())  # of one matrix, a point takes its first columns
+            self.widths = {name: self.widths.get(name, widest) for name in self.point_names}
         if len(self.widths) < len(self.point_names):
             missed = [name for name in self.point_names if name not in self.widths]
             self.widths = {}
+            if self.path.optional and not self.recipe.shared:
+                raise PointNotReached(
+                    f"The feedback point '{missed[0]}' was passed by, so how wide its own matrix must be is unknown. "
+                    f"Attach with an example that reaches every point (model.eval() runs layers that training drops)."
+                )
             if not self.learning:  # outside the scope's forward: no `leave` to name it
                 raise PointNotReached(
                     f"The error source '{self.source_name}' ran before the feedback point '{missed[0]}', so the matrix "

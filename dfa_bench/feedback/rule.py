@@ -62,10 +62,11 @@ class Rule(ABC):
         if example is not None:
             try:
                 run_once(model, example)
+                attachment.check_axes(lambda: run_once(model, example))
             except BaseException:
                 attachment.remove()
                 raise
-            attachment.forget_step()
+            attachment.forget_example()
         return attachment
 
     @abstractmethod

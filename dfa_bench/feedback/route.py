@@ -30,6 +30,11 @@ from dfa_bench.feedback.matrix import MatrixRecipe, columns, draw_factor, draw_m
 from dfa_bench.feedback.paths import ResolvedPath
 from dfa_bench.feedback.snapshot import Snapshot
 
+# What every forward sets. nn.Module's way of setting an attribute, which looks for parameters and modules, is slower.
+PER_FORWARD = frozenset(
+    ("kept", "chain", "snapshots", "reached", "source_runs", "learning", "entered", "told_of_no_source", "ambiguous")
+)
+
 
 class Route(nn.Module):
     """One path at work: what its points have kept in this forward, and its matrix."""
@@ -48,6 +53,7 @@ class Route(nn.Module):
         self.register_buffer("matrix", None)
         self.register_buffer("factor", None)
         self.kept: list[tuple[str, Tensor]] = []
+        self.chain: tuple[Any, ...] = ()  # what compiled points have kept, last first: (hook, activation, those before)
         self.snapshots: list[Snapshot] = []  # of the kept activations, to notice in-place changes
         self.reached: list[str] = []
         self.source_runs = 0
@@ -56,9 +62,15 @@ class Route(nn.Module):
         self.told_of_no_source = False
         self.ambiguous: str | None = None  # a point that ran twice outside the scope's forward
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in PER_FORWARD:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def __getstate__(self) -> dict[str, Any]:
         # Activations of an unfinished forward belong to no copy.
-        return self.__dict__ | {"kept": [], "snapshots": [], "ambiguous": None, "learning": False}
+        return self.__dict__ | {"kept": [], "chain": (), "snapshots": [], "ambiguous": None, "learning": False}
 
     # Hooks, in the order in which a forward meets them.
 
@@ -86,7 +98,19 @@ class Route(nn.Module):
         # else: checkpointing recomputes a block whose activation is kept already
         return rebuild(activation.detach())
 
+    def _take_chain(self) -> None:
+        """Keep what compiled points have put into the chain."""
+        links, chain = [], self.chain
+        self.chain = ()
+        while chain:
+            hook, activation, chain = chain
+            links.append((hook.name, activation))
+        for name, activation in reversed(links):
+            self._keep(name, activation, ())
+
     def _keep(self, name: str, activation: Tensor, args: tuple[object, ...]) -> None:
+        if self.chain:
+            self._take_chain()
         if not self.learning and any(name == other for other, _ in self.kept):
             self.forget()  # called outside the scope, perhaps with another batch: an endless loop keeps one call
             self.ambiguous = name
@@ -116,6 +140,7 @@ class Route(nn.Module):
         if not torch.is_grad_enabled():
             return None
         error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'", is_source=True)
+        self._take_chain()
         kept, snapshots, ambiguous = self.kept, self.snapshots, self.ambiguous
         self.forget()
         if in_backward():
@@ -216,6 +241,7 @@ class Route(nn.Module):
                 f"The forward of {self._scope()} called itself, so the calls of its points cannot be told apart. "
                 f"Choose error_at and points inside a module that does not."
             )
+        self._take_chain()
         late = [name for name, _ in self.kept]
         reached = {*self.reached}
         missed = [name for name in self.point_names + self.cut_names if name not in reached]
@@ -243,7 +269,7 @@ class Route(nn.Module):
         self.forget()
 
     def forget(self) -> None:
-        self.kept, self.snapshots, self.ambiguous = [], [], None
+        self.kept, self.chain, self.snapshots, self.ambiguous = [], (), [], None
 
     def check_entered(self) -> None:
         """After a forward of the model with gradients: did it come to this path?"""
@@ -383,8 +409,20 @@ class PointHook(LearningHook):
 
     def __init__(self, route: Route, name: str, is_cut: bool) -> None:
         self.route, self.name, self.act = route, name, (route.at_cut if is_cut else route.at_point)
+        self.is_cut = is_cut
 
     def __call__(self, module: nn.Module, args: tuple[object, ...], output: object) -> object:
+        if (
+            torch.compiler.is_compiling()
+            and isinstance(output, Tensor)
+            and output.requires_grad
+            and self.route.learning
+            and not self.is_cut
+        ):
+            # Nothing here depends on the name of the point or on how many came before it, so that blocks that are
+            # compiled one by one share their code.
+            self.route.chain = (self, output, self.route.chain)
+            return output.detach()
         return self.act(self.name, module, args, output)
 
 

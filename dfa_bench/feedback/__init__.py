@@ -11,7 +11,7 @@
 from dfa_bench.feedback.alignment import Alignment, RowAlignment, WeightAlignment, alignment
 from dfa_bench.feedback.attachment import Attachment, LearningHook, attachment_of
 from dfa_bench.feedback.backprop import Backprop
-from dfa_bench.feedback.callbacks import TrainerCallback
+from dfa_bench.feedback.callbacks import LightningCallback, TrainerCallback
 from dfa_bench.feedback.check import Check
 from dfa_bench.feedback.describe import Description
 from dfa_bench.feedback.direct import DirectFeedback
@@ -39,6 +39,7 @@ from dfa_bench.feedback.errors import (
 from dfa_bench.feedback.feedback_alignment import FeedbackAlignment
 from dfa_bench.feedback.graph_feedback import GraphFeedback
 from dfa_bench.feedback.kolen_pollack import KolenPollack
+from dfa_bench.feedback.measure import measure, norms
 from dfa_bench.feedback.optical import OpticalFeedback, Optics
 from dfa_bench.feedback.paths import ErrorSource, FeedbackPath
 from dfa_bench.feedback.propose import of_sample, propose
@@ -66,6 +67,7 @@ __all__ = [
     "LayerNotReplayable",
     "LayersUnknown",
     "LearningHook",
+    "LightningCallback",
     "MatrixNotDrawn",
     "ModelChanged",
     "NotATensor",
@@ -90,6 +92,8 @@ __all__ = [
     "WeightAlignment",
     "alignment",
     "attachment_of",
+    "measure",
+    "norms",
     "of_sample",
     "propose",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from dfa_bench.feedback.compiler import compile_by_hooks, in_backward, reset_compiler
+from dfa_bench.feedback.compiler import compile_by_hooks, in_backward, is_exporting, reset_compiler
 from dfa_bench.feedback.describe import Description, describe_graph, warn_of_both
 from dfa_bench.feedback.errors import FeedbackError, MatrixNotDrawn
 from dfa_bench.feedback.paths import ErrorSource, unwrap
@@ -49,6 +50,7 @@ class Attachment(nn.Module, ABC):
         super().__init__()
         self._model = (model,)  # in a tuple: the model is no part of the attachment
         self._description: Description | None = None
+        self._looked_for_parallel_tensors = False
         self._loaded_mark: str | None = None  # of weights that were loaded before the matrices were drawn
         self._described_of: list[tuple[str, bool]] = []  # the parameters at that time, and whether they were trained
         self._handles: list[RemovableHandle] = []
@@ -64,11 +66,24 @@ class Attachment(nn.Module, ABC):
     def matrices(self) -> list[Tensor]:
         """The fixed random matrices of the rule."""
 
+    def check_axes(self, forward: Callable[[], object]) -> None:
+        """Refuse points whose rows are not those of the error, though as many; `forward` runs the model once."""
+
+    @property
+    def waiting(self) -> list[str]:
+        """Points that have run and wait for an error: after a whole forward and backward there should be none."""
+        return []
+
     def begin_step(self, **given: object) -> None:
         """Before the forward of each training step, with what the attachment `needs`."""
 
     def end_step(self) -> None:
         """After the optimizer's step: here a rule may train its own matrices."""
+
+    def forget_example(self) -> None:
+        """After the example, which is no step."""
+        self.forget_step()
+        self._looked_for_parallel_tensors = False  # the model may be made parallel later
 
     def forget_step(self) -> None:
         """Drop what a forward without its step has left, such as that of the example; the next step begins afresh."""
@@ -89,8 +104,26 @@ class Attachment(nn.Module, ABC):
         self.keep(self.model.register_forward_hook(self._after_forward))
         self.keep(self.model.register_state_dict_post_hook(partial(self._mark)))  # which torch sets an attribute of
         self.keep(self.model.register_load_state_dict_pre_hook(self._compare_mark))
+        self._refuse_parallel_tensors()
         compile_by_hooks()
         reset_compiler()
+
+    def _refuse_parallel_tensors(self) -> None:
+        """FSDP's parameters are such tensors too, but whole while a module runs."""
+        if not torch.distributed.is_available() or "torch.distributed.tensor" not in sys.modules:
+            return
+        from torch.distributed.fsdp import FSDPModule
+        from torch.distributed.tensor import DTensor
+
+        sharded = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
+        whole = {id(parameter) for module in sharded for parameter in module.parameters()}
+        for name, parameter in self.model.named_parameters():
+            if isinstance(parameter, DTensor) and id(parameter) not in whole:
+                raise FeedbackError(
+                    f"'{name}' is a DTensor: with tensor parallelism an activation, or the error, is only a part of "
+                    f"itself on each device, and feedback would be another one than on one device. Use "
+                    f"DistributedDataParallel or fully_shard."
+                )
 
     def describe(self) -> Description:
         """Tell for every parameter what it learns from; `print` it. Warns of parameters that learn in two ways.
@@ -175,8 +208,18 @@ class Attachment(nn.Module, ABC):
         self.remove()
 
     def _after_forward(self, model: nn.Module, args: object, output: object) -> None:
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or in_backward():
+        if torch.compiler.is_compiling():
+            if is_exporting() and torch.is_grad_enabled() and self.point_names:
+                raise FeedbackError(
+                    "torch.export would keep the cuts between layers and no feedback, so the exported model could not "
+                    "be trained. Export it in `with attached.paused():`, or under torch.no_grad() to predict only."
+                )
             return
+        if not torch.is_grad_enabled() or in_backward():
+            return
+        if not self._looked_for_parallel_tensors:
+            self._refuse_parallel_tensors()
+            self._looked_for_parallel_tensors = True
         if self._description is None and not self.streams:
             self._description, self._described_of = describe_graph(model, output), _trained(model)
             self.warn_of(self._description, output)

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfa_bench.feedback.signature import with_known_signature
+
 # From the error, (rows, error width), and B, (error width, columns), to what is sliced for the points, (rows, columns).
 Projection = Callable[[Tensor, Tensor], Tensor]
 # From the place of a kept activation among all and its slice, (rows, its width), to what it gets.
 PointFeedback = Callable[[int, Tensor], Tensor]
 
 
+@with_known_signature
 class Broadcast(torch.autograd.Function):
     """Identity on a_y whose backward hands B_i δa_y to every kept activation."""
 
@@ -65,6 +68,7 @@ def feedback_at(
     return given.reshape(shape).to(dtype)
 
 
+@with_known_signature
 class LearnedBroadcast(torch.autograd.Function):
     """As Broadcast, with a gradient for B too: that of a direct connection from each point to a_y, δa_y h_i^T."""
 

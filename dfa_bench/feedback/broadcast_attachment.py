@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfa_bench.feedback.attachment import Attachment
+from dfa_bench.feedback.axes import check_axes
 from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.describe import BY_BACKPROP, Description, past_every_source
 from dfa_bench.feedback.errors import MatrixNotDrawn, ModelChanged
@@ -83,6 +84,16 @@ class BroadcastAttachment(Attachment):
     @property
     def point_names(self) -> list[str]:
         return [name for route in self.paths for name in route.point_names]
+
+    def check_axes(self, forward: Callable[[], object]) -> None:
+        for route in self.paths:
+            if route.point_names and route.path.rows is None:
+                with self.paused():
+                    check_axes(self.model, route.error, route.point_names, forward)
+
+    @property
+    def waiting(self) -> list[str]:
+        return [name for route in self.paths for name, _ in route.kept]
 
     @property
     def paths(self) -> list[Route]:

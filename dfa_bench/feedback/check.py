@@ -96,8 +96,11 @@ def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
 
     Raises:
         PassesDiffer: see `alignment`.
+        ShapeMismatch: rows of a point are not those of the error, though as many.
         FeedbackError: the rule was removed.
     """
+    with _no_trace(attached.model):
+        attached.check_axes(backward)
     measured = alignment(attached, backward)
     learns_from = attached.describe().learns_from
     points = frozenset(attached.point_names)
@@ -138,20 +141,26 @@ def _sees_above(
 def _gradients(attached: Attachment, backward: Callable[[], object]) -> dict[str, Tensor]:
     """By the rule, with an error at each source that does not depend on the loss; leaves no trace."""
     model = attached.model
+    with _no_trace(model), ExitStack() as hooks:
+        for source in attached.error_sources:
+            hooks.callback(model.get_submodule(source.name).register_forward_hook(_hold_error).remove)
+        backward()
+        return {
+            name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+            for name, parameter in model.named_parameters()
+        }
+
+
+@contextmanager
+def _no_trace(model: nn.Module) -> Iterator[None]:
+    """Inside, parameters begin without gradient and code is not compiled; afterwards all is as it was."""
     kept = [(parameter, parameter.grad) for parameter in model.parameters()]
     state = State(model)
     try:
         for parameter, _ in kept:
             parameter.grad = None
-        with ExitStack() as hooks, without_compiler():
-            for source in attached.error_sources:
-                module = model.get_submodule(source.name)
-                hooks.callback(module.register_forward_hook(_hold_error).remove)
-            backward()
-        return {
-            name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
-            for name, parameter in model.named_parameters()
-        }
+        with without_compiler():
+            yield
     finally:
         for parameter, gradient in kept:
             parameter.grad = gradient

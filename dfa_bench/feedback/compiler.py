@@ -32,3 +32,8 @@ def without_compiler() -> AbstractContextManager[object]:
 def in_backward() -> bool:
     """Whether autograd runs a backward in this thread; inside torch.compile the question is not traceable: no."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def is_exporting() -> bool:
+    """Whether torch.export runs; PyTorch 2.6 does not say."""
+    return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()

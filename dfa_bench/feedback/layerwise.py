@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from dfa_bench.feedback.attachment import Attachment, LearningHook
 from dfa_bench.feedback.errors import LayerNotReplayable, LayersUnknown
 from dfa_bench.feedback.paths import ErrorSource
+from dfa_bench.feedback.signature import with_known_signature
 
 INPUT_GRADIENT = {nn.Conv1d: nn_grad.conv1d_input, nn.Conv2d: nn_grad.conv2d_input, nn.Conv3d: nn_grad.conv3d_input}
 
@@ -188,6 +189,7 @@ def _is_direct(module: nn.Module, call: Call) -> bool:
     return is_batch and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
+@with_known_signature
 class LinearFeedback(torch.autograd.Function):
     """Identity on a linear layer's output whose backward gives its input δ B instead of δ W."""
 
@@ -208,6 +210,7 @@ class LinearFeedback(torch.autograd.Function):
         return error, None, (error @ matrix.to(error.dtype)).to(ctx.dtype), None
 
 
+@with_known_signature
 class ConvFeedback(torch.autograd.Function):
     """Identity on a convolution's output whose backward gives its input the gradient with B as kernel."""
 
@@ -230,6 +233,7 @@ class ConvFeedback(torch.autograd.Function):
         return error, None, below.to(ctx.dtype), None, None, None
 
 
+@with_known_signature
 class ReplayedFeedback(torch.autograd.Function):
     """Identity on a layer's outputs whose backward gives its inputs the gradients of a replay with other weights."""
 

@@ -38,6 +38,8 @@ class FeedbackPath:
         rows: where rows of points are not those of the error (pooling, one label for a sequence or a graph): a function
             that takes a point's output and returns which error each of its rows gets, whole numbers in the shape of its
             row axes. Errors are counted over the batch axes, from 0. Such a row gets the whole projected error.
+        optional: a forward may pass points by, as those of layers that are dropped (LayerDrop) or of experts that no
+            token is sent to; by default that is an error.
     """
 
     points: Sequence[str]
@@ -47,6 +49,7 @@ class FeedbackPath:
     first_of_tuple: bool = False
     rows: Callable[[Tensor], Tensor] | None = None
     normalised: bool = False
+    optional: bool = False
 
     @staticmethod
     def auto(model: nn.Module, example: object) -> FeedbackPath:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,11 @@ from dfa_bench.feedback.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dfa_bench.feedback.streaming import Stream
+
+# What every forward sets. nn.Module's way of setting an attribute, which looks for parameters and modules, is slower.
+PER_FORWARD = frozenset(
+    "kept rows chain snapshots reached source_runs learning entered told_of_no_source ambiguous".split()
+)
 
 
 class Segment(NamedTuple):
@@ -65,6 +71,7 @@ class Route(nn.Module):
         self.register_buffer("factor", None)
         self.kept: list[tuple[str, Tensor]] = []
         self.rows: list[Tensor] = []  # of the kept activations, where rows are mapped
+        self.chain: tuple[Any, ...] = ()  # what compiled points have kept, last first: (hook, activation, those before)
         self.snapshots: list[Snapshot] = []  # of the kept activations, to notice in-place changes
         self.stream: Stream | None = None  # keeps no activations and runs the scope again in the backward
         self.reached: list[str] = []
@@ -74,9 +81,16 @@ class Route(nn.Module):
         self.told_of_no_source = False
         self.ambiguous: str | None = None  # a point that ran twice outside the scope's forward
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in PER_FORWARD:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def __getstate__(self) -> dict[str, Any]:
         # Activations of an unfinished forward belong to no copy.
-        return self.__dict__ | {"kept": [], "rows": [], "snapshots": [], "ambiguous": None, "learning": False}
+        unfinished: dict[str, Any] = {"kept": [], "rows": [], "chain": (), "snapshots": []}
+        return self.__dict__ | unfinished | {"ambiguous": None, "learning": False}
 
     # Hooks, in the order in which a forward meets them.
 
@@ -107,7 +121,19 @@ class Route(nn.Module):
         # else: checkpointing recomputes a block whose activation is kept already
         return rebuild(activation.detach())
 
+    def _take_chain(self) -> None:
+        """Keep what compiled points have put into the chain."""
+        links, chain = [], self.chain
+        self.chain = ()
+        while chain:
+            hook, activation, chain = chain
+            links.append((hook.name, activation))
+        for name, activation in reversed(links):
+            self._keep(name, activation, ())
+
     def _keep(self, name: str, activation: Tensor, args: tuple[object, ...]) -> None:
+        if self.chain:
+            self._take_chain()
         if not self.learning and any(name == other for other, _ in self.kept):
             self.forget()  # called outside the scope, perhaps with another batch: an endless loop keeps one call
             self.ambiguous = name
@@ -145,6 +171,7 @@ class Route(nn.Module):
             self.stream.replay.at_source()
             return None
         error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'", is_source=True)
+        self._take_chain()
         kept, rows, snapshots, ambiguous = self.kept, self.rows, self.snapshots, self.ambiguous
         self.forget()
         if in_backward():
@@ -258,13 +285,15 @@ class Route(nn.Module):
                 f"The forward of {self._scope()} called itself, so the calls of its points cannot be told apart. "
                 f"Choose error_at and points inside a module that does not."
             )
+        self._take_chain()
         late = [name for name, _ in self.kept]
         reached = {*self.reached}
         missed = [name for name in self.point_names + self.cut_names if name not in reached]
-        if missed:
+        if missed and not self.path.optional:
             raise PointNotReached(
                 f"The forward never reached '{missed[0]}' (feedback points and cuts not reached: {len(missed)}). "
-                f"Remove it from the path, or make sure that the model calls the module itself, not only its functions."
+                f"Remove it from the path, or make sure that the model calls the module itself, not only its "
+                f"functions. FeedbackPath(optional=True) is for points that a forward may skip."
             )
         if self.point_names and not self.source_runs:
             raise PointNotReached(
@@ -286,7 +315,7 @@ class Route(nn.Module):
             self.stream.call = None
 
     def forget(self) -> None:
-        self.kept, self.rows, self.snapshots, self.ambiguous = [], [], [], None
+        self.kept, self.rows, self.chain, self.snapshots, self.ambiguous = [], [], (), [], None
 
     def check_entered(self) -> None:
         """After a forward of the model with gradients: did it come to this path?"""
@@ -304,10 +333,13 @@ class Route(nn.Module):
 
     # The matrix.
 
-    def get_extra_state(self) -> dict[str, int]:
-        return dict(self.widths)
+    def get_extra_state(self) -> Tensor:
+        """Widths as JSON in a tensor of bytes, which safetensors can hold too."""
+        return torch.tensor(list(json.dumps(self.widths).encode()), dtype=torch.uint8)
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
+    def set_extra_state(self, saved: Tensor | dict[str, int]) -> None:
+        # A dictionary: from before they were a tensor.
+        state: dict[str, int] = json.loads(bytes(saved.tolist())) if isinstance(saved, Tensor) else saved
         if set(state) != set(self.point_names) and (state or self.matrix is not None):
             raise FeedbackError(
                 f"The saved feedback matrix is for the points {sorted(state) or 'of no forward yet'}, "
@@ -332,9 +364,17 @@ class Route(nn.Module):
             calls = [width for point, width in zip(names, widths, strict=True) if point == name]
             if calls:
                 self.widths[name] = max(calls)
+        if self.path.optional and self.recipe.shared and self.widths:
+            widest = max(self.widths.values())  # of one matrix, a point takes its first columns
+            self.widths = {name: self.widths.get(name, widest) for name in self.point_names}
         if len(self.widths) < len(self.point_names):
             missed = [name for name in self.point_names if name not in self.widths]
             self.widths = {}
+            if self.path.optional and not self.recipe.shared:
+                raise PointNotReached(
+                    f"The feedback point '{missed[0]}' was passed by, so how wide its own matrix must be is unknown. "
+                    f"Attach with an example that reaches every point (model.eval() runs layers that training drops)."
+                )
             if not self.learning:  # outside the scope's forward: no `leave` to name it
                 raise PointNotReached(
                     f"The error source '{self.source_name}' ran before the feedback point '{missed[0]}', so the matrix "
@@ -412,8 +452,21 @@ class PointHook(LearningHook):
 
     def __init__(self, route: Route, name: str, is_cut: bool) -> None:
         self.route, self.name, self.act = route, name, (route.at_cut if is_cut else route.at_point)
+        self.is_cut = is_cut
 
     def __call__(self, module: nn.Module, args: tuple[object, ...], output: object) -> object:
+        if (
+            torch.compiler.is_compiling()
+            and isinstance(output, Tensor)
+            and output.requires_grad
+            and self.route.learning
+            and self.route.stream is None
+            and not self.is_cut
+        ):
+            # Nothing here depends on the name of the point or on how many came before it, so that blocks that are
+            # compiled one by one share their code.
+            self.route.chain = (self, output, self.route.chain)
+            return output.detach()
         return self.act(self.name, module, args, output)
 
 

@@ -65,10 +65,11 @@ class Rule(ABC):
             try:
                 with attachment.unstreamed():
                     run_once(model, example)
+                    attachment.check_axes(lambda: run_once(model, example))
             except BaseException:
                 attachment.remove()
                 raise
-            attachment.forget_step()
+            attachment.forget_example()
         return attachment
 
     @abstractmethod

@@ -270,3 +270,25 @@ def test_a_point_not_reached_is_named_when_compiled_too():
     with pytest.raises(Exception, match=r"'layers.1.activation'") as caught:
         compiled(model)(x, every=False)
     assert isinstance(caught.value, PointNotReached) or "PointNotReached" in str(caught.value)
+
+
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="PyTorch 2.6 compiles a block again where inputs need gradients")
+def test_blocks_compiled_one_by_one_share_their_code():
+    """However many there are: more than PyTorch compiles one function for (8)."""
+    graphs = []
+    for depth in (3, 10):
+        torch.compiler.reset()
+        torch.manual_seed(0)
+        model = Mlp([5] * (depth + 1) + [3]).double()
+        x, targets = torch.randn(7, 5).double(), torch.randn(7, 3).double()
+        bare = copy.deepcopy(model)
+        attached = attach(model, FeedbackPath(["layers.*"], error_at="head"), example=x)
+        for layer in model.layers:
+            layer.compile(backend="eager", fullgraph=True)
+        torch._dynamo.utils.counters.clear()
+        for _ in range(2):
+            model.zero_grad()
+            squared_error(model(x), targets).backward()
+            assert_same(gradients(model), mlp_reference(bare, x, targets, attached.matrices[0]))
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1]

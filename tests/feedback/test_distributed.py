@@ -12,10 +12,20 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning_fabric import Fabric
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
-from dfa_bench.feedback import AlreadyAttached, DirectFeedback, FeedbackAlignment, FeedbackPath, Shallow, attachment_of
+from dfa_bench.feedback import (
+    AlreadyAttached,
+    DirectFeedback,
+    FeedbackAlignment,
+    FeedbackError,
+    FeedbackPath,
+    Shallow,
+    attachment_of,
+)
 from tests.feedback.models import assert_same, gradients, mlp_and_batch, mlp_reference, squared_error
 
 PATH = FeedbackPath(["layers.*.activation"], error_at="head")
@@ -169,6 +179,18 @@ def _sharded(rank, when):
     assert_same(found, expected(bare, x, targets, attached.matrices[0]))
 
 
+def _tensor_parallel_is_refused(rank):
+    mesh = init_device_mesh("cpu", (WORLD,))
+    plan = {"layers.0.linear": ColwiseParallel(), "layers.1.linear": RowwiseParallel()}
+    _, bare, x, _ = whole_batch()
+    with pytest.raises(FeedbackError, match=r"'layers.0.linear.weight' is a DTensor: with tensor parallelism"):
+        DirectFeedback(seed=1).attach(parallelize_module(copy.deepcopy(bare), mesh, plan), PATH)
+    DirectFeedback(seed=1).attach(bare, PATH, example=x)
+    parallelize_module(bare, mesh, plan)
+    with pytest.raises(FeedbackError, match="is a DTensor"):
+        bare(x)
+
+
 # One pair of processes per kind of wrapper: starting them is what takes the time.
 
 
@@ -178,8 +200,8 @@ def test_gradients_of_ddp_over_two_processes_equal_one_process():
 
 
 @pytest.mark.skipif(torch.__version__ < "2.7", reason="fully_shard of PyTorch 2.6 does not run on a CPU")
-def test_gradients_of_sharded_modules_over_two_processes_equal_one_process():
-    in_two_processes(_sharded_then_attached, _attached_then_sharded)
+def test_sharded_modules_over_two_processes_learn_as_in_one_and_tensor_parallelism_is_refused():
+    in_two_processes(_sharded_then_attached, _attached_then_sharded, _tensor_parallel_is_refused)
 
 
 # Lightning Fabric.

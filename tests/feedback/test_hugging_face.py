@@ -13,6 +13,7 @@ from dfa_bench.feedback import (
     KolenPollack,
     ModelChanged,
     NotATensor,
+    PassesDiffer,
     TrainerCallback,
     attachment_of,
     of_sample,
@@ -52,6 +53,13 @@ def vit():
     )
 
 
+def mamba():
+    options = {"state_size": 4, "residual_in_fp32": False, "tie_word_embeddings": False}
+    return transformers.MambaForCausalLM(
+        transformers.MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, **options)
+    )
+
+
 def t5():
     config = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0}
     return transformers.T5ForConditionalGeneration(
@@ -64,6 +72,7 @@ LOGITS = {
     "Llama": (llama, FeedbackPath(["model.layers.*"]), {"input_ids": IDS}),
     "BERT": (bert, FeedbackPath(["bert.encoder.layer.*"], "classifier", rows=of_sample), {"input_ids": IDS}),
     "ViT": (vit, FeedbackPath(["vit.layers.*"], "classifier", rows=of_sample), {"pixel_values": PIXELS}),
+    "Mamba": (mamba, FeedbackPath(["backbone.layers.*"]), {"input_ids": IDS}),
     "T5": (
         t5,
         FeedbackPath(["decoder.block.*"], "lm_head", first_of_tuple=True),
@@ -111,7 +120,7 @@ def test_gradients_are_those_of_a_backward_per_block(name, streaming):
     assert len(attached.point_names) == 2
 
 
-@pytest.mark.parametrize("name", ["GPT-2", "Llama", "BERT", "ViT", "T5"])
+@pytest.mark.parametrize("name", LOGITS)
 def test_points_are_proposed_and_proved_active(name):
     make, _, inputs = LOGITS[name]
     torch.manual_seed(0)
@@ -122,6 +131,7 @@ def test_points_are_proposed_and_proved_active(name):
         "Llama": (["model.layers.*"], "lm_head", True),
         "BERT": (["bert.encoder.layer.*"], "classifier", False),
         "ViT": (["vit.layers.*"], "classifier", True),
+        "Mamba": (["backbone.layers.*"], "lm_head", True),
         "T5": (["encoder.block.*", "decoder.block.*"], "lm_head", True),
     }[name]
     assert (path.points, path.error_at, path.normalised) == expected
@@ -206,6 +216,39 @@ def test_a_trainer_that_is_resumed_goes_on_with_the_same_feedback(rule, tmp_path
     without, _ = trainer(seed=2, steps=3)
     with pytest.warns(UserWarning, match=r"feedback.pt is missing"):
         without.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+@pytest.mark.parametrize("to_trainer", [False, True])
+def test_a_trainer_logs_alignment_and_norms_and_ends_without_hooks(to_trainer, tmp_path):
+    model = gpt2()
+    attached = DirectFeedback(1).attach(model, FeedbackPath(["transformer.h.*"], "lm_head"), {"input_ids": IDS})
+    options = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "save_strategy": "no"}
+    arguments = transformers.TrainingArguments(
+        tmp_path, max_steps=3, report_to=[], use_cpu=True, disable_tqdm=True, logging_strategy="no", **options
+    )
+    trainer = transformers.Trainer(model, arguments, train_dataset=dataset())
+    log = trainer.log if to_trainer else None
+    trainer.add_callback(TrainerCallback(attached, every=2, log=log, remove_at_end=True))
+    trainer.train()
+    measured = [entry for entry in trainer.state.log_history if "alignment/lm_head" in entry]
+    assert [entry["step"] for entry in measured] == [0, 2]
+    for entry in measured:
+        assert entry["weight_alignment/transformer.ln_f.weight"] == pytest.approx(1, abs=1e-5)
+        assert entry["weight_alignment/transformer.h.0.mlp.c_fc.weight"] < 0.9
+        assert entry["gradient_norm/transformer.h.0.mlp.c_fc.weight"] > 0
+    assert attachment_of(model) is None
+
+
+def test_a_trainer_that_computes_the_loss_itself_cannot_be_measured(tmp_path):
+    model = gpt2()
+    attached = DirectFeedback(1).attach(model, FeedbackPath(["transformer.h.*"], "lm_head"), {"input_ids": IDS})
+    options = {"label_smoothing_factor": 0.1, "save_strategy": "no"}
+    arguments = transformers.TrainingArguments(
+        tmp_path, max_steps=1, report_to=[], use_cpu=True, disable_tqdm=True, **options
+    )
+    callbacks = [TrainerCallback(attached, every=1)]
+    with pytest.raises(PassesDiffer, match="returns no loss.*measure in your compute_loss"):
+        transformers.Trainer(model, arguments, train_dataset=dataset(), callbacks=callbacks).train()
 
 
 def test_accelerate_keeps_the_matrices_with_its_checkpoints(tmp_path):

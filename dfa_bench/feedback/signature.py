@@ -1,0 +1,17 @@
+"""A step's cost on a CPU: what autograd asks about a function at every call, answered once."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TypeVar
+
+import torch
+
+Function = TypeVar("Function", bound=type[torch.autograd.Function])
+
+
+def with_known_signature(function: Function) -> Function:
+    """Decorator of an autograd function with `setup_context`, whose `apply` inspects the signature of `forward`: 25 µs,
+    about as long as all else in it takes."""
+    function.forward.__signature__ = inspect.signature(function.forward)  # type: ignore[attr-defined]
+    return function

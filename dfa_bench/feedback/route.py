@@ -35,7 +35,18 @@ if TYPE_CHECKING:
 
 # What every forward sets. nn.Module's way of setting an attribute, which looks for parameters and modules, is slower.
 PER_FORWARD = frozenset(
-    "kept rows chain snapshots reached source_runs learning entered told_of_no_source ambiguous".split()
+    [
+        "kept",
+        "rows",
+        "chain",
+        "snapshots",
+        "reached",
+        "source_runs",
+        "learning",
+        "entered",
+        "told_of_no_source",
+        "ambiguous",
+    ]
 )
 
 

@@ -221,7 +221,8 @@ class Trainer:
         reset_peak_memory(fabric.device)
         self.earlier_seconds = self.state.wall_seconds  # of the sittings before this one
         self.started = self.saved = time.perf_counter()
-        self.logger = build_logger(settings, identity, record.folder) if self.leads else NoLogger()
+        resumes = self.state.epoch > 0 or self.state.step > 0
+        self.logger = build_logger(settings, identity, record, resumes) if self.leads else NoLogger()
         if self.leads and options.alignment_every and settings.rule.entry.compared_with is None:
             print(f"trainer.alignment_every has no effect with rule={settings.rule.name}.", file=sys.stderr)
         shown = self.leads and options.progress == "auto"

@@ -22,7 +22,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dfa_bench.errors import KEPT, Diverged, Preempted, UserError
+from dfa_bench.data.writing import atomic
+from dfa_bench.errors import KEPT, Diverged, Preempted, UserError, without_secrets
 from dfa_bench.experiments.protocol import refuse_protocol, with_protocol
 from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, to_settings
 from dfa_bench.settings.resources import resource_folder
@@ -46,8 +47,10 @@ def run(config: DictConfig) -> None:
         end_with(os.getppid())
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
-    command = shlex.join(["dfa-bench", "run", *hydra_config.overrides.task])
+    command = without_secrets(shlex.join(["dfa-bench", "run", *hydra_config.overrides.task]))
     message = None
+    if in_sweep:
+        _clean(Path(hydra_config.sweep.dir) / "multirun.yaml")
     try:
         refuse_protocol(hydra_config.overrides.task)
         with stop.caught():
@@ -59,7 +62,7 @@ def run(config: DictConfig) -> None:
     except UserError as error:
         message = str(error)
     except Exception:  # a bug, or a library's error: the sweep goes on, the trace is kept
-        message = traceback.format_exc()
+        message = without_secrets(traceback.format_exc())
     if message:
         print(f"Error: {message}", file=sys.stderr)
     if in_sweep:
@@ -142,6 +145,14 @@ def run_hydra(arguments: Sequence[str]) -> int:
 
 
 command = HydraCommand("run")
+
+
+def _clean(path: Path) -> None:
+    """Take secrets out of a file that Hydra has written, with the whole command."""
+    text = path.read_text()
+    if (cleaned := without_secrets(text)) != text:
+        with atomic(path) as file:
+            file.write(cleaned)
 
 
 def _print_outcome(outcome: Outcome) -> None:

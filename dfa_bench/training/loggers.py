@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from dfa_bench.errors import each_without_secrets, without_secrets
 from dfa_bench.runs.outcome import outcome_settings
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import run_name
@@ -54,20 +55,23 @@ class WandbLogger:
         # A rule without `paths` of its own, such as BP, trains alike whatever the feedback is called.
         feedback = feedback_name(settings) if "paths" in outcome["rule"] else None
         tags = [settings.task.name, getattr(task_class(settings), "table", None), f"variant {settings.variant}"]
-        self._run: Any = wandb.init(
-            project=settings.logger.project,
-            entity=settings.logger.entity,
-            mode=settings.logger.mode,
-            dir=record.folder,
-            id=identity,
-            resume="allow" if resumes and not offline else None,  # None: what is there under this id is replaced
-            name=run_name(settings),
-            group=f"{settings.model.name}-{settings.dataset.name}",
-            job_type="-".join(filter(None, (settings.rule.name, feedback))),
-            tags=[tag for tag in (*tags, f"scale {settings.scale}", *settings.logger.tags) if tag],
-            config=outcome | {"rule": settings.rule.name, "feedback": feedback, "protocol": settings.protocol},
-            settings=wandb.Settings(silent=True, init_timeout=START_SECONDS),
-        )
+        tags += [f"scale {settings.scale}", *map(without_secrets, settings.logger.tags)]
+        config = outcome | {"rule": settings.rule.name, "feedback": feedback, "protocol": settings.protocol}
+        with _command_line_without_secrets():
+            self._run: Any = wandb.init(
+                project=settings.logger.project,
+                entity=settings.logger.entity,
+                mode=settings.logger.mode,
+                dir=record.folder,
+                id=identity,
+                resume="allow" if resumes and not offline else None,  # None: what is there under this id is replaced
+                name=run_name(settings),
+                group=f"{settings.model.name}-{settings.dataset.name}",
+                job_type="-".join(filter(None, (settings.rule.name, feedback))),
+                tags=[tag for tag in tags if tag],
+                config=each_without_secrets(config),
+                settings=wandb.Settings(silent=True, init_timeout=START_SECONDS),
+            )
         self._run.define_metric("*", step_metric="epoch")
         self._next = self._run.step  # of a run that goes on: behind the last epoch that arrived
         for line in record.read_metrics():
@@ -106,15 +110,16 @@ def publish_results(logger: LoggerSettings, results: Path, folder: Path) -> None
         import pandas as pd
         import wandb
 
-        run: Any = wandb.init(
-            project=logger.project,
-            entity=logger.entity,
-            mode=logger.mode,
-            dir=folder,
-            job_type="report",
-            tags=["report", *logger.tags],
-            settings=wandb.Settings(silent=True, init_timeout=START_SECONDS),
-        )
+        with _command_line_without_secrets():
+            run: Any = wandb.init(
+                project=logger.project,
+                entity=logger.entity,
+                mode=logger.mode,
+                dir=folder,
+                job_type="report",
+                tags=["report", *map(without_secrets, logger.tags)],
+                settings=wandb.Settings(silent=True, init_timeout=START_SECONDS),
+            )
         artifact = wandb.Artifact("results", type="results", description="Tables, claims, figures and the report")
         for path in sorted(results.rglob("*")):
             if path.suffix in RESULTS:
@@ -129,6 +134,16 @@ def publish_results(logger: LoggerSettings, results: Path, folder: Path) -> None
         print(
             f"Weights & Biases did not accept the results ({_reason(error)}). They are in {results}.", file=sys.stderr
         )
+
+
+@contextlib.contextmanager
+def _command_line_without_secrets() -> Iterator[None]:
+    """wandb records the arguments of the process that starts a run."""
+    given, sys.argv = sys.argv, [*map(without_secrets, sys.argv)]
+    try:
+        yield
+    finally:
+        sys.argv = given
 
 
 def remove_unsent(folder: Path, identity: str) -> None:

@@ -49,9 +49,19 @@ def test_numerics_are_a_column_once_a_run_has_them(tmp_path):
 
 
 def test_hostile_texts_stay_in_their_cells(tmp_path):
-    odd = "a, \"b\"\n=c;\t'd'"
+    odd = "a, \"b\"=c;'d' <script>"
     Ledger(tmp_path / "runs.csv").add([summary("a", device=odd)])
     assert Ledger(tmp_path / "runs.csv").runs["a"].device == odd
+
+
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\u2028"])
+def test_a_text_that_would_leave_its_line_is_refused(tmp_path, character):
+    Ledger(tmp_path / "other.csv").add([summary("a", device="a cpu")])
+    text = (tmp_path / "other.csv").read_text()
+    (tmp_path / "runs.csv").write_text(text.replace("a cpu", f'"a{character}[31mcpu"'))
+    with pytest.raises(RecordError, match="a row has device='a") as error:
+        Ledger(tmp_path / "runs.csv")
+    assert character not in str(error.value)
 
 
 def test_the_card_of_a_data_set_is_that_trained_on_last(tmp_path):

@@ -111,7 +111,7 @@ def link(archive: zipfile.ZipFile, name: str) -> None:
 
 HOSTILE = {
     "a path outside": lambda archive, name: archive.writestr("../outside/result.json", "{}"),
-    "an absolute path": lambda archive, name: archive.writestr("/tmp/result.json", "{}"),
+    "an absolute path": lambda archive, name: archive.writestr("/result.json", "{}"),
     "a deeper path": lambda archive, name: archive.writestr(f"{name}/deeper/result.json", "{}"),
     "another file": lambda archive, name: archive.writestr(f"{name}/__init__.py", "import os"),
     "a link": link,

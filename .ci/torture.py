@@ -26,6 +26,7 @@ import dfa_bench.training.execute  # noqa: F401
 from dfa_bench.commands.main import main as command_line
 
 SEED = 0
+MARK = "DFA_BENCH_TORTURE"  # environment variable of all processes that it starts
 SMALL = ["scale=smoke", "trainer.accelerator=cpu", "trainer.threads=1", "trainer.checkpoint_seconds=0.05"]
 # Of every task; epochs of the last three are much longer than the time between two kills.
 RUNS = {
@@ -245,8 +246,13 @@ def numbers(folder: Path) -> tuple[object, ...]:
 
 
 def workers(folder: Path) -> list[str]:
-    listed = subprocess.run(["pgrep", "-af", str(folder)], capture_output=True, text=True, check=False).stdout
-    return [line for line in listed.splitlines() if "loky" in line]
+    """Processes that were started by those that this one has forked: their environment has our mark."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            if f"{MARK}={folder}".encode() in (place / "environ").read_bytes().split(b"\0"):
+                found.append(place.name)
+    return found
 
 
 def wait_for(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
@@ -270,10 +276,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where to work; must not exist")
     parser.add_argument("--kills", type=int, default=300, help="at least so many SIGKILLs (default: %(default)s)")
+    parser.add_argument("--many", action="store_true", help="only `reproduce` and -m, with their workers")
     parser.add_argument("--quick", action="store_true", help="a few of everything: for CI")
     options = parser.parse_args()
     folder = options.folder.absolute()
     folder.mkdir(parents=True)
+    os.environ[MARK] = str(folder)
     torture = Torture(folder, SEED)
     started = time.monotonic()
 
@@ -281,6 +289,10 @@ def main() -> None:
         part()
         print(f"{time.monotonic() - started:6.0f} s  {what}; kills: {sum(torture.kills.values())}", flush=True)
 
+    if options.many:
+        told("many", lambda: torture.many(15))
+        print(f"SIGKILLs: {torture.kills}; SIGTERMs: {torture.asked}.")
+        return
     told("runs", torture.runs)
     told("flipped bytes", lambda: torture.flipped_bytes(1 if options.quick else 5))
     told("skewed clocks", torture.skewed_clocks)

@@ -30,7 +30,7 @@ from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, to_settings
 from dfa_bench.settings.engines import PREFIX, engine_names, engine_settings
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.training.allocator import keep_freed_memory
-from dfa_bench.training.preemption import end_with, stop
+from dfa_bench.training.preemption import end_with_launcher, launches_workers, stop
 
 if TYPE_CHECKING:
     from dfa_bench.experiments.plan import PlannedRun
@@ -50,7 +50,7 @@ def run(config: DictConfig) -> None:
 
     if os.getpid() not in _started_in:
         _started_in.add(os.getpid())
-        end_with(os.getppid())
+        end_with_launcher()
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     command = without_secrets(shlex.join(["dfa-bench", "run", *hydra_config.overrides.task]))
@@ -142,6 +142,7 @@ def run_hydra(arguments: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its own way
     _failures.clear()
     _started_in.add(os.getpid())
+    launches_workers()
     keep_freed_memory()
     try:
         hydra.main(config_path=str(resource_folder("configs")), config_name="run", version_base="1.3")(run)()

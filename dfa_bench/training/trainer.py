@@ -186,6 +186,7 @@ class Trainer:
             allow_tf32(options.tf32)
 
         self.task = build_task(settings)
+        self.draws_for_whole_batch = getattr(self.task, "draws_for_whole_batch", False)
         self.model, self.attachment = build_learner(settings, self.task)
         self.attachment.to(fabric.device)
         if options.compile:
@@ -266,7 +267,7 @@ class Trainer:
 
     def _train_on_batches(self, epoch: int) -> float:
         """Train on those batches of an epoch that are left; the mean loss of all its steps."""
-        seed_epoch(self.settings.seed, epoch, self.shard.rank)
+        seed_epoch(self.settings.seed, epoch, 0 if self.draws_for_whole_batch else self.shard.rank)
         self.learner.train()
         batches = self.feed.batches(epoch, self.shard)
         total = self._resume_within_epoch(epoch, batches)  # loss of this process, summed over steps
@@ -297,9 +298,12 @@ class Trainer:
         if len(saved) == self.shard.of:
             total += saved[self.shard.rank].loss
             set_random_state(saved[self.shard.rank].random, self.fabric.device)
-        elif saved:  # by another number of processes, whose generators are not ours
+        elif saved:  # by another number of processes
             total += sum(each.loss for each in saved) / len(saved)
-            seed_epoch(self.settings.seed, epoch, self.shard.rank, self.state.step)
+            if self.draws_for_whole_batch:
+                set_random_state(saved[0].random, self.fabric.device)
+            else:  # whose generators are not ours
+                seed_epoch(self.settings.seed, epoch, self.shard.rank, self.state.step)
         return total
 
     def _of_all_processes(self, total: Tensor) -> list[dict[str, Any]]:

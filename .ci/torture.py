@@ -160,7 +160,8 @@ class Torture:
             shutil.rmtree(whole / ".sweeps", ignore_errors=True)  # their folders are named after the time
             shutil.rmtree(cut / ".sweeps", ignore_errors=True)
             self.compare(whole, cut)
-        wait_for(lambda: not workers(self.folder), "workers ended with their parents")
+        # Those that do a run end within seconds; joblib ends those that had none, after five minutes.
+        wait_for(lambda: not workers(self.folder), "workers ended with their parents", 400)
 
     def two_at_once(self) -> None:
         """Two `reproduce` on one store and one results folder do each run once."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import RecordError
@@ -30,13 +29,8 @@ def _time(text: str) -> str:
     return text
 
 
-def _one_line(text: str) -> str:
-    if any(unicodedata.category(each) in ("Cc", "Zl", "Zp") for each in text):
-        raise ValueError("control characters")  # which would begin a new line of a document, or command a terminal
-    return text
-
-
-Text = Annotated[str, AfterValidator(_one_line)]
+# Of one line: a control character would begin a new line of a document, or command a terminal.
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
 
 
 @dataclass(frozen=True, kw_only=True)

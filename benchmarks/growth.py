@@ -32,7 +32,7 @@ COMMANDS = {  # name: arguments
 
 
 def made_up(number: int) -> list[RunSummary]:
-    """So many runs: the committed ones, then copies of them with other seeds, which no table asks for."""
+    """So many runs: the committed ones, then copies of them as another task, which no table asks for."""
     real = [*Ledger(COMMITTED).runs.values()]
     copies = []
     for each in range(number - len(real)):

@@ -4,7 +4,7 @@
 # make test-oldest the same tests with the lowest versions that pyproject.toml allows (Python 3.11 or later)
 # make test-engines real SLURM and Ray clusters on this machine: as root, with Debian's slurm-wlm and munge
 # make torture     kill and spoil runs at random moments, for about half an hour
-# make check       lint, format and types
+# make check       lint, format, types, and known vulnerabilities of the tested versions where their list can be reached
 # make docs        build the documentation into build/site; `make serve` shows it at http://127.0.0.1:8000
 # make dist        build and check the wheel and the source distribution
 # make bench       speed and memory, each against a named peer
@@ -57,6 +57,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

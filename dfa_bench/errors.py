@@ -1,11 +1,14 @@
-"""Mistakes that a user can fix: each is shown as one message, without a stack trace."""
+"""Mistakes that a user can fix: each is shown as one message, without a stack trace and without secrets."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from typing import Any
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -17,8 +20,38 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 KEPT = "Finished runs and checkpoints are kept; run the same command to continue."
 
 
+# What follows these is a secret: who signs in to a URL, parameters of one, and values of environment variables.
+SIGNED_IN = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+PARAMETER = re.compile(
+    r"([?&][\w.-]*(?:token|key|secret|passw(?:or)?d|signature|credential|auth|\bsig)[\w.-]*=)[^&\s'\"#]+", re.IGNORECASE
+)
+VARIABLE = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
+SHORTEST = 8  # characters of a secret in a variable; shorter values stand in many words
+
+
+def without_secrets(text: str) -> str:
+    """A text that may be recorded or logged: "https://***@host/file?token=***"."""
+    text = PARAMETER.sub(r"\1***", SIGNED_IN.sub("***", text))
+    for name, value in os.environ.items():
+        if VARIABLE.search(name) and len(value) >= SHORTEST:
+            text = text.replace(value, "***")
+    return text
+
+
+def each_without_secrets(values: Any) -> Any:
+    """Nested values, with every text in them `without_secrets`."""
+    if isinstance(values, Mapping):
+        return {name: each_without_secrets(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [each_without_secrets(value) for value in values]
+    return without_secrets(values) if isinstance(values, str) else values
+
+
 class UserError(Exception):
-    """Base: the message says what was given, what was expected and how to fix it."""
+    """Base: the message says what was given, what was expected and how to fix it. Secrets are taken out of it."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(without_secrets(each) if isinstance(each, str) else each for each in arguments))
 
 
 class ConfigError(UserError):

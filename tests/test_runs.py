@@ -1,6 +1,7 @@
 """A run: its identity, its record, resuming, and what stops it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -85,6 +86,17 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_metrics(smoke, tmp_path, ta
 
 def _lines(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+TORTURE = Path(__file__).parents[1] / ".ci" / "torture.py"
+
+
+@pytest.mark.skipif(not TORTURE.exists(), reason="an installed package has no torture script")
+def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(tmp_path):
+    command = [sys.executable, TORTURE, "--quick", tmp_path / "torture"]  # `make torture` does it for half an hour
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(re.search(r"a run; kills: (\d+)", done.stdout)[1]) > 0
 
 
 def test_the_first_epoch_with_the_best_validation_is_tested(smoke):

@@ -37,10 +37,7 @@ def command(words: Sequence[str], trials: int, engine: str, jobs: int, retry: in
     from rich.console import Console
 
     from dfa_bench.errors import KEPT, ConfigError, MissingExtra, Preempted
-    from dfa_bench.experiments.dispatch import Failure, do_all
-    from dfa_bench.experiments.engines import build_engine
-    from dfa_bench.experiments.plan import PlannedRun
-    from dfa_bench.experiments.progress import Board, Watched
+    from dfa_bench.experiments.dispatch import do_alone
     from dfa_bench.reporting.grid import Grid, cells, terminal
     from dfa_bench.settings.engines import PREFIX, engine_settings
 
@@ -56,17 +53,9 @@ def command(words: Sequence[str], trials: int, engine: str, jobs: int, retry: in
     rules = next((each.partition("=")[2] for each in overrides if each.startswith("rule=")), "dfa").split(",")
     others = [each for each in overrides if not each.startswith("rule=")]
     searches = [build_search(rule, others, space) for rule in rules]
-    console = Console()
-
-    def do(runs: Sequence[PlannedRun]) -> list[Failure]:
-        if not runs:
-            return []
-        with Board(Watched([runs], {run.identity for run in runs}, {}), console) as board:
-            return do_all(runs, build_engine(settings, [run.settings for run in runs]), board, retry, None)
-
     status, failures = 0, []
     try:
-        failures = search(searches, trials, jobs, do)
+        failures = search(searches, trials, jobs, lambda runs: do_alone(runs, settings, retry))
     except Preempted as signal:
         print(f"\n{signal} {KEPT}", file=sys.stderr)
         status = signal.status
@@ -83,7 +72,7 @@ def command(words: Sequence[str], trials: int, engine: str, jobs: int, retry: in
             )
         else:
             rows.append(cells(one.rule, counted, "", ""))
-    console.print(terminal(Grid(["rule", "trials", metric, "best settings"], rows, numbers=(2,))))
+    Console().print(terminal(Grid(["rule", "trials", metric, "best settings"], rows, numbers=(2,))))
     for failure in failures:
         print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
     return status or (1 if failures else 0)

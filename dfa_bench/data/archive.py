@@ -17,8 +17,9 @@ from filelock import FileLock
 
 from dfa_bench.data.progress import Bar, tracked
 from dfa_bench.data.resolve import file_sha256
-from dfa_bench.errors import CorruptData, MissingData
+from dfa_bench.errors import CorruptData, MissingData, without_secrets
 
+GROWTH = 20  # times its size that an archive of images may unpack to; a bomb has hundreds
 BLOCK = 2**16  # bytes at a time; at most so many are lost when a download breaks off
 
 
@@ -58,7 +59,7 @@ def fetch_folder(url: str, inside: str, cache: Path, check: Callable[[Path], obj
 
 def _download(url: str, archive: Path) -> None:
     part = archive.with_name(f"{archive.name}.part")
-    print(f"Downloading {url}", file=sys.stderr, flush=True)
+    print(f"Downloading {without_secrets(url)}", file=sys.stderr, flush=True)
     _receive(url, part)
     if not zipfile.is_zipfile(part):
         part.unlink()
@@ -97,6 +98,9 @@ def _unpack(archive: Path, inside: str, target: Path, check: Callable[[Path], ob
         with zipfile.ZipFile(archive) as file, tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as staged:
             folder = Path(staged) / target.name
             members = list(_members(file, inside))
+            unpacked = sum(member.file_size for _, member in members)  # more than that is not read
+            if unpacked > GROWTH * archive.stat().st_size + BLOCK:
+                raise CorruptData(f"{archive} would unpack to {unpacked} bytes, more than {GROWTH} times its size.")
             for place, member in tracked(members, f"Unpacking {inside}", "file", len(members)):
                 (folder / place).parent.mkdir(parents=True, exist_ok=True)
                 with file.open(member) as source, (folder / place).open("wb") as out:

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from dfa_bench.data.progress import Bar
-from dfa_bench.errors import MissingData
+from dfa_bench.errors import MissingData, without_secrets
 
 
 def download(url: str, sha256: Mapping[str, str | None], folder: Path, name: str) -> None:
@@ -33,7 +33,7 @@ def download(url: str, sha256: Mapping[str, str | None], folder: Path, name: str
         with FileLock(folder / ".download.lock"):
             for file, checksum in sha256.items():
                 if not (folder / file).is_file():
-                    print(f"{name}: downloading {url}/{file}", file=sys.stderr)
+                    print(f"{name}: downloading {without_secrets(f'{url}/{file}')}", file=sys.stderr)
                     known = f"sha256:{checksum}" if checksum else None
                     with Bar(f"Downloading {file}", "B") as bar:
                         fetch = pooch.HTTPDownloader(progressbar=bar, timeout=20)

@@ -6,15 +6,13 @@ they name is imported only from packages that are trusted.
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from dfa_bench.data.writing import atomic
 from dfa_bench.errors import ConfigError, RecordError, UserError
@@ -24,8 +22,6 @@ from dfa_bench.runs.store import owned, run_name
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.training.finished import settings_of
 
-TRUSTED = ("dfa_bench", "torch", "torch_geometric")  # packages whose classes a record may name
-TRUST = "DFA_BENCH_TRUST"  # environment variable: further ones, with commas
 LIMITS = {"config.yaml": 2**20, "metrics.jsonl": 2**28, "result.json": 2**20}  # bytes, unpacked
 WEIGHTS = {"model.pt": 2**35}
 
@@ -158,13 +154,6 @@ def _checked(record: Record) -> RunSummary:
         raise RecordError(f"{record.folder} is not finished.")
     record.check_files()
     settings = settings_of(record)
-    for target in _targets(settings.model_dump(mode="json", by_alias=True)):
-        package = target.partition(".")[0]
-        trusted = (*TRUSTED, *os.environ.get(TRUST, "").split(","))
-        if package not in trusted:
-            raise RecordError(
-                f"{record.folder} names code of the package {package}. If you trust it, set {TRUST}={package}."
-            )
     expected = identity(settings, result.card, task_class(settings).version)
     if expected != result.identity:
         raise RecordError(
@@ -172,18 +161,6 @@ def _checked(record: Record) -> RunSummary:
             f"changed, or recorded by another version of dfa-bench."
         )
     return result
-
-
-def _targets(values: Any) -> Iterator[str]:
-    """Dotted names of classes anywhere in settings."""
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            if key == "_target_":
-                yield str(value)
-            yield from _targets(value)
-    elif isinstance(values, list):
-        for value in values:
-            yield from _targets(value)
 
 
 def _collect_rows(others: Ledger, ledger: Ledger, found: Collected) -> None:

@@ -6,10 +6,16 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dfa_bench.experiments.engines import Engine
-from dfa_bench.experiments.plan import PlannedRun
-from dfa_bench.experiments.progress import Board
+from rich.console import Console
+
+from dfa_bench.experiments.engines import Engine, build_engine
+from dfa_bench.experiments.plan import PlannedRun, finished_result
+from dfa_bench.experiments.progress import Board, Watched
+from dfa_bench.experiments.schema import Cell
+from dfa_bench.settings.schema import RunSettings
+from dfa_bench.training.execute import run_identity
 
 WAIT = 1.0  # seconds between looks at progress
 
@@ -18,6 +24,34 @@ WAIT = 1.0  # seconds between looks at progress
 class Failure:
     command: str
     reason: str
+
+
+def planned_alone(settings: RunSettings, overrides: Sequence[str]) -> PlannedRun:
+    """A run of no table, by the overrides that it was composed from.
+
+    Raises:
+        MissingData, CorruptData: see `dfa_bench.data.resolve.find`.
+    """
+    chosen = tuple(each for each in overrides if not each.startswith("seed="))
+    cell = Cell(settings.dataset.name, settings.model.name, settings.rule.name, settings.variant, chosen, 1.0)
+    return PlannedRun(cell, chosen, settings, run_identity(settings)[0], changed=True)
+
+
+def do_alone(runs: Sequence[PlannedRun], engine: Any, retry: int) -> list[Failure]:
+    """Do those of some runs that are not done, through an engine made for them, and show progress.
+
+    Args:
+        runs: of one store, of no table.
+        engine: its settings.
+        retry: see `do_all`.
+    """
+    todo = {run.identity: run for run in runs if run.settings.force or finished_result(run) is None}
+    if not todo:
+        return []
+    with Board(Watched([[*todo.values()]], {*todo}, {}), Console()) as board:
+        built = build_engine(engine, [run.settings for run in todo.values()])
+        print(f"{len(todo)} of {len(runs)} runs to do, {built.says}.", flush=True)
+        return do_all([*todo.values()], built, board, retry, None)
 
 
 def do_all(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dfa_bench.data.resolve import DataCard, cache_folder
-from dfa_bench.errors import ConfigError, CorruptData, MissingData, RecordError
+from dfa_bench.errors import ConfigError, CorruptData, MissingData, RecordError, without_secrets
 from dfa_bench.experiments.outcomes import planned_cells
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.runs.identity import identity_from
@@ -32,7 +32,7 @@ class PlannedRun:
 
     @property
     def command(self) -> str:
-        return " ".join(["dfa-bench run", *self.overrides, f"seed={self.settings.seed}"])
+        return without_secrets(" ".join(["dfa-bench run", *self.overrides, f"seed={self.settings.seed}"]))
 
 
 def plan(

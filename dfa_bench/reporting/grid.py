@@ -97,7 +97,7 @@ def markdown(grid: Grid) -> str:
     out.append("|" + " --- |" * len(grid.heads))
     out += [f"| {' | '.join(map(_cell_in_markdown, row))} |" for row in grid.rows]
     for note in grid.notes:
-        out += ["", note.replace("<", "&lt;")]
+        out += ["", _without_markup(note)]
     return "\n".join(out) + "\n"
 
 
@@ -110,7 +110,12 @@ def _cell_in_markdown(cell: GridCell) -> str:
 
 def _in_markdown(text: str) -> str:
     """Text of one line, whose bars and brackets are only characters."""
-    return text.replace("\n", " ").replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return _without_markup(text.replace("\n", " ").replace("\\", "\\\\").replace("|", "\\|"))
+
+
+def _without_markup(text: str) -> str:
+    """Neither HTML nor links, which might lead to a script."""
+    return text.replace("<", "&lt;").replace("](", "]\\(")
 
 
 def latex(grid: Grid) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dfa_bench.errors import RecordError
 from dfa_bench.runs.summary import COLUMNS, REQUIRED, RunSummary
 
 MEND = "Restore it with git, or move it away."
+CHECKSUM = "crc32"  # the last column: of the row's other texts; rows of earlier versions have none
 
 
 class Ledger:
@@ -59,15 +61,22 @@ class Ledger:
     def _write(self) -> None:
         rows = [run.to_row() for run in sorted(self.runs.values(), key=_order)]
         named = {name for row in rows for name in row}
-        columns = [name for name in COLUMNS if name in named or name in REQUIRED]
+        columns = [name for name in COLUMNS if name in named or name in REQUIRED] + sorted(named - {*COLUMNS})
         with atomic(self.path) as file:
-            writer = csv.DictWriter(file, columns + sorted(named - {*COLUMNS}), restval="", lineterminator="\n")
+            writer = csv.DictWriter(file, [*columns, CHECKSUM], restval="", lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({**row, CHECKSUM: _checksum(row)} for row in rows)
 
     def _read(self) -> dict[str, RunSummary]:
         found: dict[str, RunSummary] = {}
         for row in self._rows():
+            noted = row.pop(CHECKSUM, None)
+            if noted not in (None, _checksum(row)):
+                raise RecordError(
+                    f"{self.path}: the row of the run {row.get('identity')} ({row.get('task')}, {row.get('dataset')}, "
+                    f"{row.get('model')}, {row.get('rule')}, seed {row.get('seed')}) was changed: it has another "
+                    f"checksum. {MEND}"
+                )
             try:
                 run = RunSummary.from_row(row)
             except RecordError as error:
@@ -92,6 +101,11 @@ class Ledger:
                 f"{self.path} has no columns {', '.join(missing)}: it was written by a different version."
             )
         return [{name: text for name, text in row.items() if text} for row in rows]
+
+
+def _checksum(row: Mapping[str, str]) -> str:
+    """Of a row's texts, whatever the order of its columns."""
+    return f"{zlib.crc32(repr(sorted(row.items())).encode()):08x}"
 
 
 def _order(run: RunSummary) -> tuple[str | int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dfa_bench.data.writing import CHECKSUM, atomic, explained, file_crc32, sealed, unsealed
-from dfa_bench.errors import RecordError
+from dfa_bench.errors import RecordError, each_without_secrets
 from dfa_bench.runs.summary import RunSummary, versions_text
 
 RECORD_VERSION = 4  # of result.json; read too: 1, which was nested, 2 and 3, without a checksum of its bytes
@@ -72,8 +72,9 @@ class Record:
         return RecordError(f"{self.result} is damaged ({reason}). Run it again with force=true, or delete the folder.")
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings, without secrets in the URLs of data: an identity does not depend on these."""
         with atomic(self.config) as file:
-            file.write(OmegaConf.to_yaml(OmegaConf.create(dict(settings))))
+            file.write(OmegaConf.to_yaml(OmegaConf.create(each_without_secrets(settings))))
 
     def write_result(self, result: RunSummary) -> None:
         """Write the result, whole or not at all. It is the last thing that a run writes."""

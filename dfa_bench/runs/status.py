@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dfa_bench.data.writing import atomic
-from dfa_bench.errors import RecordError
+from dfa_bench.errors import RecordError, without_secrets
 from dfa_bench.runs.record import Record
 
 BEAT = 10.0  # seconds between touches
@@ -53,7 +53,7 @@ def told_as_running(record: Record, epochs: int) -> Iterator[None]:
         yield
     except Exception as error:
         with contextlib.suppress(RecordError), atomic(record.failed) as file:
-            json.dump({"reason": f"{error}".strip() or type(error).__name__}, file)
+            json.dump({"reason": without_secrets(f"{error}".strip()) or type(error).__name__}, file)
         raise
     finally:
         ended.set()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from dfa_bench.data.resolve import DataCard
 from dfa_bench.errors import RecordError
@@ -29,18 +29,22 @@ def _time(text: str) -> str:
     return text
 
 
+# Of one line: a control character would begin a new line of a document, or command a terminal.
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """A run that is done. What a row has no text for is its default."""
 
-    identity: str
+    identity: Text
     status: Literal["finished", "diverged"]
-    task: str
-    dataset: str
-    model: str
-    rule: str
-    variant: str
-    scale: str
+    task: Text
+    dataset: Text
+    model: Text
+    rule: Text
+    variant: Text
+    scale: Text
     protocol: Literal["paper", "reduced"]
     seed: int
     epochs: int
@@ -50,15 +54,15 @@ class RunSummary:
     steps: int
     peak_memory_mib: float | None = _rounded(0, default=None)  # None: not measured apart from other runs of its process
     finished: Annotated[str, AfterValidator(_time)]  # UTC, ISO 8601
-    commit: str | None = None  # of dfa-bench; "-dirty" with uncommitted changes
-    device: str
+    commit: Text | None = None  # of dfa-bench; "-dirty" with uncommitted changes
+    device: Text
     threads: int
-    data_name: str
+    data_name: Text
     data_kind: Literal["real", "stand-in"]
     data_rows: int
-    data_sha256: str
-    versions: str  # "python=3.11.7 torch=2.13.0 …"
-    numerics: str = ""  # what may move digits but not the experiment, "32-true, cpu"; empty in older rows
+    data_sha256: Text
+    versions: Text  # "python=3.11.7 torch=2.13.0 …"
+    numerics: Text = ""  # what may move digits but not the experiment, "32-true, cpu"; empty in older rows
     metrics: Mapping[str, float]  # in rows a column each, with six digits; may be infinite or NaN
     message: str | None = None  # what went wrong, if the loss diverged; not in rows
 
@@ -151,4 +155,6 @@ def _mistakes(error: ValidationError) -> str:
     if lacking:
         return f"lacks {', '.join(lacking)}"
     first = error.errors()[0]
-    return f"has {first['loc'][-1] if first['loc'][0] == 'metrics' else first['loc'][0]}={first['input']}"
+    shown = str(first["input"])
+    value = shown if shown.isprintable() else ascii(shown)
+    return f"has {first['loc'][-1] if first['loc'][0] == 'metrics' else first['loc'][0]}={value}"

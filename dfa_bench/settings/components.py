@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from dfa_bench.errors import ConfigError
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import Component
+from dfa_bench.settings.trust import check_class, check_targets
 
 # Arguments that say where the files of a data set are and how to recognise them. A run is on what its checksum says.
 WHEREABOUTS = frozenset(
@@ -25,11 +26,15 @@ def import_class(component: Component, part: str) -> Any:
 
     Raises:
         ConfigError: it cannot be imported.
+        Untrusted: it is code that settings may not name.
     """
+    check_targets({"_target_": component.target})  # before the import, which executes a module
     try:
-        return pkgutil.resolve_name(component.target)
+        found = pkgutil.resolve_name(component.target)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{part}._target_={component.target} cannot be imported: {error}.") from error
+    check_class(component.target, found)
+    return found
 
 
 def outcome_of(component: Component, part: str) -> dict[str, Any]:

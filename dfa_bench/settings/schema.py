@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.settings.rules import FACTS, RuleEntry, RuleName, rules
+from dfa_bench.settings.trust import check_targets
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -199,7 +200,9 @@ def parse_settings(values: Mapping[str, Any]) -> RunSettings:
 
     Raises:
         ConfigError: naming each key that is unknown or has an impossible value.
+        Untrusted: a class is named of a package that is not trusted.
     """
+    check_targets(values)
     try:
         return RunSettings.model_validate(values)
     except ValidationError as error:

@@ -115,7 +115,8 @@ class Task(Protocol):
     Optional: `table`, the table of the paper that it is of ("Table 3"); `data_card`, see the function of this name;
     `batch_sizes`, those of its arguments that the memory of a step grows with;
     a method for each thing that a learning rule may need to know of a batch, such as `targets(batch) -> Tensor`;
-    the methods of `MovesData`.
+    the methods of `MovesData`; `draws_for_whole_batch = True`, if what its model draws at random does not depend on the
+    number of processes, given one generator for all.
     """
 
     version: ClassVar[int]  # of its numerics: raise it when a change moves results, so that old runs are not reused

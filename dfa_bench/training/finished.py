@@ -13,6 +13,7 @@ from yaml import YAMLError
 from dfa_bench.errors import ConfigError, RecordError
 from dfa_bench.runs.record import Record
 from dfa_bench.settings.schema import RunSettings, parse_settings
+from dfa_bench.settings.trust import Untrusted
 from dfa_bench.training.checkpoint import read_tensors
 
 
@@ -33,7 +34,8 @@ def settings_of(record: Record) -> RunSettings:
     """The settings that a record was made with. They are plain values: nothing in them is looked up or executed.
 
     Raises:
-        RecordError: config.yaml is missing, damaged, or was written by a different version.
+        RecordError: config.yaml is missing, damaged, or was written by a different version, or names code that is not
+            trusted.
     """
     try:
         values = OmegaConf.to_container(OmegaConf.load(record.config))
@@ -42,6 +44,8 @@ def settings_of(record: Record) -> RunSettings:
         raise RecordError(f"{record.config} is damaged. Run it again, or delete the folder.") from error
     try:
         return parse_settings({str(key): value for key, value in values.items()})
+    except Untrusted as error:
+        raise RecordError(f"{record.config}: {error}") from None
     except ConfigError as error:
         raise RecordError(
             f"{record.config} is damaged, or was written by a different version of dfa-bench ({error}). Run it again "

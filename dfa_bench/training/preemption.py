@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 from dfa_bench.errors import Preempted
@@ -81,11 +83,31 @@ class StopSignals:
 stop = StopSignals()  # of this process, as its signal handlers are
 
 
-def end_with(parent: int) -> None:
-    """End this process soon after its parent, with a checkpoint: it would hold its record for nobody."""
+LAUNCHED_BY = "DFA_BENCH_LAUNCHED_BY"  # environment variable: host and process of the command that starts workers
+
+
+def launches_workers() -> None:
+    """Let processes that a library starts for this one know whose they are: see `end_with_launcher`."""
+    os.environ[LAUNCHED_BY] = f"{platform.node()} {os.getpid()}"
+
+
+def end_with_launcher() -> None:
+    """`end_with` the command that started this process, if that is of this machine. It may be gone already."""
+    host, _, process = os.environ.get(LAUNCHED_BY, "").partition(" ")
+    if host == platform.node() and process.isdigit():
+        end_with(int(process))
+
+
+def end_with(other: int) -> None:
+    """End this process soon after another one, with a checkpoint: it would hold its record for nobody.
+
+    Args:
+        other: the parent, also if it has ended; or an ancestor.
+    """
+    is_parent = os.getppid() == other
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == other if is_parent else _lives(other):
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + GRACE
@@ -94,3 +116,16 @@ def end_with(parent: int) -> None:
         os._exit(75)  # nobody is there to be told more
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _lives(process: int) -> bool:
+    """Whether a process is there, and not only its exit status, which nobody has asked for yet."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError):  # only Linux has it
+        return not Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].lstrip().startswith("Z")
+    return True

@@ -193,6 +193,7 @@ class Trainer:
             allow_tf32(options.tf32)
 
         self.task = build_task(settings)
+        self.draws_for_whole_batch = getattr(self.task, "draws_for_whole_batch", False)
         self.model, self.attachment = build_learner(settings, self.task)
         self.attachment.to(fabric.device)
         if options.compile:
@@ -230,7 +231,8 @@ class Trainer:
         reset_peak_memory(fabric.device)
         self.earlier_seconds = self.state.wall_seconds  # of the sittings before this one
         self.started = self.saved = time.perf_counter()
-        self.logger = build_logger(settings, identity, record.folder) if self.leads else NoLogger()
+        resumes = self.state.epoch > 0 or self.state.step > 0
+        self.logger = build_logger(settings, identity, record, resumes) if self.leads else NoLogger()
         if self.leads and options.alignment_every and settings.rule.entry.compared_with is None:
             print(f"trainer.alignment_every has no effect with rule={settings.rule.name}.", file=sys.stderr)
         shown = self.leads and options.progress == "auto"
@@ -274,7 +276,7 @@ class Trainer:
 
     def _train_on_batches(self, epoch: int) -> float:
         """Train on those batches of an epoch that are left; the mean loss of all its steps."""
-        seed_epoch(self.settings.seed, epoch, self.shard.rank)
+        seed_epoch(self.settings.seed, epoch, 0 if self.draws_for_whole_batch else self.shard.rank)
         self.learner.train()
         batches = self.feed.batches(epoch, self.shard)
         total = self._resume_within_epoch(epoch, batches)  # loss of this process, summed over steps
@@ -305,9 +307,12 @@ class Trainer:
         if len(saved) == self.shard.of:
             total += saved[self.shard.rank].loss
             set_random_state(saved[self.shard.rank].random, self.fabric.device)
-        elif saved:  # by another number of processes, whose generators are not ours
+        elif saved:  # by another number of processes
             total += sum(each.loss for each in saved) / len(saved)
-            seed_epoch(self.settings.seed, epoch, self.shard.rank, self.state.step)
+            if self.draws_for_whole_batch:
+                set_random_state(saved[0].random, self.fabric.device)
+            else:  # whose generators are not ours
+                seed_epoch(self.settings.seed, epoch, self.shard.rank, self.state.step)
         return total
 
     def _of_all_processes(self, total: Tensor) -> list[dict[str, Any]]:

@@ -157,6 +157,15 @@ def test_an_archive_that_would_write_elsewhere_is_refused_as_a_whole(source, exa
     assert [path.name for path in cache.rglob("*") if path.name.startswith(("x", "lego", "r_"))] == []
 
 
+def test_a_bomb_is_refused_before_anything_is_unpacked(source, example, cache, tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("nerf_synthetic/lego/train/r_0.png", bytes(10_000_000))
+    source.content = (tmp_path / "bomb.zip").read_bytes()
+    with pytest.raises(CorruptData, match="would unpack to 10000000 bytes, more than 20 times its size"):
+        scene(source.url).fetch(DataSettings(cache=str(cache), large=True))
+    assert list((cache / "nerf_synthetic").iterdir()) == []
+
+
 def test_a_damaged_archive_leaves_no_scene_and_is_fetched_anew(source, example, cache):
     whole = zipped(example)
     pixels = whole.rindex(b"IDAT") + 8  # of lego's last image

@@ -100,6 +100,36 @@ def test_each_gpu_has_its_runs_and_threads_do_not_fight(smoke, monkeypatch):
     assert environments([smoke("trainer.accelerator=cpu")], jobs=4) == [(None, "1")] * 4
 
 
+def test_a_sweep_goes_through_an_engine_and_what_is_done_is_not_done_again(say, tmp_path):
+    words = ["run", "-m", "--engine", "local", "--jobs=1", "scale=smoke", "task=links", f"store.root={tmp_path}"]
+    words += ["trainer.accelerator=cpu", "trainer.max_epochs=2"]
+    status, said, _ = say(*words, "rule=bp,dfa")
+    assert status == 0, said
+    assert "2 of 2 runs to do, 1 at a time" in said
+    assert said.endswith("2 of 2 runs are done.\n")
+    assert sorted(path.parent.name.split("-")[3] for path in tmp_path.glob("*/result.json")) == ["bp", "dfa"]
+    status, said, told = say(*words, "rule=bp,dfa,shallow", "recipe.weight_decay=0,-1")
+    assert status == 1
+    assert "1 of 3 runs to do" in said
+    assert "3 of 6 runs are done." in said, "three have an impossible setting"
+    assert told.count("recipe.weight_decay=-1") == 3
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        (["--engine", "cloud"], "invalid choice: 'cloud'"),
+        (["--jobs", "2"], "--jobs 2 needs --engine"),
+        (["--engine", "slurm", "engine.partitoin=a"], "engine.partitoin"),
+        (["--engine", "local", "hydra/launcher=joblib"], "exclude each other"),
+    ],
+)
+def test_an_impossible_engine_of_a_sweep_is_told(say, words, reason):
+    status, _, told = say("run", "-m", "scale=smoke", *words)
+    assert status == 2
+    assert reason in told
+
+
 def test_settings_of_an_engine_are_checked():
     assert engine_settings("slurm", ["engine.partition=gpu", "engine.minutes=30"], jobs=8).jobs == 8
     for given, told in {"engine.partitoin=a": "engine.partitoin", "engine.minutes=x": "engine.minutes=x"}.items():

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dfa_bench.experiments.dispatch import planned_alone
+from dfa_bench.experiments.plan import finished_result
 from dfa_bench.settings.engines import SlurmSettings
+from dfa_bench.training.execute import execute
 from tests.engines.conftest import assert_done_as_undisturbed, do
 
 SCRIPT = Path(__file__).parents[2] / ".ci" / "slurm.sh"
@@ -53,6 +56,17 @@ def test_a_job_whose_time_is_up_is_requeued_and_goes_on(cluster, planned, tmp_pa
     shown = subprocess.run(["scontrol", "show", "job", "--oneliner"], capture_output=True, text=True, check=True).stdout
     assert any(f"Restarts={number}" in shown for number in (1, 2))
     assert_done_as_undisturbed(runs, tmp_path)
+
+
+def test_a_run_of_two_processes_is_one_job(cluster, smoke, tmp_path):
+    overrides = ["task=clicks", "model=fm", "rule=bp"]
+    run = planned_alone(smoke(*overrides, "trainer.devices=2"), [*overrides, "trainer.devices=2"])
+    assert do([run], engine_below(tmp_path)) == []
+    result = finished_result(run)
+    assert result is not None
+    assert result.numerics == "fp32, 2 processes, cpu"
+    alone = execute(smoke(*overrides, f"store.root={tmp_path / 'alone'}"))
+    assert result.metrics == pytest.approx(alone.result.metrics, rel=1e-4)
 
 
 def test_a_command_finds_the_jobs_of_an_interrupted_one_again(cluster, planned, tmp_path, capsys):

@@ -93,6 +93,16 @@ def test_a_record_cannot_have_code_imported(recorded, tmp_path, ledger, monkeypa
     assert not (tmp_path / "executed").exists()
 
 
+def test_yaml_of_a_record_builds_nothing_but_plain_values(recorded, tmp_path, ledger):
+    mark = tmp_path / "executed"
+    with recorded[0].config.open("a") as file:
+        file.write(f"extra: !!python/object/apply:os.system ['touch {mark}']\n")
+    altered(recorded[0])
+    (told,) = collect([recorded[0].folder.parent], tmp_path / "home", ledger).refused
+    assert "config.yaml is damaged" in told
+    assert not mark.exists()
+
+
 def link(archive: zipfile.ZipFile, name: str) -> None:
     member = zipfile.ZipInfo(f"{name}/model.pt")
     member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
@@ -101,7 +111,7 @@ def link(archive: zipfile.ZipFile, name: str) -> None:
 
 HOSTILE = {
     "a path outside": lambda archive, name: archive.writestr("../outside/result.json", "{}"),
-    "an absolute path": lambda archive, name: archive.writestr("/tmp/result.json", "{}"),
+    "an absolute path": lambda archive, name: archive.writestr("/result.json", "{}"),
     "a deeper path": lambda archive, name: archive.writestr(f"{name}/deeper/result.json", "{}"),
     "another file": lambda archive, name: archive.writestr(f"{name}/__init__.py", "import os"),
     "a link": link,

@@ -45,8 +45,8 @@ def test_raw_outputs_along_rays(reference):
 
 def test_depths_of_samples(reference):
     rays, near, far = len(reference["input/origins"]), reference["input/near"], reference["input/far"]
-    coarse = stratified_depths(rays, 6, near.item(), far.item(), jitter=False, device=torch.device("cpu"))
-    fine = hierarchical_depths(coarse, reference["output/coarse_weights"], 8, jitter=False)
+    coarse = stratified_depths(rays, 6, near.item(), far.item(), uniform=None, device=torch.device("cpu"))
+    fine = hierarchical_depths(coarse, reference["output/coarse_weights"], 8, None)
     found = {"coarse_depth_samples": coarse, "fine_depth_samples": fine}
     assert_same(found, outputs(reference, *found))
 

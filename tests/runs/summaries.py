@@ -1,7 +1,10 @@
 """Runs for tests, without running anything."""
 
+import csv
+from pathlib import Path
 from typing import Any
 
+from dfa_bench.runs.ledger import CHECKSUM
 from dfa_bench.runs.summary import RunSummary
 
 PLAIN: dict[str, Any] = {
@@ -32,3 +35,9 @@ PLAIN: dict[str, Any] = {
 def summary(identity: str, seed: int = 0, metrics: dict[str, float] | None = None, **values: Any) -> RunSummary:
     """A run on real data with these metrics."""
     return RunSummary(**{**PLAIN, "identity": identity, "seed": seed, "metrics": metrics or {}, **values})
+
+
+def unsealed(path: Path) -> list[dict[str, str]]:
+    """The rows of a runs.csv without their checksums, which those of earlier versions lack."""
+    with path.open(newline="") as file:
+        return [{name: text for name, text in row.items() if name != CHECKSUM} for row in csv.DictReader(file)]

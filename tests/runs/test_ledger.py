@@ -3,13 +3,15 @@
 import math
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 import dfa_bench
 from dfa_bench.errors import RecordError
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.summary import COLUMNS
-from tests.runs.summaries import summary
+from tests.runs.summaries import summary, unsealed
 
 COMMITTED = Path(dfa_bench.__file__).parents[1] / "results" / "runs.csv"
 
@@ -19,7 +21,20 @@ def test_the_committed_rows_are_written_as_they_are_read(tmp_path):
     assert read.runs
     written = Ledger(tmp_path / "runs.csv")
     written.add(read.runs.values())
-    assert written.path.read_bytes() == COMMITTED.read_bytes()
+    assert unsealed(written.path) == unsealed(COMMITTED)
+
+
+@given(st.data())
+def test_a_character_that_was_changed_in_a_row_is_told_with_the_row(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("ledger") / "runs.csv"
+    Ledger(path).add([summary("run-1", metrics={"test/accuracy": 0.8125}), summary("run-2", seed=1)])
+    text = path.read_text()
+    row = text.index("run-1") + len("run-1")
+    place = data.draw(st.sampled_from([at for at in range(row, text.index("run-2")) if text[at] not in ',"\n']))
+    changed = data.draw(st.sampled_from("0123456789abz").filter(lambda each: each != text[place]))
+    path.write_text(text[:place] + changed + text[place + 1 :])
+    with pytest.raises(RecordError, match="the row of the run run-1 .*was changed"):
+        Ledger(path)
 
 
 def test_a_run_is_one_row_and_its_last_one(tmp_path):
@@ -29,8 +44,8 @@ def test_a_run_is_one_row_and_its_last_one(tmp_path):
     assert Ledger(ledger.path).runs.keys() == ledger.runs.keys() == {"a", "b"}
     assert Ledger(ledger.path).runs["a"] == ledger.runs["a"]
     head, *rows = ledger.path.read_text().splitlines()
-    assert head.split(",")[-2:] == ["test/accuracy", "val/auc"]
-    assert [row.rsplit(",", 2)[1:] for row in rows] == [["0.2", ""], ["", "nan"]]
+    assert head.split(",")[-3:] == ["test/accuracy", "val/auc", "crc32"]
+    assert [row.split(",")[-3:-1] for row in rows] == [["0.2", ""], ["", "nan"]]
 
 
 def test_runs_that_another_process_added_stay(tmp_path):
@@ -49,9 +64,17 @@ def test_numerics_are_a_column_once_a_run_has_them(tmp_path):
 
 
 def test_hostile_texts_stay_in_their_cells(tmp_path):
-    odd = "a, \"b\"\n=c;\t'd'"
+    odd = "a, \"b\"=c;'d' <script>"
     Ledger(tmp_path / "runs.csv").add([summary("a", device=odd)])
     assert Ledger(tmp_path / "runs.csv").runs["a"].device == odd
+
+
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\u2028"])
+def test_a_text_that_would_leave_its_line_is_refused(tmp_path, character):
+    write(tmp_path / "runs.csv", summary("a").to_row() | {"device": f"a{character}[31mcpu"})
+    with pytest.raises(RecordError, match="a row has device='a") as error:
+        Ledger(tmp_path / "runs.csv")
+    assert character not in str(error.value)
 
 
 def test_the_card_of_a_data_set_is_that_trained_on_last(tmp_path):

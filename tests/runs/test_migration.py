@@ -14,6 +14,7 @@ from dfa_bench.runs.migration import TABLES, migrate_ledger, migrate_store, pres
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.tasks.graphs.nodes import NodeClassification
 from dfa_bench.training.execute import execute, run_identity
+from tests.runs.summaries import unsealed
 
 RUNS = Path(dfa_bench.__file__).parents[1] / "results" / "runs.csv"
 OLD_STORE = Path(__file__).with_name("old_store")  # of a smoke run by version 0.1, without its weights
@@ -52,13 +53,15 @@ def test_the_runs_of_a_committed_table_count_as_done(ledger, name, cells, seeds,
 def test_a_ledger_of_old_identities_is_renamed_once(tmp_path):
     path = tmp_path / "runs.csv"
     former = {new: old for old, new in present_identities().items()}
-    with RUNS.open(newline="") as file, path.open("w", newline="") as out:
-        head, *rows = csv.reader(file)
-        old = [[former.get(row[0], row[0]), *row[1:]] for row in rows]  # some rows are younger than the change
-        csv.writer(out, lineterminator="\n").writerows([head, *old])
-    assert path.read_bytes() != RUNS.read_bytes()
-    assert migrate_ledger(Ledger(path)) == sum(row[0] in former for row in rows)
-    assert path.read_bytes() == RUNS.read_bytes()
+    rows = unsealed(RUNS)
+    old = [{**row, "identity": former.get(row["identity"], row["identity"])} for row in rows]  # some are younger
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, [*rows[0]])
+        writer.writeheader()
+        writer.writerows(old)
+    assert unsealed(path) == old != rows
+    assert migrate_ledger(Ledger(path)) == sum(row["identity"] in former for row in rows)
+    assert unsealed(path) == rows
     assert migrate_ledger(Ledger(path)) == 0
 
 

@@ -27,6 +27,11 @@ def component(**arguments: object) -> ModelSettings:
     return ModelSettings(**{"_target_": target, "name": "gcn", "tasks": ["nodes"], **arguments})
 
 
+@pytest.fixture(autouse=True)
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DFA_BENCH_TRUST", "tests,collections")
+
+
 def test_where_a_class_lies_is_left_out(monkeypatch):
     before = outcome_of(component(hidden=16), "model")
     monkeypatch.setitem(registered("model"), "gcn", f"{__name__}.Moved")

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -88,6 +90,25 @@ def test_a_signal_during_evaluation_does_not_wait_for_its_end(smoke, monkeypatch
     resumed = execute(settings).result
     again = execute(settings.model_copy(update={"force": True})).result
     assert (resumed.metrics, resumed.steps) == (again.metrics, again.steps)
+
+
+ORPHAN = """
+import os, sys, time
+from dfa_bench.training.preemption import end_with_launcher, launches_workers
+launches_workers()
+launcher = os.getpid()
+if os.fork() == 0:
+    while os.getppid() == launcher:
+        time.sleep(0.01)
+    end_with_launcher()
+    time.sleep(100)
+    print("it lives")
+"""
+
+
+def test_a_worker_ends_whose_launcher_was_gone_before_it_began():
+    done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, text=True)  # waits for both
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_forced_run_that_is_interrupted_goes_on_instead_of_starting_anew(smoke, at_step):

@@ -17,10 +17,11 @@ from dfa_bench.tasks.base import Shard, build_task
 from dfa_bench.training.execute import execute, run_identity
 from dfa_bench.training.processes import ProcessPlace, place_among_processes
 
-# Without dropout, which each process draws for itself; NeRF's depths are drawn so, too.
+# Without dropout, which each process draws for itself.
 TASKS = {
     "clicks": ["task=clicks", "model=fm", "rule=bp"],
     "language": ["task=language", "model.dropout=0", "rule=dfa"],
+    "view_synthesis": ["task=view_synthesis", "rule=dfa", "model.density_noise=1.0"],
 }
 
 

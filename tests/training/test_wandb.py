@@ -2,19 +2,25 @@
 
 import itertools
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
 
 import dfa_bench
 from dfa_bench.experiments.protocol import run_settings
+from dfa_bench.experiments.schema import load_experiment
+from dfa_bench.runs.record import Record
+from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import LoggerSettings
 from dfa_bench.training.execute import execute
-from dfa_bench.training.loggers import publish_results
+from dfa_bench.training.loggers import build_logger, publish_results, remove_unsent
 from tests.wandb_file import history, run_of, to_the_end, written
 
 ROOT = Path(dfa_bench.__file__).parent.parent
@@ -54,25 +60,60 @@ def test_rules_share_the_group_and_seeds_do_too(smoke):
     assert groups == {"gcn-Cora": 4}
 
 
-def test_a_resumed_run_goes_on_under_the_same_id(smoke, tmp_path):
-    overrides = [*OFFLINE, "trainer.max_epochs=400", "trainer.accelerator=cpu"]
-    command = [sys.executable, "-m", "dfa_bench", "run", "scale=smoke", *overrides, "trainer.checkpoint_seconds=0"]
-    process = subprocess.Popen(
-        [*command, f"store.root={tmp_path / 'runs'}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    lines = 0
-    while process.poll() is None and lines < 3:  # epochs, with a checkpoint after each
-        lines = sum(path.read_text().count("\n") for path in (tmp_path / "runs").glob("*/metrics.jsonl"))
+def test_a_killed_run_keeps_its_id_and_has_every_epoch_once(smoke, tmp_path):
+    overrides = [*OFFLINE, "trainer.max_epochs=400"]
+    command = [sys.executable, "-m", "dfa_bench", "run", "scale=smoke", *overrides, "trainer.checkpoint_seconds=0.2"]
+    command += ["trainer.accelerator=cpu", f"store.root={tmp_path / 'runs'}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list((tmp_path / "runs").glob("*/checkpoint.previous.pt")):
         os.sched_yield()
     process.kill()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "it was done before"
     outcome = execute(smoke(*overrides))
-    files = sorted(outcome.folder.glob("wandb/offline-run-*/run-*.wandb"))
-    assert len(files) == 2
-    assert {file.stem for file in files} == {f"run-{outcome.result.identity}"}
-    second = [int(line["epoch"]) for line in history(to_the_end(files[1]))]
-    assert second == list(range(second[0], 401))
-    assert second[0] > 1
+    (file,) = outcome.folder.glob("wandb/offline-run-*/run-*.wandb")
+    assert file.stem == f"run-{outcome.result.identity}"
+    lines = history(to_the_end(file))
+    assert [(int(line["epoch"]), int(line["_step"])) for line in lines] == [(each, each) for each in range(1, 401)]
+    recorded = Record(outcome.folder).read_metrics()
+    assert [float(line["train/loss"]) for line in lines] == [line["train/loss"] for line in recorded]
+
+
+def test_what_was_sent_already_stays_and_what_has_arrived_is_not_logged_again(smoke, monkeypatch, tmp_path):
+    sent, unsent = (tmp_path / "wandb" / f"offline-run-{each}-key" for each in (1, 2))
+    for folder in (sent, unsent):
+        folder.mkdir(parents=True)
+    (sent / "run-key.wandb.synced").touch()
+    remove_unsent(tmp_path, "key")
+    assert [folder.exists() for folder in (sent, unsent)] == [True, False]
+
+    logged, given = [], []
+
+    class Online:  # a run of which two epochs have arrived
+        step = 3
+
+        def define_metric(self, *names: str, **more: str) -> None:
+            pass
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            logged.append((values["epoch"], step))
+
+    monkeypatch.setattr("wandb.init", lambda **options: given.append(options["resume"]) or Online())
+    record = Record(tmp_path)
+    for epoch in range(1, 5):
+        record.append_metrics({"epoch": epoch, "train/loss": 1.0})
+    logger = build_logger(smoke("logger=wandb"), "key", record, resumes=True)
+    logger.log(5, {"train/loss": 1.0})
+    assert logged == [(3, 3), (4, 4), (5, 5)]
+    build_logger(smoke("logger=wandb"), "key", Record(tmp_path / "new"), resumes=False)
+    assert given == ["allow", None]
+
+
+def test_the_job_type_tells_macro_from_micro_where_the_rule_does(smoke, monkeypatch, tmp_path):
+    kinds = []
+    monkeypatch.setattr("wandb.init", lambda **options: kinds.append(options["job_type"]) or MagicMock(step=0))
+    for chosen in (["rule=bp"], ["rule=dfa"], ["rule=dfa", "feedback=micro"], ["rule=dfa", "feedback=micro_logits"]):
+        build_logger(smoke("task=language", "logger=wandb", *chosen), "key", Record(tmp_path), resumes=False)
+    assert kinds == ["bp", "dfa-macro", "dfa-micro", "dfa-micro_logits"]
 
 
 def test_a_run_that_diverged_has_failed_in_the_dashboard_too(smoke):
@@ -131,6 +172,16 @@ def test_every_command_of_a_sweep_is_a_run(file):
     for parameters in chosen:
         settings = run_settings([*fixed, *parameters])
         assert settings.logger.name == "wandb"
+
+
+def test_the_dashboard_has_panels_for_the_metrics_of_each_table():
+    rows = re.findall(r"^\| Table (\d) \| (.*)$", (TABLES[0].parent / "README.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == [1, 2, 3, 4, 5]
+    for number, row in rows:
+        panels = set(re.findall(r"`((?:val|test)/\w+)`", row))
+        table = load_experiment(resource_folder("experiments"), f"table{number}")
+        sweep = yaml.safe_load((TABLES[0].parent / f"table{number}.yaml").read_text())
+        assert panels >= {metric.key for metric in table.metrics.values() if metric.shown} | {sweep["metric"]["name"]}
 
 
 def test_every_table_has_a_sweep():

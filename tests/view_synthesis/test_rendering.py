@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -74,14 +75,14 @@ def test_normalised_device_rays_start_at_minus_one_and_end_at_one():
 
 
 def test_depths_without_jitter_are_evenly_spaced_with_both_ends():
-    assert_close(stratified_depths(2, 5, 2.0, 6.0, False, CPU), torch.tensor([[2.0, 3, 4, 5, 6]] * 2))
+    assert_close(stratified_depths(2, 5, 2.0, 6.0, None, CPU), torch.tensor([[2.0, 3, 4, 5, 6]] * 2))
 
 
 @given(integers(2, 20))
 @settings(max_examples=20)
 def test_jittered_depths_stay_in_their_strata(samples):
-    even = stratified_depths(1, samples, 2.0, 6.0, False, CPU)
-    jittered = stratified_depths(50, samples, 2.0, 6.0, True, CPU)
+    even = stratified_depths(1, samples, 2.0, 6.0, None, CPU)
+    jittered = stratified_depths(50, samples, 2.0, 6.0, partial(torch.rand, 50), CPU)
     middle = (even[:, 1:] + even[:, :-1]) / 2
     assert (jittered[:, :-1] <= middle + 1e-6).all()
     assert (jittered[:, 1:] >= middle - 1e-6).all()
@@ -91,7 +92,7 @@ def test_inverse_transform_samples_have_the_histogram_of_the_weights():
     torch.manual_seed(0)
     weights = torch.tensor([[0.1, 0.0, 0.6, 0.3]])
     edges = torch.tensor([[0.0, 1.0, 1.5, 2.0, 4.0]])
-    samples = inverse_transform_depths(edges, weights, 200_000, jitter=True)
+    samples = inverse_transform_depths(edges, weights, 200_000, partial(torch.rand, 1))
     found = torch.histogram(samples[0], edges[0]).hist / 200_000
     assert_close(found, weights[0], atol=5e-3, rtol=0)
     in_last = samples[(samples > 2) & (samples < 4)]
@@ -100,19 +101,19 @@ def test_inverse_transform_samples_have_the_histogram_of_the_weights():
 
 def test_even_quantiles_of_equal_weights_are_evenly_spaced():
     edges = torch.linspace(1, 3, 6).unsqueeze(0)
-    samples = inverse_transform_depths(edges, torch.full((1, 5), 0.7), 9, jitter=False)
+    samples = inverse_transform_depths(edges, torch.full((1, 5), 0.7), 9, None)
     assert_close(samples, torch.linspace(1, 3, 9).unsqueeze(0))
 
 
 def test_no_weight_at_all_is_sampled_evenly():
     edges = torch.linspace(1, 3, 6).unsqueeze(0)
-    assert_close(inverse_transform_depths(edges, torch.zeros(1, 5), 3, jitter=False), torch.tensor([[1.0, 2, 3]]))
+    assert_close(inverse_transform_depths(edges, torch.zeros(1, 5), 3, None), torch.tensor([[1.0, 2, 3]]))
 
 
 def test_hierarchical_depths_are_sorted_keep_the_coarse_ones_and_let_no_gradient_through():
-    depths = stratified_depths(4, 16, 0.0, 1.0, False, CPU)
+    depths = stratified_depths(4, 16, 0.0, 1.0, None, CPU)
     weights = torch.rand(4, 16, requires_grad=True)
-    both = hierarchical_depths(depths, weights, 32, jitter=True)
+    both = hierarchical_depths(depths, weights, 32, partial(torch.rand, 4))
     assert both.shape == (4, 48)
     assert not both.requires_grad
     assert (both.diff(dim=-1) >= 0).all()

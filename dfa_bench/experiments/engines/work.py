@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dfa_bench.errors import Preempted, UserError
+from dfa_bench.errors import Preempted, UserError, without_secrets
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.training.allocator import keep_freed_memory
 from dfa_bench.training.preemption import stop
@@ -36,5 +36,5 @@ def do_run(settings: RunSettings) -> Report:
     except Exception as error:  # told in the summary; the other runs go on
         if stop.raised is not None:
             return Report("preempted", str(error), stop.raised)
-        return Report("failed", f"{type(error).__name__}: {error}")
+        return Report("failed", without_secrets(f"{type(error).__name__}: {error}"))
     return Report("failed", result.message) if result.message else Report("done")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from omegaconf import OmegaConf
 
+from dfa_bench.errors import without_secrets
 from dfa_bench.experiments.schema import Cell, Metric
 from dfa_bench.reporting.grid import Grid, GridCell, cells
 from dfa_bench.reporting.tables import Table, spoken
@@ -93,7 +94,8 @@ def command(cell: Cell, runs: Sequence[RunSummary], changes: Sequence[str]) -> s
     if not any(override.startswith("scale=") for override in overrides):
         overrides.append(f"scale={runs[0].scale}")
     seeds = ",".join(str(run.seed) for run in runs)
-    return shlex.join(["dfa-bench", "run", *(["-m"] if len(runs) > 1 else []), *overrides, f"seed={seeds}"])
+    line = shlex.join(["dfa-bench", "run", *(["-m"] if len(runs) > 1 else []), *overrides, f"seed={seeds}"])
+    return without_secrets(line)
 
 
 def short(commit: str | None) -> str:
@@ -105,4 +107,4 @@ def short(commit: str | None) -> str:
 
 def _configuration(settings: RunSettings) -> str:
     values = {name: value for name, value in outcome_settings(settings).items() if name != "seed"}
-    return OmegaConf.to_yaml(OmegaConf.create(values)).rstrip()
+    return without_secrets(OmegaConf.to_yaml(OmegaConf.create(values)).rstrip())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -33,7 +32,7 @@ class GraphDataset(Protocol):
 class Planetoid:
     """One of the three data sets.
 
-    The raw files are checked by sha256 before they are unpickled, and read by PyG's reader; nothing is written.
+    The raw files are checked by sha256 before they are unpickled, which admits arrays only; nothing is written.
 
     Args:
         name: "Cora", "CiteSeer" or "PubMed".
@@ -62,7 +61,7 @@ class Planetoid:
         """
         if data.stand_in:
             return _stand_in()
-        graph = _read(str(self.fetch(data)), self.name.lower())
+        graph = _read(self.fetch(data), self.name.lower())
         if len(graph.labels) != self.nodes:
             raise CorruptData(f"{self.name} has {len(graph.labels)} nodes instead of {self.nodes}.")
         return graph
@@ -100,14 +99,10 @@ class GraphFile:
 
 
 @functools.lru_cache(maxsize=3)  # a sweep in one process reads each graph once
-def _read(folder: str, prefix: str) -> CitationGraph:
-    from torch_geometric.io import read_planetoid_data
+def _read(folder: Path, prefix: str) -> CitationGraph:
+    from dfa_bench.tasks.graphs.planetoid_files import read_planetoid
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SciPy's and NumPy's about pickles of 2016
-        graph = read_planetoid_data(folder, prefix)
-    train, val, test = (mask.nonzero().flatten() for mask in (graph.train_mask, graph.val_mask, graph.test_mask))
-    return CitationGraph(graph.x, graph.edge_index, graph.y, train, val, test)
+    return read_planetoid(folder, prefix)
 
 
 def _stand_in_card() -> DataCard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,17 +15,32 @@ NDC_NEAR = 1.0  # the plane that rays are moved to before NDC; LLFF depths are s
 
 
 class Rays(NamedTuple):
-    """Points origin + t · direction, and where the eye looks."""
+    """Points origin + t · direction, and where the eye looks.
+
+    They may be every `of`-th ray of a batch, from `rank` on, in one of several processes. What is drawn for rays is
+    drawn for the whole batch, so that it does not depend on the number of processes.
+    """
 
     origins: Tensor  # (rays, 3)
     directions: Tensor  # (rays, 3), not normalised: t is depth along the camera's axis, or that of the NDC ray
     view_directions: Tensor  # (rays, 3), of length one, in world coordinates
+    rank: int = 0
+    of: int = 1
 
     def take(self, chosen: slice | Tensor) -> Rays:
         return Rays(self.origins[chosen], self.directions[chosen], self.view_directions[chosen])
 
     def to(self, device: torch.device) -> Rays:
-        return Rays(self.origins.to(device), self.directions.to(device), self.view_directions.to(device))
+        return self._replace(
+            origins=self.origins.to(device),
+            directions=self.directions.to(device),
+            view_directions=self.view_directions.to(device),
+        )
+
+    def drawn(self, draw: Callable[..., Tensor], *shape: int) -> Tensor:
+        """What `draw`, torch.rand for instance, gives each ray: (rays, *shape)."""
+        whole = draw(self.of * len(self.origins), *shape, device=self.origins.device)
+        return whole[self.rank :: self.of]
 
 
 def pixel_directions(rows: Tensor, columns: Tensor, cameras: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -64,7 +65,7 @@ class RunningProduct(torch.autograd.Function):
 
 
 def composite(
-    raw: Tensor, depths: Tensor, directions: Tensor, white_background: bool, density_noise: float = 0.0
+    raw: Tensor, depths: Tensor, directions: Tensor, white_background: bool, density_noise: Tensor | None = None
 ) -> Pixels:
     """Pixels of sampled rays: colours by sigmoid, densities by ReLU, alpha = 1 - exp(-density · distance).
 
@@ -72,13 +73,14 @@ def composite(
         raw: (rays, samples, 4): colours and density before their non-linearities.
         depths: (rays, samples), increasing.
         directions: (rays, 3); distances are multiplied with their length.
+        density_noise: (rays, samples), added to the density before its ReLU.
     """
     gaps = depths[:, 1:] - depths[:, :-1]
     distances = torch.cat([gaps, torch.full_like(depths[:, :1], LAST_INTERVAL)], dim=-1)
     distances = distances * directions.norm(dim=-1, keepdim=True)
     density = raw[..., 3]
-    if density_noise:
-        density = density + torch.randn_like(density) * density_noise
+    if density_noise is not None:
+        density = density + density_noise
     density = density.relu()
     alpha = 1 - torch.exp(-density * distances)
     passed = RunningProduct.apply(1 - alpha + 1e-10)
@@ -97,12 +99,19 @@ def render_rays(coarse: Field, fine: Field, rays: Rays, sampling: Sampling, trai
     Args:
         training: depths are jittered and density has its noise; else both are fixed.
     """
-    noise = sampling.density_noise if training else 0.0
+    uniform = partial(rays.drawn, torch.rand) if training else None
+
+    def seen(field: Field, depths: Tensor) -> Pixels:
+        raw = _along(field, rays, depths)
+        noisy = training and sampling.density_noise
+        draw = partial(torch.randn, dtype=raw.dtype)
+        noise = rays.drawn(draw, depths.shape[1]) * sampling.density_noise if noisy else None
+        return composite(raw, depths, rays.directions, sampling.white_background, noise)
+
     count, device = rays.origins.shape[0], rays.origins.device
-    depths = stratified_depths(count, sampling.coarse, sampling.near, sampling.far, training, device)
-    first = composite(_along(coarse, rays, depths), depths, rays.directions, sampling.white_background, noise)
-    depths = hierarchical_depths(depths, first.weights, sampling.fine, training)
-    second = composite(_along(fine, rays, depths), depths, rays.directions, sampling.white_background, noise)
+    depths = stratified_depths(count, sampling.coarse, sampling.near, sampling.far, uniform, device)
+    first = seen(coarse, depths)
+    second = seen(fine, hierarchical_depths(depths, first.weights, sampling.fine, uniform))
     return Rendered(first, second)
 
 

@@ -44,6 +44,7 @@ class ViewSynthesis:
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("psnr", "higher")
     table: ClassVar[str] = "Table 1"
+    draws_for_whole_batch: ClassVar[bool] = True  # see `Rays`
     batch_sizes: ClassVar[tuple[str, ...]] = ("rays",)
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
@@ -144,7 +145,8 @@ class RayBatches:
         for _ in range(self.task.steps):
             rays, colours = self.task.random_batch(self.task.rays, generator)
             mine = slice(self.shard.rank, None, self.shard.of)
-            yield RayBatch(rays.take(mine), colours[mine])
+            taken = rays.take(mine)._replace(rank=self.shard.rank, of=self.shard.of)
+            yield RayBatch(taken, colours[mine])
 
 
 def grid_stride(scene: Scene, views: int, limit: int | None) -> int:

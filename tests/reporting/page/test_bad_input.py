@@ -25,7 +25,11 @@ from dfa_bench.runs.summary import RunSummary
 from tests.browser import CHROMIUM, browser
 from tests.runs.summaries import summary
 
-ODD = "<script>alert('1')</script> & \"x\" | $(rm -rf) `y` \\ ~ ^ % # _ {z} ${w} 'q'"
+ODD = (
+    '<script>alert(\'1\')</script>"><img src=x onerror=alert(2)> [a](javascript:alert(3)) & "x" | $(rm -rf) `y` '
+    "\\ ~ ^ % # _ {z} ${w} 'q'"
+)
+TEXTS = ("dataset", "model", "commit", "device", "data_name", "data_sha256", "versions", "numerics", "message")  # free
 
 
 def experiment(name: str = ODD, title: str = "Table 9: odd") -> Experiment:
@@ -48,7 +52,7 @@ def experiment(name: str = ODD, title: str = "Table 9: odd") -> Experiment:
 
 def run(seed: int, value: float | None, **more) -> RunSummary:
     metrics = {} if value is None else {"test/accuracy": value}
-    return summary(f"id{seed}", seed, metrics, commit=ODD, device=ODD, data_name=ODD, numerics=ODD, **more)
+    return summary(f"id{seed}", seed, metrics, **dict.fromkeys(TEXTS, ODD), **more)
 
 
 def table(
@@ -73,6 +77,8 @@ def test_odd_names_are_text_in_html(tmp_path):
     assert "<script>alert" not in text
     assert text.count("&lt;script&gt;alert") > 5
     assert len(re.findall("<script>", text)) == 1  # our own
+    assert "<img src=x" not in text
+    assert 'href="javascript:' not in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian: apt-get install chromium)")
@@ -99,7 +105,8 @@ def test_odd_names_are_text_in_markdown_and_latex():
     text = forms.files(made)[".md"]
     line = next(line for line in text.splitlines() if "BP" in line)
     assert len(re.findall(r"(?<!\\)\|", line)) == 4
-    assert "<script>" not in line
+    assert not re.search(r"<(?!br>)|\]\(", line)
+    assert not re.search(r"<(?!br>)|\]\(", text), "nor in what stands around the table"
     tex = forms.files(made)[".tex"].split("\\midrule")[1]
     bare = re.sub(r"\\(textbackslash|textasciitilde|textasciicircum)\{\}|\\[&%$#_{}]", "", tex.splitlines()[1])
     assert not set("~^%#_") & set(bare.replace("\\pm", "").partition("& BP &")[0])

@@ -72,10 +72,14 @@ def test_every_cell_with_runs_has_its_command_and_its_runs(page, text):
         assert all(run.identity in text for run in each.runs)
 
 
-def test_no_stand_in_is_among_the_tables(page):
-    runs = [run for section in (*page.tables, *page.studies) for run in section.runs.values()]
-    assert {run.data_kind for run in runs} == {"real"}
-    assert not any(run.scale == "smoke" for run in runs)
+def test_a_stand_in_is_in_no_table_of_the_paper_and_says_so_in_a_study(page):
+    for section in (*page.tables, *page.studies):
+        for cell, runs in section.table.runs.items():
+            assert not any(run.scale == "smoke" for run in runs)
+            if {run.data_kind for run in runs} != {"real"}:
+                assert section in page.studies
+                assert "(stand-in)" in cell.row
+                assert not section.table.experiment.paper
 
 
 @in_chromium

@@ -139,7 +139,7 @@ class Page:
 
     @property
     def runs(self) -> list[RunSummary]:
-        """All on real data, each once."""
+        """All of its tables and studies, each once."""
         found = {key: run for section in (*self.tables, *self.studies) for key, run in section.runs.items()}
         return list(found.values())
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dfa_bench.feedback.compiler import in_backward
+from dfa_bench.feedback.describe import main_tensor
 from dfa_bench.feedback.errors import ShapeMismatch
 from dfa_bench.feedback.paths import ErrorSource
 
@@ -35,7 +36,7 @@ def check_axes(model: nn.Module, source: ErrorSource, points: Sequence[str], for
     kept: dict[str, Tensor] = {}
 
     def at_point(name: str, module: nn.Module, args: object, output: object) -> Tensor | None:
-        first = _first(output)
+        first = _row_tensor(output)
         if first is None or in_backward() or not torch.is_grad_enabled():
             return None
         replaced = None if first.requires_grad or first is not output else first.detach().requires_grad_()
@@ -43,7 +44,7 @@ def check_axes(model: nn.Module, source: ErrorSource, points: Sequence[str], for
         return replaced
 
     def at_source(module: nn.Module, args: object, output: object) -> None:
-        error_at = _first(output)
+        error_at = _row_tensor(output)
         if error_at is not None and error_at.requires_grad and not in_backward():
             _compare(error_at, source, {name: h for name, h in kept.items() if h.requires_grad})
         kept.clear()
@@ -97,6 +98,6 @@ def _depends_on_one(error_at: Tensor, of_error: int, h: Tensor, of_point: int) -
     return True
 
 
-def _first(output: object) -> Tensor | None:
-    first = getattr(output, "logits", output[0] if isinstance(output, (tuple, list)) and output else output)
-    return first if isinstance(first, Tensor) and first.is_floating_point() and first.ndim else None
+def _row_tensor(output: object) -> Tensor | None:
+    main = main_tensor(output)
+    return main if main is not None and main.is_floating_point() and main.ndim else None

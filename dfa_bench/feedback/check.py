@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dfa_bench.feedback.alignment import alignment
 from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.compiler import in_backward, without_compiler
-from dfa_bench.feedback.describe import BY_BACKPROP
+from dfa_bench.feedback.describe import BY_BACKPROP, main_tensor
 from dfa_bench.feedback.errors import FeedbackError
 from dfa_bench.feedback.state import State
 
@@ -168,8 +168,8 @@ def _no_trace(model: nn.Module) -> Iterator[None]:
 
 
 def _hold_error(module: nn.Module, args: object, output: object) -> None:
-    tensor = getattr(output, "logits", output[0] if isinstance(output, (tuple, list)) else output)
-    if isinstance(tensor, Tensor) and tensor.requires_grad and not in_backward():
+    tensor = main_tensor(output)
+    if tensor is not None and tensor.requires_grad and not in_backward():
         tensor.register_hook(_same_error)
 
 

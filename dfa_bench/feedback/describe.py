@@ -84,6 +84,12 @@ def tensors_in(outputs: object) -> list[Tensor]:
     return found
 
 
+def main_tensor(output: object) -> Tensor | None:
+    """What a module returns, if that is a tensor; else its `logits`, or the first of a tuple or list."""
+    main = getattr(output, "logits", output[0] if isinstance(output, (tuple, list)) and output else output)
+    return main if isinstance(main, Tensor) else None
+
+
 def past_every_source(outputs: object) -> int:
     """How many of the tensors that a model returned learn, but not by way of an error source."""
     return sum(leaf.grad_fn is not None and not _meets_a_rule(leaf.grad_fn) for leaf in tensors_in(outputs))

@@ -14,13 +14,13 @@ so that the gradients of a deep network neither vanish nor grow at the start whe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dfa_bench.feedback.layerwise_rule import LayerwiseRule, size_of, stream
-from dfa_bench.feedback.matrix import check_seed
+from dfa_bench.feedback.matrix import check_choice, check_seed
 
 Distribution = Literal["uniform", "normal"]
 
@@ -50,9 +50,7 @@ class FeedbackAlignment(LayerwiseRule):
     def __post_init__(self) -> None:
         check_seed(self.seed)
         check_scale(self.scale)
-        if self.distribution not in get_args(Distribution):
-            known = ", ".join(map(repr, get_args(Distribution)))
-            raise ValueError(f"distribution='{self.distribution}': choose one of {known}.")
+        check_choice("distribution", self.distribution, Distribution)
 
     def draw(self, name: str, weight: Tensor) -> Tensor:
         drawn, generator = torch.empty(weight.shape), stream(self.seed, name)

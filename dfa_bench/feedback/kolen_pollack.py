@@ -15,7 +15,6 @@ That costs one copy of the weights. Which modules are layers: see `layerwise_rul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,8 +24,7 @@ from torch import Tensor, nn
 from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.errors import StepNotEnded
 from dfa_bench.feedback.feedback_alignment import FeedbackAlignment
-from dfa_bench.feedback.layerwise import LayerwiseAttachment
-from dfa_bench.feedback.paths import ErrorSource
+from dfa_bench.feedback.layerwise import Layers, LayerwiseAttachment
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,8 @@ class KolenPollack(FeedbackAlignment):
         super().__post_init__()
         check_decay(self.decay)
 
-    def attachment(
-        self,
-        model: nn.Module,
-        error_sources: Sequence[ErrorSource],
-        drawn: Mapping[nn.Module, Mapping[str, Tensor]],
-        passed_by: Sequence[nn.Module],
-    ) -> LayerwiseAttachment:
-        return KolenPollackAttachment(self.decay, model, error_sources, drawn, passed_by)
+    def attachment(self, model: nn.Module, layers: Layers) -> LayerwiseAttachment:
+        return KolenPollackAttachment(model, layers, self.decay)
 
 
 class KolenPollackAttachment(LayerwiseAttachment):
@@ -65,18 +57,11 @@ class KolenPollackAttachment(LayerwiseAttachment):
     fed_by: ClassVar[str] = "Kolen–Pollack feedback"
     changes_matrices: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        decay: float,
-        model: nn.Module,
-        error_sources: Sequence[ErrorSource],
-        drawn: Mapping[nn.Module, Mapping[str, Tensor]],
-        passed_by: Sequence[nn.Module],
-    ) -> None:
-        super().__init__(model, error_sources, drawn, passed_by)
+    def __init__(self, model: nn.Module, layers: Layers, decay: float) -> None:
+        super().__init__(model, layers)
         self.decay = decay
-        weights = [module.get_parameter(name) for module, layer in drawn.items() for name in layer]
-        self._weights = dict(zip(self.keys, weights, strict=True))  # (a dictionary: they are no part of the state)
+        # In a dictionary, so that they are no part of the state.
+        self._weights = dict(zip(self.keys, layers.weights, strict=True))
         self._before: dict[str, tuple[int, Tensor]] = {}  # weights at the start of a step, with their versions
         self.keep(model.register_forward_pre_hook(self._before_forward))
 

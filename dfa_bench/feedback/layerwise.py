@@ -8,10 +8,9 @@ inputs the gradients that the layer would give them with other weights.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,34 +22,35 @@ from dfa_bench.feedback.attachment import Attachment, LearningHook
 from dfa_bench.feedback.errors import LayerNotReplayable, LayersUnknown
 from dfa_bench.feedback.paths import ErrorSource
 from dfa_bench.feedback.signature import with_known_signature
+from dfa_bench.feedback.state import Autocast, GeneratorStates
 
 INPUT_GRADIENT = {nn.Conv1d: nn_grad.conv1d_input, nn.Conv2d: nn_grad.conv2d_input, nn.Conv3d: nn_grad.conv3d_input}
 
 
-class LayerwiseAttachment(Attachment):
-    """Layers whose inputs get the gradient that other weights would give them; `state_dict` has those weights.
+class Layers(NamedTuple):
+    """What a rule that goes layer by layer has found in a model, and drawn for it."""
 
-    Args:
-        model: that learns.
-        error_sources: see `Attachment`.
-        matrices: B by layer, and by the name of the weight that it replaces.
-        passed_by: modules with weights that are not known as layers; they are refused when they get in the way.
-    """
+    error_sources: Sequence[ErrorSource]  # see `Attachment`
+    matrices: Mapping[nn.Module, Mapping[str, Tensor]]  # B by layer, and by the name of the weight that it replaces
+    passed_by: Sequence[nn.Module]  # with weights, but not known as layers: refused when they get in the way
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """Those that are replaced, in the order of `matrices`."""
+        return [module.get_parameter(name) for module, layer in self.matrices.items() for name in layer]
+
+
+class LayerwiseAttachment(Attachment):
+    """Layers whose inputs get the gradient that other weights would give them; `state_dict` has those weights."""
 
     fed_by: ClassVar[str] = "feedback alignment"  # as descriptions say it
 
-    def __init__(
-        self,
-        model: nn.Module,
-        error_sources: Sequence[ErrorSource],
-        matrices: Mapping[nn.Module, Mapping[str, Tensor]],
-        passed_by: Sequence[nn.Module],
-    ) -> None:
-        super().__init__(model, error_sources)
+    def __init__(self, model: nn.Module, layers: Layers) -> None:
+        super().__init__(model, layers.error_sources)
         names = {module: name for name, module in model.named_modules()}
-        self._point_names = [names[module] for module in matrices]
+        self._point_names = [names[module] for module in layers.matrices]
         self.keys: list[str] = []  # of the buffers with matrices
-        for module, drawn in matrices.items():
+        for module, drawn in layers.matrices.items():
             keys = {}
             for weight, matrix in drawn.items():
                 keys[weight] = f"{names[module]}.{weight}".strip(".").replace(".", "/")  # no dots in a buffer's name
@@ -60,7 +60,7 @@ class LayerwiseAttachment(Attachment):
             self.keep(module.register_forward_pre_hook(hook.enter, with_kwargs=True))
             # First of all, so that others see what the layers above get; recordings still come before.
             self.keep(module.register_forward_hook(hook.leave, prepend=True))
-        for module in passed_by:
+        for module in layers.passed_by:
             self.keep(module.register_forward_pre_hook(PassedBy(names[module]), with_kwargs=True))
 
     @property
@@ -116,7 +116,7 @@ class LayerHook(LearningHook):
     def __init__(self, attachment: LayerwiseAttachment, name: str, keys: Mapping[str, str]) -> None:
         self.attachment, self.name, self.keys = attachment, name, dict(keys)
         self.call: Call | None = None  # the one under way, if its inputs need a gradient
-        self.random: RandomState | None = None  # at its start, where it must be run once more
+        self.random: GeneratorStates | None = None  # at its start, where it must be run once more
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"call": None, "random": None}  # what a failed forward has left belongs to no copy
@@ -135,7 +135,7 @@ class LayerHook(LearningHook):
                     f"The rule runs the layer '{self.name}' ({type(module).__name__}) once more in the backward, which "
                     f"a compiled graph cannot contain. Compile with fullgraph=False."
                 )
-            self.random = RandomState(call.inputs[0].device)
+            self.random = GeneratorStates([call.inputs[0].device])
         return call.with_inputs([each.detach() for each in call.inputs])
 
     def leave(self, module: nn.Module, args: object, output: object) -> object:
@@ -256,23 +256,26 @@ class Replay:
     """A call of a layer, to be run once more with other weights, the same random numbers and the same precision."""
 
     def __init__(
-        self, module: nn.Module, matrices: Mapping[str, Tensor], call: Call, outputs: Sequence[int], random: RandomState
+        self,
+        module: nn.Module,
+        matrices: Mapping[str, Tensor],
+        call: Call,
+        outputs: Sequence[int],
+        random: GeneratorStates,
     ) -> None:
         self.module, self.matrices, self.outputs, self.random = module, matrices, outputs, random
         # Inputs are kept by autograd, which notices when they are changed in place.
         leaves = [None if at in call.places else leaf for at, leaf in enumerate(call.leaves)]
         self.call = Call(leaves, call.spec, [], call.places)
-        self.device = call.inputs[0].device.type
-        self.autocast = torch.is_autocast_enabled(self.device), torch.get_autocast_dtype(self.device)
+        self.autocast = Autocast([call.inputs[0].device.type])
 
     def input_gradients(self, inputs: Sequence[Tensor], errors: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        enabled, dtype = self.autocast
         values = {name: weight.detach() for name, weight in self.module.named_parameters()}
         values |= {name: buffer.clone() for name, buffer in self.module.named_buffers()}  # what the replay may change
         values |= self.matrices
         fresh = [each.detach().requires_grad_() for each in inputs]
         args, kwargs = self.call.with_inputs(fresh)
-        with torch.enable_grad(), self.random.again(), torch.autocast(self.device, dtype, enabled):
+        with torch.enable_grad(), self.random.again(), self.autocast.as_it_was():
             renamed = {f"layer.{name}": value for name, value in values.items()}
             output = functional_call(_Unhooked(self.module), renamed, args, kwargs, tie_weights=False)
         leaves = pytree.tree_leaves(output)
@@ -293,21 +296,3 @@ class _Unhooked(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.forward(*args, **kwargs)
-
-
-class RandomState:
-    """Random state of PyTorch on the CPU and on one device, as it is now."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = [device] if device.type == "cuda" else []
-        self._states = [torch.cuda.get_rng_state(each) for each in self._cuda]
-        self._cpu = torch.get_rng_state()
-
-    @contextlib.contextmanager
-    def again(self) -> Iterator[None]:
-        """Inside, the same numbers are drawn as after this state was taken."""
-        with torch.random.fork_rng(self._cuda):
-            torch.set_rng_state(self._cpu)
-            for each, state in zip(self._cuda, self._states, strict=True):
-                torch.cuda.set_rng_state(state, each)
-            yield

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -23,8 +23,8 @@ from torch.utils import _pytree as pytree
 
 from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.errors import LayerNotReplayable, LayersUnknown
-from dfa_bench.feedback.layerwise import LayerwiseAttachment
-from dfa_bench.feedback.paths import ErrorSource, FeedbackPath, resolve
+from dfa_bench.feedback.layerwise import Layers, LayerwiseAttachment
+from dfa_bench.feedback.paths import FeedbackPath, resolve
 from dfa_bench.feedback.rule import Rule, differing, run_once
 
 LEFT_ALONE = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)
@@ -39,14 +39,8 @@ class LayerwiseRule(Rule):
     def draw(self, name: str, weight: Tensor) -> Tensor:
         """What is drawn for one weight when the rule is attached, in its shape, on its device, in its dtype."""
 
-    def attachment(
-        self,
-        model: nn.Module,
-        error_sources: Sequence[ErrorSource],
-        drawn: Mapping[nn.Module, Mapping[str, Tensor]],
-        passed_by: Sequence[nn.Module],
-    ) -> LayerwiseAttachment:
-        return LayerwiseAttachment(model, error_sources, drawn, passed_by)
+    def attachment(self, model: nn.Module, layers: Layers) -> LayerwiseAttachment:
+        return LayerwiseAttachment(model, layers)
 
     def build(self, model: nn.Module, paths: Sequence[FeedbackPath], example: object) -> Attachment:
         if example is None:
@@ -62,7 +56,7 @@ class LayerwiseRule(Rule):
         }
         passed_by = [module for module in model.modules() if module not in called and _own_matrices(module)]
         sources = [found.error_source for found in resolve(model, paths or [FeedbackPath(points=())])]
-        return self.attachment(model, sources, drawn, passed_by)
+        return self.attachment(model, Layers(sources, drawn, passed_by))
 
     def outcome(self, paths: Sequence[FeedbackPath]) -> dict[str, Any]:
         return differing(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -36,10 +36,7 @@ class MatrixRecipe:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
-        if self.distribution not in get_args(Distribution):
-            raise ValueError(
-                f"distribution='{self.distribution}': choose one of {', '.join(map(repr, get_args(Distribution)))}."
-            )
+        check_choice("distribution", self.distribution, Distribution)
         if self.scale is not None and not 0 < self.scale < float("inf"):
             raise ValueError(f"scale={self.scale}: give a positive number, or None for 1/sqrt(widest point).")
         if not 0 < self.density <= 1:
@@ -53,6 +50,12 @@ class MatrixRecipe:
 def check_seed(seed: int) -> None:
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed}: give a whole number from 0 to 2^63 - 1.")
+
+
+def check_choice(name: str, given: str, choices: Any) -> None:
+    """Args: `choices` is a Literal."""
+    if given not in get_args(choices):
+        raise ValueError(f"{name}='{given}': choose one of {', '.join(map(repr, get_args(choices)))}.")
 
 
 def draw_matrix(recipe: MatrixRecipe, path_number: int, error_width: int, widths: Mapping[str, int]) -> Tensor:

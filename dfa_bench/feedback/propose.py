@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dfa_bench.feedback.describe import main_tensor
 from dfa_bench.feedback.errors import PointNotFound
 from dfa_bench.feedback.paths import FeedbackPath, unwrap
 from dfa_bench.feedback.rule import run_once
@@ -75,9 +76,9 @@ def _watch(model: nn.Module, example: object) -> list[_Ran]:
 
     def hook(name: str) -> Callable[..., None]:
         def note(module: nn.Module, args: tuple[object, ...], output: object) -> None:
-            first = getattr(output, "logits", output[0] if isinstance(output, tuple) and output else output)
+            first = None if isinstance(output, list) else main_tensor(output)
             alive.extend([args, output])
-            if isinstance(first, Tensor) and first.is_floating_point() and first.ndim:
+            if first is not None and first.is_floating_point() and first.ndim:
                 found.pop(name, None)
                 inputs = tuple(id(each) for each in args if isinstance(each, Tensor))
                 found[name] = _Ran(name, module, inputs, first, isinstance(output, tuple))

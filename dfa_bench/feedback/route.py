@@ -58,6 +58,7 @@ class Segment(NamedTuple):
     names: list[str]  # of the point of each kept activation
     spans: list[tuple[int, int]]  # its first column in the matrix, and how many
     axes: list[int]  # how many axes of it are rows
+    rows: list[Tensor]  # which error each of its rows gets; empty where they are the same
     project: Projection
     at_point: PointFeedback | None
 
@@ -223,38 +224,19 @@ class Route(nn.Module):
         activations = [activation for _, activation in kept]
         spans = [(starts[name], width) for name, width in zip(names, widths, strict=True)]
         matrix = self.matrix.to(error_at.device)
+        if self.stream is not None and self.stream.is_on and not kept:
+            return None  # nothing came before the source, or checkpointing recomputes what is above
+        project, at_point = self.sending(error_at, batch_axes, rows)
+        segment = Segment(self.source_runs - 1, batch_axes, names, spans, axes, rows, project, at_point)
         if self.stream is not None and self.stream.is_on:
-            if not kept:
-                return None  # nothing came before the source, or checkpointing recomputes what is above
-            project, at_point = self.sending(error_at, batch_axes, rows)
-            segment = Segment(self.source_runs - 1, batch_axes, names, spans, axes, project, at_point)
             return rebuild(self.stream.send(error_at, matrix, segment, activations))
         if self.path.normalised:
             activations = [normalised(activation, first) for activation, first in zip(activations, axes, strict=True)]
-        return rebuild(self.send(error_at, matrix, batch_axes, names, spans, rows, activations))
+        return rebuild(self.send(error_at, matrix, segment, activations))
 
-    def send(
-        self,
-        error_at: Tensor,
-        matrix: Tensor,
-        batch_axes: int,
-        names: Sequence[str],
-        spans: Sequence[tuple[int, int]],
-        rows: Sequence[Tensor],
-        kept: Sequence[Tensor],
-    ) -> Tensor:
-        """The error source's output, through the function whose backward feeds the points.
-
-        Args:
-            error_at: a_y.
-            matrix: B.
-            batch_axes: of a_y.
-            names: of the point of each kept activation.
-            spans: the first column of each in the matrix, and how many.
-            rows: of each, which error each of its rows gets; empty where they are the same.
-            kept: activations.
-        """
-        project, at_point = self.sending(error_at, batch_axes, rows)
+    def send(self, error_at: Tensor, matrix: Tensor, segment: Segment, kept: Sequence[Tensor]) -> Tensor:
+        """The error source's output a_y, through the function whose backward feeds the points what they have kept."""
+        _, batch_axes, names, spans, _, _, project, at_point = segment
         sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, spans, project, at_point, *kept)
         return sent
 
@@ -263,7 +245,9 @@ class Route(nn.Module):
     ) -> tuple[Projection, PointFeedback | None]:
         """What projects the error, and what makes a point's rows of those of the error, where they are not the same.
 
-        Args: see `send`.
+        Args:
+            error_at, batch_axes: a_y, and how many axes of it are rows.
+            rows: see `Segment`.
         """
         return self.project, None if self.path.rows is None else partial(_to_rows, rows)
 

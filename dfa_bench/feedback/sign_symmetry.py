@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.errors import LayerNotReplayable
 from dfa_bench.feedback.feedback_alignment import check_scale
-from dfa_bench.feedback.layerwise import LayerwiseAttachment
+from dfa_bench.feedback.layerwise import Layers, LayerwiseAttachment
 from dfa_bench.feedback.layerwise_rule import LayerwiseRule, size_of, stream
-from dfa_bench.feedback.matrix import check_seed
-from dfa_bench.feedback.paths import ErrorSource
+from dfa_bench.feedback.matrix import check_choice, check_seed
 
 Magnitude = Literal["uniform", "batch", "fixed"]
 
@@ -54,9 +53,7 @@ class SignSymmetry(LayerwiseRule):
     def __post_init__(self) -> None:
         check_seed(self.seed)
         check_scale(self.scale)
-        if self.magnitude not in get_args(Magnitude):
-            known = ", ".join(map(repr, get_args(Magnitude)))
-            raise ValueError(f"magnitude='{self.magnitude}': choose one of {known}.")
+        check_choice("magnitude", self.magnitude, Magnitude)
 
     def draw(self, name: str, weight: Tensor) -> Tensor:
         size = self.scale * size_of(weight)
@@ -65,17 +62,11 @@ class SignSymmetry(LayerwiseRule):
         drawn = torch.empty(weight.shape).uniform_(0, 3**0.5, generator=stream(self.seed, name))
         return drawn.mul_(size).to(weight.device, weight.dtype)
 
-    def attachment(
-        self,
-        model: nn.Module,
-        error_sources: Sequence[ErrorSource],
-        drawn: Mapping[nn.Module, Mapping[str, Tensor]],
-        passed_by: Sequence[nn.Module],
-    ) -> LayerwiseAttachment:
+    def attachment(self, model: nn.Module, layers: Layers) -> LayerwiseAttachment:
         if self.magnitude != "batch":
-            return SignAttachment(model, error_sources, drawn, passed_by)
-        sizes = [self.scale * size_of(module.get_parameter(name)) for module, layer in drawn.items() for name in layer]
-        return BatchSignAttachment(self.seed, sizes, model, error_sources, drawn, passed_by)
+            return SignAttachment(model, layers)
+        sizes = [self.scale * size_of(weight) for weight in layers.weights]
+        return BatchSignAttachment(model, layers, self.seed, sizes)
 
 
 class SignAttachment(LayerwiseAttachment):
@@ -94,16 +85,8 @@ class BatchSignAttachment(SignAttachment):
     changes_matrices: ClassVar[bool] = True
     draws: Tensor
 
-    def __init__(
-        self,
-        seed: int,
-        sizes: Sequence[float],
-        model: nn.Module,
-        error_sources: Sequence[ErrorSource],
-        drawn: Mapping[nn.Module, Mapping[str, Tensor]],
-        passed_by: Sequence[nn.Module],
-    ) -> None:
-        super().__init__(model, error_sources, drawn, passed_by)
+    def __init__(self, model: nn.Module, layers: Layers, seed: int, sizes: Sequence[float]) -> None:
+        super().__init__(model, layers)
         self.seed, self.sizes = seed, dict(zip(self.keys, sizes, strict=True))
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
         self.keep(model.register_forward_pre_hook(self._redraw))

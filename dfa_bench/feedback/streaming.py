@@ -15,8 +15,7 @@ products a layer, as many as by BP, since no gradient goes from a point to the o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +27,7 @@ from dfa_bench.feedback.broadcast import feedback_at
 from dfa_bench.feedback.compiler import in_backward, without_compiler
 from dfa_bench.feedback.errors import CannotStream
 from dfa_bench.feedback.route import Route, Segment, normalised
-from dfa_bench.feedback.state import GeneratorStates
+from dfa_bench.feedback.state import Autocast, GeneratorStates
 
 COMPARED = 2  # backwards in which the activations of both forwards are compared, at the price of waiting for a GPU
 
@@ -144,36 +143,18 @@ class ScopeCall:
             )
         fresh = [leaf.detach().requires_grad_() if _wants(leaf) else leaf for leaf in self._leaves]
         args, kwargs = pytree.tree_unflatten(fresh, self._form)
-        after = GeneratorStates(parameter.device for parameter in self._parameters)
-        self._random.restore()
         copies = {key: copy.clone() for key, copy in self._copies.items()}
         for buffers, key, buffer in self._buffers:  # others in their place: a backward may need them as they are
             buffers[key] = copies[id(buffer)]
         try:
-            with torch.enable_grad(), without_compiler(), self._autocast.as_it_was():
+            with torch.enable_grad(), without_compiler(), self._random.again(), self._autocast.as_it_was():
                 self.scope(*args, **kwargs)
         except PointsDone:
             pass
         finally:
             for buffers, key, buffer in self._buffers:
                 buffers[key] = buffer
-            after.restore()
         return [leaf.grad for leaf, before in zip(fresh, self._leaves, strict=True) if _wants(before)]
-
-
-class Autocast:
-    """Whether, and to what, operations on some kinds of devices are cast now."""
-
-    def __init__(self, devices: Iterable[str]) -> None:
-        known = [kind for kind in devices if torch.amp.is_autocast_available(kind)]
-        self._states = [(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in known]
-
-    @contextmanager
-    def as_it_was(self) -> Iterator[None]:
-        with ExitStack() as contexts:
-            for kind, dtype, enabled in self._states:
-                contexts.enter_context(torch.autocast(kind, dtype, enabled))
-            yield
 
 
 class PointsDone(Exception):

@@ -16,7 +16,7 @@ from dfa_bench.errors import RecordError
 from dfa_bench.runs.summary import COLUMNS, REQUIRED, RunSummary
 
 MEND = "Restore it with git, or move it away."
-CHECKSUM = "crc32"  # the last column: of the row's other texts; rows of earlier versions have none
+CHECKSUM = "crc32"  # the last column: of the row's other texts; files of earlier versions have none
 
 
 class Ledger:
@@ -69,13 +69,15 @@ class Ledger:
 
     def _read(self) -> dict[str, RunSummary]:
         found: dict[str, RunSummary] = {}
-        for row in self._rows():
+        rows = self._rows()
+        is_checked = any(CHECKSUM in row for row in rows)
+        for row in rows:
             noted = row.pop(CHECKSUM, None)
-            if noted not in (None, _checksum(row)):
+            if is_checked and noted != _checksum(row):
                 raise RecordError(
                     f"{self.path}: the row of the run {row.get('identity')} ({row.get('task')}, {row.get('dataset')}, "
-                    f"{row.get('model')}, {row.get('rule')}, seed {row.get('seed')}) was changed: it has another "
-                    f"checksum. {MEND}"
+                    f"{row.get('model')}, {row.get('rule')}, seed {row.get('seed')}) was changed: it has "
+                    f"{'another' if noted else 'no'} checksum. {MEND}"
                 )
             try:
                 run = RunSummary.from_row(row)

@@ -47,6 +47,7 @@ def test_the_committed_readings_of_figures_are_what_their_numbers_give():
 
 def test_committed_runs_are_of_real_data_and_of_committed_code(ledger):
     assert ledger.runs
+    assert ledger.path.read_text().partition("\n")[0].endswith(",crc32")  # rows are checked
     for run in ledger.runs.values():
         assert (run.data_kind == "real") != (run.dataset == "planted")  # of a study, never beside the paper's numbers
         assert run.scale != "smoke"

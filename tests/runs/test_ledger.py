@@ -37,6 +37,15 @@ def test_a_character_that_was_changed_in_a_row_is_told_with_the_row(tmp_path_fac
         Ledger(path)
 
 
+def test_a_row_that_lost_its_checksum_is_named(tmp_path):
+    path = tmp_path / "runs.csv"
+    Ledger(path).add([summary("run-1"), summary("run-2", seed=1)])
+    head, first, second = path.read_text().splitlines()
+    path.write_text("\n".join([head, first, second.rpartition(",")[0] + ","]) + "\n")
+    with pytest.raises(RecordError, match="the row of the run run-2 .*was changed: it has no checksum"):
+        Ledger(path)
+
+
 def test_a_run_is_one_row_and_its_last_one(tmp_path):
     ledger = Ledger(tmp_path / "results" / "runs.csv")
     ledger.add([summary("a", metrics={"test/accuracy": 0.123456789})])

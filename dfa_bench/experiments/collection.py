@@ -124,12 +124,7 @@ def _collect_record(folder: Path, store: Path, found: Collected) -> None:
             mine = here.read_result()
             if mine is None:
                 here.clear()
-                for name in [
-                    *WEIGHTS,
-                    "config.yaml",
-                    "metrics.jsonl",
-                    "result.json",
-                ]:  # the one that counts is the last
+                for name in [*WEIGHTS, *LIMITS]:  # result.json, the one that counts, is the last
                     if (folder / name).is_file():
                         with (folder / name).open("rb") as source, atomic(here.folder / name, "wb") as out:
                             shutil.copyfileobj(source, out)

@@ -69,6 +69,9 @@ class Attachment(nn.Module, ABC):
     def check_axes(self, forward: Callable[[], object]) -> None:
         """Refuse points whose rows are not those of the error, though as many; `forward` runs the model once."""
 
+    def warn_of_other_rows(self, example: object, run: Callable[[object], object]) -> None:
+        """Warn of points that belong to another sequence than the error; `run` takes such an example."""
+
     @property
     def waiting(self) -> list[str]:
         """Points that have run and wait for an error: after a whole forward and backward there should be none."""

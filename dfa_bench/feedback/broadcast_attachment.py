@@ -18,6 +18,7 @@ from dfa_bench.feedback.errors import MatrixNotDrawn, ModelChanged
 from dfa_bench.feedback.matrix import MatrixRecipe
 from dfa_bench.feedback.paths import INNER, ResolvedPath
 from dfa_bench.feedback.route import PointHook, Route
+from dfa_bench.feedback.sequences import points_of_other_rows
 from dfa_bench.feedback.streaming import let_stream
 
 
@@ -90,6 +91,22 @@ class BroadcastAttachment(Attachment):
             if route.point_names and route.path.rows is None:
                 with self.paused():
                     check_axes(self.model, route.error, route.point_names, forward)
+
+    def warn_of_other_rows(self, example: object, run: Callable[[object], object]) -> None:
+        for route in self.paths:
+            if not route.point_names or route.path.rows is not None:
+                continue
+            with self.paused():
+                found = points_of_other_rows(self.model, route.error, route.point_names, example, run)
+            if found:
+                shown = ", ".join(f"'{name}'" for name in found[:3]) + (" ..." if len(found) > 3 else "")
+                warnings.warn(
+                    f"The rows of {shown} seem to be of another sequence than those of the error at "
+                    f"'{route.source_name}', only as many (an encoder's and a decoder's?): they follow another input. "
+                    f"Each would get the error that happens to stand at its place. Leave these points out, or say "
+                    f"which row gets which error, FeedbackPath(rows=...).",
+                    stacklevel=3,
+                )
 
     @property
     def waiting(self) -> list[str]:

@@ -14,8 +14,8 @@ others get a pseudo error, that of the labelled ones spread over the graph,
 as label spreading does (Zhou et al. 2003). The topology of the convolutions above is transported, their weights are
 not.
 
-The authors' code was not at hand: what their generator of pseudo errors does besides spreading is left out, and α and
-T are ours.
+Neither the authors' code nor the body of the paper was at hand: what their generator of pseudo errors does besides
+spreading, and the node filter that their ablation names, are left out, and α and T are ours.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -66,6 +67,7 @@ class Rule(ABC):
                 with attachment.unstreamed():
                     run_once(model, example)
                     attachment.check_axes(lambda: run_once(model, example))
+                    attachment.warn_of_other_rows(example, partial(run_once, model))
             except BaseException:
                 attachment.remove()
                 raise

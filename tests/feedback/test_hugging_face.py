@@ -120,6 +120,14 @@ def test_gradients_are_those_of_a_backward_per_block(name, streaming):
     assert len(attached.point_names) == 2
 
 
+@pytest.mark.parametrize("given", ["decoder_input_ids", "labels"])
+def test_an_encoder_as_long_as_its_decoder_is_told_apart(given):
+    torch.manual_seed(0)
+    model, path = t5(), FeedbackPath(["encoder.block.*", "decoder.block.*"], "lm_head", first_of_tuple=True)
+    with pytest.warns(UserWarning, match=r"The rows of 'encoder.block.0', 'encoder.block.1' seem to be of another"):
+        DirectFeedback(1).attach(model, path, example={"input_ids": IDS, given: IDS.flip(0)})
+
+
 @pytest.mark.parametrize("name", LOGITS)
 def test_points_are_proposed_and_proved_active(name):
     make, _, inputs = LOGITS[name]

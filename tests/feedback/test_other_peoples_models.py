@@ -237,6 +237,66 @@ def test_rows_that_mix_are_not_taken_for_others():
     attach(towers, FeedbackPath(["image.0"]), example=torch.randn(7, 5))
 
 
+class Translator(nn.Module):
+    """An encoder, a decoder, and something that is known of each word translated."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        options = {"dropout": 0.0, "batch_first": batch_first}
+        self.embed = nn.Embedding(9, 8)
+        self.encoder = nn.Sequential(*[nn.TransformerEncoderLayer(8, 2, 16, **options) for _ in range(2)])
+        self.decoder = nn.ModuleList([nn.TransformerDecoderLayer(8, 2, 16, **options) for _ in range(2)])
+        self.of_known = nn.Linear(3, 8)
+        self.head = nn.Linear(8, 9)
+
+    def forward(self, source, target, known=None):
+        if known is not None and known.min() < 0:
+            raise ValueError("never below zero")
+        memory, h = self.encoder(self.embed(source)), self.embed(target)
+        for layer in self.decoder:
+            h = layer(h, memory)
+        return self.head(h if known is None else h + self.of_known(known))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("with_known", [True, False])
+def test_an_encoder_as_long_as_its_decoder_is_told_apart_by_the_inputs(batch_first, with_known):
+    torch.manual_seed(0)
+    model, words = Translator(batch_first), torch.randint(9, (2, 5, 5))
+    example = {"source": words[0], "target": words[1]} | ({"known": torch.rand(5, 5, 3)} if with_known else {})
+    told = r"The rows of 'encoder.0', 'encoder.1' seem to be of another sequence .* at 'head'.*rows="
+    with pytest.warns(UserWarning, match=told) as caught:
+        attached = attach(model, FeedbackPath(["encoder.*", "decoder.*"], "head"), example=example)
+    assert [warning.filename for warning in caught] == [__file__]
+    attached.remove()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attach(model, FeedbackPath(["decoder.*"], "head"), example=example)
+
+
+def test_rows_that_two_inputs_share_are_not_taken_for_others():
+    """A feature that joins late, values of an attention, a mask, and a model that refuses other rows."""
+    torch.manual_seed(0)
+
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+            self.value, self.head = nn.Linear(8, 8), nn.Linear(11, 4)
+
+        def forward(self, x, late, mask):
+            if not mask.all():
+                raise ValueError("all places, please")
+            h = self.layer(x)
+            h = nn.functional.scaled_dot_product_attention(h, h, self.value(h)) + h
+            return self.head(torch.cat([h, late], dim=2))
+
+    example = (torch.randn(2, 6, 8), torch.randn(2, 6, 3), torch.ones(2, 6, dtype=torch.bool))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attach(Late(), FeedbackPath(["layer", "value"], "head"), example=example)
+
+
 # What cannot be right is refused.
 
 

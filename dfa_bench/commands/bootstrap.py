@@ -104,7 +104,7 @@ def _scores(run: PlannedRun, task: ClickPrediction, rows: np.ndarray) -> np.ndar
     from dfa_bench.training.finished import with_trained_weights
 
     folder = record_of(run.settings, run.identity).folder
-    return predict(with_trained_weights(_task(run).build_model(), folder), task.data, rows)
+    return predict(with_trained_weights(_task(run).build_model(), folder), task.data, rows).numpy()
 
 
 def write(experiment: Experiment, found: dict[str, Difference], request: Request) -> None:

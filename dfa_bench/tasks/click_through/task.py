@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import ConfigDict, PositiveInt, validate_call
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from dfa_bench.settings.schema import Component, DataSettings
@@ -17,6 +16,7 @@ from dfa_bench.tasks.base import ALONE, Shard, Split, Watch, build
 from dfa_bench.tasks.click_through.datasets import ClickDataset
 from dfa_bench.tasks.click_through.interactions import Interactions
 from dfa_bench.tasks.indices import sent
+from dfa_bench.tasks.ranking import roc_auc
 
 EVALUATION_ROWS = 8192  # at a time
 COPIED_ROWS = 2**20  # at a time, from the memory map to a device
@@ -127,16 +127,18 @@ class ClickPrediction:
 
     def evaluate(self, model: nn.Module, split: Split, shard: Shard = ALONE) -> dict[str, float]:
         logits = predict(model, self.source, self.rows[split], shard)
-        clicked = torch.from_numpy(self.data.labels[self.rows[split]]).double()
-        loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits).double(), clicked)
-        return {"auc": float(roc_auc_score(clicked, logits)), "log_loss": loss.item()}
+        clicked = torch.from_numpy(self.data.labels[self.rows[split]]).to(logits.device)
+        loss = F.binary_cross_entropy_with_logits(logits.double(), clicked.double())
+        return {"auc": roc_auc(clicked.bool(), logits), "log_loss": loss.item()}
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: Interactions | ClickTable, rows: np.ndarray, shard: Shard = ALONE) -> np.ndarray:
-    """Logits (rows,) of a model in evaluation mode, by all processes together."""
+def predict(model: nn.Module, data: Interactions | ClickTable, rows: np.ndarray, shard: Shard = ALONE) -> Tensor:
+    """Logits (rows,) of a model in evaluation mode, by all processes together, on the model's device."""
     device = next(model.parameters()).device
     starts = shard.share(range(0, len(rows), EVALUATION_ROWS))
     parts = (gather(data, rows[start : start + EVALUATION_ROWS]).ids.to(device) for start in starts)
-    logits = [model(ids).float() for ids in parts]  # copied when all are there: each copy waits for the device
-    return np.concatenate(shard.gather([each.cpu().numpy() for each in logits]))
+    logits = [model(ids).float() for ids in parts]
+    if shard.of > 1:
+        logits = [each.to(device) for each in shard.gather([each.cpu() for each in logits])]
+    return torch.cat(logits)

@@ -116,7 +116,7 @@ class Task(Protocol):
     `batch_sizes`, those of its arguments that the memory of a step grows with;
     a method for each thing that a learning rule may need to know of a batch, such as `targets(batch) -> Tensor`;
     the methods of `MovesData`; `draws_for_whole_batch = True`, if what its model draws at random does not depend on the
-    number of processes, given one generator for all.
+    number of processes, given one generator for all; `compiles = False`, if torch.compile does not take its models.
     """
 
     version: ClassVar[int]  # of its numerics: raise it when a change moves results, so that old runs are not reused

@@ -199,6 +199,12 @@ class Trainer:
         if options.compile:
             if self.attachment.streams:
                 raise ConfigError("rule.streaming=true runs the model in the backward too: set trainer.compile=false.")
+            if not getattr(self.task, "compiles", True):
+                raise ConfigError(
+                    f"trainer.compile=true: torch.compile does not trace the sparse matrices of "
+                    f"task={settings.task.name}. Set trainer.compile=false; trainer.capture=true makes one CUDA graph "
+                    f"of a step."
+                )
             self.model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
         self.learner: Any  # the model as Fabric wraps it: for forward and backward passes
         fused = on_cuda and options.precision != "16-mixed"  # whose scaler goes with no gradient clipping then

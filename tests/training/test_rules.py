@@ -1,6 +1,7 @@
 """Every rule through the one trainer: what it is given at a step, and feedback alignment on all tasks of the suite."""
 
 import itertools
+from functools import partialmethod
 
 import pytest
 import torch
@@ -70,6 +71,26 @@ def test_what_does_not_go_with_streaming_is_named(smoke):
         execute(smoke(*chosen, "trainer.compile=true"))
     with pytest.raises(ConfigError, match="set trainer.alignment_every=null"):
         execute(smoke(*chosen, "trainer.devices=2", "trainer.alignment_every=1"))
+
+
+@pytest.mark.parametrize("rule", ["bp", "dfa"])
+@pytest.mark.parametrize("model", ["deepfm", "transformer", "nerf"])  # one of each task
+def test_a_compiled_run_is_the_same_run_by_one_graph_for_each_shape(smoke, tmp_path, monkeypatch, model, rule):
+    overrides = [*next(each for each in SUITE if f"model={model}" in each), f"rule={rule}", "trainer.max_epochs=1"]
+    eager = execute(smoke(*overrides)).result
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager", fullgraph=True))
+    torch._dynamo.utils.counters.clear()
+    compiled = execute(smoke(*overrides, "trainer.compile=true", f"store.root={tmp_path / 'compiled'}")).result
+    assert compiled.numerics == "fp32, compiled, cpu"
+    assert compiled.metrics == pytest.approx(eager.metrics, rel=1e-4)
+    # Training and evaluation, each with a last batch that may be shorter.
+    assert 2 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
+
+
+@pytest.mark.parametrize("overrides", SUITE[4:6], ids=["nodes", "links"])
+def test_what_torch_compile_does_not_trace_is_refused(smoke, overrides):
+    with pytest.raises(ConfigError, match=r"sparse matrices of task=(nodes|links).*trainer.capture=true"):
+        execute(smoke(*overrides, "trainer.compile=true"))
 
 
 def test_all_models_of_the_suite_are_tried():

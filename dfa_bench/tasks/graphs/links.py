@@ -42,6 +42,7 @@ class LinkPrediction:
 
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("auc", "higher")
+    compiles: ClassVar[bool] = False  # it does not trace sparse matrices
     table: ClassVar[str] = "Table 4"
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))

@@ -39,6 +39,7 @@ class NodeClassification:
 
     version: ClassVar[int] = 1
     watch: ClassVar[Watch] = Watch("accuracy", "higher")
+    compiles: ClassVar[bool] = False  # it does not trace sparse matrices
     table: ClassVar[str] = "Table 3"
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))

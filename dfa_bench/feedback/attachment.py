@@ -6,7 +6,7 @@ import hashlib
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dfa_bench.feedback.compiler import compile_by_hooks, in_backward, is_exporting, reset_compiler
-from dfa_bench.feedback.describe import Description, describe_graph, warn_of_both
-from dfa_bench.feedback.errors import FeedbackError, MatrixNotDrawn
-from dfa_bench.feedback.paths import ErrorSource, unwrap
+from dfa_bench.feedback.describe import Description, describe_graph, tensors_in, warn_of_both
+from dfa_bench.feedback.errors import FeedbackError, MatrixNotDrawn, ModelChanged
+from dfa_bench.feedback.paths import INNER, ErrorSource, unwrap
 
 if TYPE_CHECKING:
     from dfa_bench.feedback.check import Check
@@ -54,6 +54,9 @@ class Attachment(nn.Module, ABC):
         self._loaded_mark: str | None = None  # of weights that were loaded before the matrices were drawn
         self._described_of: list[tuple[str, bool]] = []  # the parameters at that time, and whether they were trained
         self._handles: list[RemovableHandle] = []
+        self._told_of_inputs = False
+        # Where hooked modules are kept, to notice when another takes their place.
+        self._places: list[tuple[dict[str, nn.Module | None], str, nn.Module, str]] = []
         self.error_sources = list(error_sources)
 
     @property
@@ -102,8 +105,17 @@ class Attachment(nn.Module, ABC):
         """Let a hook come off with the others when the rule is paused or removed."""
         self._handles.append(handle)
 
+    def watch(self, modules: Mapping[str, nn.Module]) -> None:
+        """Refuse to run once another module has taken the place of one of these, which no hook is on."""
+        for name, module in modules.items():
+            if name:
+                parent, _, key = name.rpartition(".")
+                self._places.append((self.model.get_submodule(parent)._modules, key, module, name))
+
     def start(self) -> None:
         """Called once, by `Rule.attach`, when all hooks are on."""
+        if self._places:
+            self.keep(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
         self.keep(self.model.register_forward_hook(self._after_forward))
         self.keep(self.model.register_state_dict_post_hook(partial(self._mark)))  # which torch sets an attribute of
         self.keep(self.model.register_load_state_dict_pre_hook(self._compare_mark))
@@ -210,6 +222,26 @@ class Attachment(nn.Module, ABC):
     ) -> None:
         self.remove()
 
+    def _begin(self, model: nn.Module, args: Any, kwargs: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        for modules, key, module, name in self._places:
+            if (now := modules.get(key)) is not module and not _wraps(now, module):
+                raise ModelChanged(
+                    f"The module '{name}' was replaced after the rule was attached (by adapters such as LoRA, or by "
+                    f"merging them?). Remove the rule, change the model, and attach it again."
+                )
+        if self._told_of_inputs or not torch.is_grad_enabled() or in_backward() or not self.point_names:
+            return
+        if any(each.requires_grad for each in tensors_in([args, kwargs])):
+            self._told_of_inputs = True
+            warnings.warn(
+                f"An input of {type(model).__name__} wants a gradient. What it gets is feedback, no derivative of "
+                f"the output. Where you need derivatives (physics-informed losses, forces, saliency, the generator "
+                f"of a GAN), run that forward and its backward in `with attached.paused():`.",
+                stacklevel=2,
+            )
+
     def _after_forward(self, model: nn.Module, args: object, output: object) -> None:
         if torch.compiler.is_compiling():
             if is_exporting() and torch.is_grad_enabled() and self.point_names:
@@ -269,6 +301,13 @@ class Attachment(nn.Module, ABC):
 
 def _trained(model: nn.Module) -> list[tuple[str, bool]]:
     return [(name, parameter.requires_grad) for name, parameter in model.named_parameters()]
+
+
+def _wraps(module: nn.Module | None, inner: nn.Module) -> bool:
+    """Whether it is a wrapper that runs the other module and nothing else: torch.compile's or checkpointing's."""
+    while module is not None and module is not inner:
+        module = next((module._modules[name] for name in INNER if name in module._modules), None)
+    return module is inner
 
 
 def attachment_of(model: nn.Module) -> Attachment | None:

@@ -14,9 +14,9 @@ from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.axes import check_axes
 from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.describe import BY_BACKPROP, Description, past_every_source
-from dfa_bench.feedback.errors import MatrixNotDrawn, ModelChanged
+from dfa_bench.feedback.errors import MatrixNotDrawn
 from dfa_bench.feedback.matrix import MatrixRecipe
-from dfa_bench.feedback.paths import INNER, ResolvedPath
+from dfa_bench.feedback.paths import ResolvedPath
 from dfa_bench.feedback.route import PointHook, Route
 from dfa_bench.feedback.sequences import points_of_other_rows
 from dfa_bench.feedback.streaming import let_stream
@@ -40,9 +40,6 @@ class BroadcastAttachment(Attachment):
         route: Callable[[ResolvedPath, MatrixRecipe, int], Route] = Route,
     ) -> None:
         super().__init__(model, [path.error_source for path in found])
-        self._told_of_inputs = False
-        # Where hooked modules are kept, to notice when another takes their place.
-        self._places: list[tuple[dict[str, nn.Module | None], str, nn.Module, str]] = []
         self._inner: list[Route] = []  # whose scope is a part of the model, which a forward may pass by
         self.routes = nn.ModuleList()
         for number, path in enumerate(found):
@@ -51,10 +48,7 @@ class BroadcastAttachment(Attachment):
             if path.scope is not model:
                 self._inner.append(made)
             self.keep(path.scope.register_forward_pre_hook(made.enter))
-            for name, module in {**path.points, **path.cuts, path.source_name: path.source}.items():
-                if name:
-                    parent, _, key = name.rpartition(".")
-                    self._places.append((model.get_submodule(parent)._modules, key, module, name))
+            self.watch({**path.points, **path.cuts, path.source_name: path.source})
             for name, module in path.points.items():
                 self.keep(module.register_forward_hook(PointHook(made, name, is_cut=False)))
             for name, module in path.cuts.items():
@@ -63,7 +57,6 @@ class BroadcastAttachment(Attachment):
                 self.keep(path.source.register_forward_hook(made.at_source))
             self.keep(path.scope.register_forward_hook(made.leave))
             self.keep(path.scope.register_forward_hook(made.end, always_call=True))
-        self.keep(model.register_forward_pre_hook(self._begin, with_kwargs=True))
         self.keep(model.register_forward_hook(self._end))
 
     @property
@@ -159,34 +152,10 @@ class BroadcastAttachment(Attachment):
     def _begin(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         for route in self._inner:
             route.entered = None
-        if torch.compiler.is_compiling():
-            return
-        for modules, key, module, name in self._places:
-            if (now := modules.get(key)) is not module and not _wraps(now, module):
-                raise ModelChanged(
-                    f"The module '{name}' was replaced after the rule was attached (by adapters such as LoRA, or by "
-                    f"merging them?). Remove the rule, change the model, and attach it again."
-                )
-        if not self._told_of_inputs and torch.is_grad_enabled() and not in_backward() and self.point_names:
-            inputs = [*args, *kwargs.values()]
-            if any(isinstance(each, Tensor) and each.requires_grad for each in inputs):
-                self._told_of_inputs = True
-                warnings.warn(
-                    f"An input of {type(model).__name__} wants a gradient. What it gets is feedback, no derivative of "
-                    f"the output. Where you need derivatives (physics-informed losses, forces, saliency, the generator "
-                    f"of a GAN), run that forward and its backward in `with attached.paused():`.",
-                    stacklevel=2,
-                )
+        super()._begin(model, args, kwargs)
 
     def _end(self, model: nn.Module, args: object, output: object) -> None:
         if not torch.is_grad_enabled() or in_backward():
             return
         for route in self._inner:
             route.check_entered()
-
-
-def _wraps(module: nn.Module | None, inner: nn.Module) -> bool:
-    """Whether it is a wrapper that runs the other module and nothing else: torch.compile's or checkpointing's."""
-    while module is not None and module is not inner:
-        module = next((module._modules[name] for name in INNER if name in module._modules), None)
-    return module is inner

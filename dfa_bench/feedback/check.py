@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from dfa_bench.feedback.alignment import alignment
 from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.compiler import in_backward, without_compiler
-from dfa_bench.feedback.describe import BY_BACKPROP, main_tensor
+from dfa_bench.feedback.describe import BY_BACKPROP, describe_graph, main_tensor
 from dfa_bench.feedback.errors import FeedbackError
 from dfa_bench.feedback.state import State
 
@@ -23,7 +25,7 @@ MOST_POINTS = 8  # of which each takes a forward and a backward
 class CheckedParameter:
     """What was found of one parameter."""
 
-    learns_from: tuple[str, ...]  # as in a description
+    learns_from: tuple[str, ...]  # as in a description, but in this backward
     cosine: float | None  # with BP's gradient; None: one of the two is zero or missing
     sees_above: bool | None  # does its gradient depend on the weights above its point? None: not tried
 
@@ -37,8 +39,9 @@ class Check:
 
     @property
     def by_feedback(self) -> list[str]:
-        """Parameters that learn from points, and in no other way."""
-        return [name for name, found in self.parameters.items() if {*found.learns_from} and self._only_points(found)]
+        """Parameters that learn from points, or through the layers of another rule, and in no other way."""
+        found = {name: each.learns_from for name, each in self.parameters.items()}
+        return [name for name, sources in found.items() if sources and BY_BACKPROP not in sources]
 
     @property
     def seeing_above(self) -> list[str]:
@@ -67,15 +70,13 @@ class Check:
             lines.append(f"{name:<{width}}  {self._kind(found):<10} {cosine:>7}  {above}".rstrip())
         return "\n".join(lines)
 
-    def _only_points(self, found: CheckedParameter) -> bool:
-        return {*found.learns_from} <= self.points
-
     def _kind(self, found: CheckedParameter) -> str:
-        if not found.learns_from:
+        sources = {*found.learns_from}
+        if not sources:
             return "none"
-        if self._only_points(found):
-            return "feedback"
-        return "BP" if found.learns_from == (BY_BACKPROP,) else "both" if self.points & {*found.learns_from} else "rule"
+        if BY_BACKPROP in sources:
+            return "BP" if sources == {BY_BACKPROP} else "both"
+        return "feedback" if sources <= self.points else "rule"
 
 
 def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
@@ -85,9 +86,11 @@ def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
     >>> print(found)
     >>> found.assert_active()
 
-    Two proofs. The cosine with BP's gradient is 1 where a parameter learns by BP, and near 0 where feedback is random
-    and training has not begun. And for each point (some of them, in a model of many) the weights above it are changed
-    while the error at the source is held: by DFA the gradients below stay what they were, by BP they do not.
+    What each parameter learns from is read off the graph of the loss that `backward` is called on: one that passes the
+    error source by is seen. Two proofs more. The cosine with BP's gradient is 1 where a parameter learns by BP, and
+    near 0 where feedback is random and training has not begun. And for each point (some of them, in a model of many)
+    the weights above it are changed while the error at the source is held: by DFA the gradients below stay what they
+    were, by BP they do not.
     Weights, gradients, buffers and random state are as before afterwards.
 
     Args:
@@ -102,7 +105,7 @@ def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
     with _no_trace(attached.model):
         attached.check_axes(backward)
     measured = alignment(attached, backward)
-    learns_from = attached.describe().learns_from
+    learns_from = _learns_from(attached, backward)
     points = frozenset(attached.point_names)
     sees = _sees_above(attached, backward, learns_from) if points & _all(learns_from) else {}
     cosines = {name: found.cosine for name, found in measured.weights.items()}
@@ -110,6 +113,21 @@ def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
         {name: CheckedParameter(sources, cosines.get(name), sees.get(name)) for name, sources in learns_from.items()},
         points,
     )
+
+
+def _learns_from(attached: Attachment, backward: Callable[[], object]) -> dict[str, tuple[str, ...]]:
+    found: list[dict[str, tuple[str, ...]]] = []
+    run = torch.autograd.backward
+
+    def noted(tensors: Any, *args: Any, **options: Any) -> None:
+        found.append(describe_graph(attached.model, tensors).learns_from)
+        run(tensors, *args, **options)
+
+    with _no_trace(attached.model), attached.unstreamed(), patch.object(torch.autograd, "backward", noted):
+        backward()
+    if not found:  # the loss was differentiated in another way
+        return attached.describe().learns_from
+    return {name: tuple(dict.fromkeys(label for each in found for label in each[name])) for name in found[0]}
 
 
 def _all(learns_from: Mapping[str, tuple[str, ...]]) -> frozenset[str]:

@@ -60,6 +60,7 @@ class LayerwiseAttachment(Attachment):
             self.keep(module.register_forward_pre_hook(hook.enter, with_kwargs=True))
             # First of all, so that others see what the layers above get; recordings still come before.
             self.keep(module.register_forward_hook(hook.leave, prepend=True))
+        self.watch({names[module]: module for module in layers.matrices})
         for module in layers.passed_by:
             self.keep(module.register_forward_pre_hook(PassedBy(names[module]), with_kwargs=True))
 

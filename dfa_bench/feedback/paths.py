@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -171,7 +171,7 @@ def _match_all(model: nn.Module, patterns: Iterable[str], role: str) -> dict[str
         matching = {name: module for name, module in _named(model) if name and _matches(name, pattern)}
         if not matching:
             raise PointNotFound(_not_found(model, pattern, role))
-        found |= matching
+        found |= {name: module for name, module in matching.items() if not _is_wrapped(name, matching)}
     unique: dict[int, str] = {}
     for name, module in found.items():  # a module with two names is one point
         unique.setdefault(id(module), name)
@@ -180,7 +180,8 @@ def _match_all(model: nn.Module, patterns: Iterable[str], role: str) -> dict[str
 
 
 def _match_one(model: nn.Module, pattern: str) -> str:
-    matching = {id(module): name for name, module in reversed(list(_named(model))) if _matches(name, pattern)}
+    alike = {name: module for name, module in _named(model) if _matches(name, pattern)}
+    matching = {id(alike[name]): name for name in reversed(alike) if not _is_wrapped(name, alike)}
     if not matching:
         raise PointNotFound(_not_found(model, pattern, "error source"))
     if len(matching) > 1:
@@ -198,6 +199,12 @@ def _named(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
 def _matches(name: str, pattern: str) -> bool:
     names, wanted = name.split(".") if name else [], pattern.split(".")
     return any(_match(n, p) for n in _without_wrappers(names) for p in _without_wrappers(wanted))
+
+
+def _is_wrapped(name: str, among: Mapping[str, object]) -> bool:
+    """Whether a part of the model (compiled or checkpointed by a wrapper) is there with its wrapper: that is hooked."""
+    outer, _, last = name.rpartition(".")
+    return last in INNER and (outer in among or _is_wrapped(outer, among))
 
 
 def _match(names: Sequence[str], wanted: Sequence[str]) -> bool:

@@ -26,6 +26,7 @@ def propose(model: nn.Module, example: object) -> FeedbackPath:
 
     Blocks are modules of one class side by side in a list. The head is the module whose output the model returns (or
     returns after functions without weights). A layer norm right above the last block makes the points `normalised`.
+    Blocks that have other rows than the error, as an encoder has beside a longer decoder, are left out.
     Where points have one more axis than the error, as the tokens of a classifier have, each row gets the error of its
     sample (`rows`).
 
@@ -41,6 +42,7 @@ def propose(model: nn.Module, example: object) -> FeedbackPath:
     head = _head(ran)
     below = [call for call in ran[: ran.index(head)] if not call.name.startswith(f"{head.name}.") or not head.name]
     chosen = _blocks(model, below) or _activations(below) or _layers(below)
+    chosen = [each for each in chosen if _have_rows_of(head, each, below)] or chosen
     if not chosen:
         raise PointNotFound(
             f"{type(model).__name__} runs nothing below its head '{head.name}' that could be a feedback point."
@@ -53,6 +55,12 @@ def propose(model: nn.Module, example: object) -> FeedbackPath:
         rows=of_sample if outputs[-1].output.ndim == 3 and head.output.ndim == 2 else None,
         normalised=_is_normalised(ran, outputs[-1]),
     )
+
+
+def _have_rows_of(head: _Ran, pattern: tuple[str, list[str]], below: list[_Ran]) -> bool:
+    outputs = [call.output for call in below if call.name in pattern[1]]
+    rows = head.output.shape[:-1]
+    return all(output.shape[: min(len(rows), output.ndim - 1)] == rows[: output.ndim - 1] for output in outputs)
 
 
 def of_sample(points: Tensor) -> Tensor:

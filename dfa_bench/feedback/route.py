@@ -109,6 +109,8 @@ class Route(nn.Module):
     def enter(self, module: nn.Module, args: object) -> None:
         if in_backward():
             return
+        if self.kept:
+            self._tell_of_no_source(self.kept[0][0])
         self.forget()  # what a forward that never reached the source has left
         self.reached = []
         self.source_runs = 0
@@ -149,14 +151,7 @@ class Route(nn.Module):
         if not self.learning and any(name == other for other, _ in self.kept):
             self.forget()  # called outside the scope, perhaps with another batch: an endless loop keeps one call
             self.ambiguous = name
-            if not self.told_of_no_source and not torch.compiler.is_compiling():
-                self.told_of_no_source = True
-                warnings.warn(
-                    f"The feedback point '{name}' ran again with gradients, and the error source "
-                    f"'{self.source_name}' has not run since: what is below the point learns nothing. Call the module "
-                    f"itself, not its forward() or its parts; run what is not to learn under torch.no_grad().",
-                    stacklevel=2,
-                )
+            self._tell_of_no_source(name)
         self.reached.append(name)
         if self.path.rows is not None:
             self.rows.append(self._rows(activation))
@@ -166,6 +161,17 @@ class Route(nn.Module):
         self.kept.append((name, activation))
         if not torch.compiler.is_compiling():
             self.snapshots.append(Snapshot.of(activation, args))
+
+    def _tell_of_no_source(self, name: str) -> None:
+        if not self.told_of_no_source and not torch.compiler.is_compiling():
+            self.told_of_no_source = True
+            warnings.warn(
+                f"The feedback point '{name}' ran with gradients outside the forward of {self._scope()}, and the error "
+                f"source '{self.source_name}' did not run after it: what is below the point learns nothing from that. "
+                f"Call the module itself, not its forward() or its parts; run what is not to learn under "
+                f"torch.no_grad().",
+                stacklevel=2,
+            )
 
     def at_cut(self, name: str, module: nn.Module, args: tuple[object, ...], output: object) -> object:
         activation, rebuild = self._tensor(output, f"cut '{name}'", is_source=False)

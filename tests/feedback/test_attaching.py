@@ -3,14 +3,17 @@
 import copy
 import dataclasses
 import warnings
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from dfa_bench.feedback import (
     DirectFeedback,
     DirectKolenPollack,
+    FeedbackAlignment,
     FeedbackError,
     FeedbackPath,
     KolenPollack,
@@ -18,6 +21,7 @@ from dfa_bench.feedback import (
     NotATensor,
     PointNotFound,
     ShapeMismatch,
+    SignSymmetry,
     TargetProjection,
 )
 from dfa_bench.feedback.paths import resolve
@@ -234,7 +238,7 @@ def test_a_forward_past_the_error_source_is_warned_of():
     model = Mlp()
     attach(model, FeedbackPath(["layers.*.activation"]), example=X)
     model.forward(X)
-    with pytest.warns(UserWarning, match=r"'layers.0.activation' ran again.*not its forward\(\)"):
+    with pytest.warns(UserWarning, match=r"'layers.0.activation' ran with gradients.*not its forward\(\)"):
         model.forward(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -291,6 +295,49 @@ def test_a_module_replaced_after_attaching_is_refused():
     model.layers[0].activation = adapter
     with pytest.raises(ModelChanged, match="'layers.0.activation' was replaced.*LoRA"):
         model(X)
+
+
+@pytest.mark.parametrize("rule", [FeedbackAlignment(1), SignSymmetry(1)])
+def test_a_layer_replaced_after_attaching_is_refused_by_rules_that_go_layer_by_layer(rule):
+    model = Mlp()
+    rule.attach(model, example=X)
+    model.layers[0].linear = nn.Linear(5, 6)
+    with pytest.raises(ModelChanged, match="'layers.0.linear' was replaced.*LoRA"):
+        model(X)
+
+
+@pytest.mark.parametrize("rule", [DirectFeedback(1), FeedbackAlignment(1), SignSymmetry(1)])
+def test_inputs_that_want_a_gradient_are_warned_of_by_every_rule_and_in_containers(rule):
+    class OfDictionaries(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mlp = Mlp()
+
+        def forward(self, batch):
+            return self.mlp(batch["x"])
+
+    model = OfDictionaries()
+    rule.attach(model, FeedbackPath(["mlp.layers.*"], "mlp.head"), example=({"x": X},))
+    with pytest.warns(UserWarning, match="An input of OfDictionaries wants a gradient"):
+        model({"x": X.clone().requires_grad_()})
+
+
+@pytest.mark.parametrize("wrap", [checkpoint_wrapper, partial(torch.compile, backend="eager")])
+def test_blocks_that_were_wrapped_before_are_points_by_their_own_names(wrap):
+    def grads(model):
+        squared_error(model(X), torch.ones(4, 3)).backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    model, plain = Mlp(), Mlp()
+    plain.load_state_dict(model.state_dict())
+    model.layers[0], model.layers[1], model.head = map(wrap, [*model.layers, model.head])
+    path = FeedbackPath(["layers.*"], "head")
+    attached = attach(model, path, example=X)
+    assert attached.point_names == ["layers.0", "layers.1"]
+    attach(plain, path, example=X)
+    for ours, theirs in zip(grads(model), grads(plain), strict=True):
+        assert torch.equal(ours, theirs)
+    assert FeedbackPath.auto(model, X).points == ["layers.*"]
 
 
 def test_a_description_is_of_the_model_as_it_is():

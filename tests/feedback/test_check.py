@@ -12,8 +12,10 @@ from dfa_bench.feedback import (
     FeedbackAlignment,
     FeedbackError,
     FeedbackPath,
+    KolenPollack,
     PointNotFound,
     Shallow,
+    SignSymmetry,
     propose,
 )
 from tests.feedback.models import Mlp, assert_same, gradients, mlp_and_batch, squared_error
@@ -74,10 +76,60 @@ def test_dfa_is_proved_active():
     assert lines[1].endswith("not seen")
 
 
-@pytest.mark.parametrize("rule", [Backprop(), Shallow(), FeedbackAlignment(1)])
-def test_rules_without_points_are_not_proved_active(rule):
+@pytest.mark.parametrize("rule", [Backprop(), Shallow()])
+def test_rules_without_feedback_are_not_proved_active(rule):
     with pytest.raises(FeedbackError, match="No parameter learns from feedback only"):
         checked(rule).assert_active()
+
+
+@pytest.mark.parametrize("rule", [FeedbackAlignment(1), SignSymmetry(1), KolenPollack(1)])
+def test_rules_that_go_layer_by_layer_are_proved_active(rule):
+    found = checked(rule)
+    found.assert_active()
+    assert found.by_feedback == [f"layers.{n}.linear.{kind}" for n in (0, 1) for kind in ("weight", "bias")]
+    kinds = [line.split()[1] for line in str(found).splitlines()[1:]]
+    assert kinds == 4 * ["rule"] + 2 * ["BP"]
+
+
+class TwoHeads(nn.Module):
+    """A second head, and a penalty on what is inside, kept in an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(2))
+        self.head, self.auxiliary = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        hidden = self.first(x)
+        inside = self.second[0](hidden)
+        self.penalty = inside.square().mean()
+        hidden = self.second[1](inside)
+        return self.head(hidden), self.auxiliary(hidden)
+
+
+@pytest.mark.filterwarnings("ignore:1 of the tensors that TwoHeads returns")
+def test_what_a_loss_learns_from_is_read_off_the_loss_itself():
+    model, x = TwoHeads(), torch.randn(5, 4)
+    attached = DirectFeedback(1).attach(model, FeedbackPath(["first", "second.1"], "head"), example=x)
+    attached.check(lambda: model(x)[0].square().sum().backward()).assert_active()
+
+    found = attached.check(lambda: model(x)[1].square().sum().backward())
+    assert all(found.parameters[f"{part}.0.weight"].learns_from == () for part in ("first", "second"))
+    with pytest.raises(FeedbackError, match="No parameter learns from feedback only"):
+        found.assert_active()
+
+    found = attached.check(lambda: (model(x)[0].square().sum() + model.penalty).backward())
+    assert found.parameters["second.0.weight"].learns_from == ("BP", "second.1")
+    assert found.parameters["first.0.weight"].learns_from == ("first",)
+    assert " both " in str(found)
+
+
+@pytest.mark.filterwarnings("ignore:The feedback point .* ran with gradients outside")
+def test_a_backward_that_passes_the_model_by_is_not_proved_active():
+    model, x, targets = mlp_and_batch()
+    attached = DirectFeedback(1).attach(model, FeedbackPath(["layers.*.activation"]), example=x)
+    with pytest.raises(FeedbackError, match="No parameter learns from feedback only"):
+        attached.check(lambda: squared_error(model.forward(x), targets).backward()).assert_active()
 
 
 def test_a_way_around_a_point_is_seen():

@@ -140,15 +140,16 @@ def test_points_are_proposed_and_proved_active(name):
         "BERT": (["bert.encoder.layer.*"], "classifier", False),
         "ViT": (["vit.layers.*"], "classifier", True),
         "Mamba": (["backbone.layers.*"], "lm_head", True),
-        "T5": (["encoder.block.*", "decoder.block.*"], "lm_head", True),
+        "T5": (["decoder.block.*"], "lm_head", True),  # its encoder has other rows than its error
     }[name]
     assert (path.points, path.error_at, path.normalised) == expected
     assert (path.rows is of_sample) == (name in ("BERT", "ViT"))
-    if name != "T5":  # whose encoder has other rows than its error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # T5's encoder learns by BP, and its output passes no source
         attached = DirectFeedback().attach(model, path, example=inputs)
         found = attached.check(lambda: model(**inputs).logits.square().sum().backward())
-        found.assert_active()
-        assert len(found.by_feedback) > 10
+    found.assert_active()
+    assert len(found.by_feedback) > 10
 
 
 def test_a_loss_made_inside_needs_the_head_as_the_error_source():

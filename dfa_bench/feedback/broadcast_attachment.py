@@ -135,10 +135,11 @@ class BroadcastAttachment(Attachment):
         if not description.points:
             return
         is_frozen = any(not parameter.requires_grad for parameter in self.model.parameters())
-        if not is_frozen and not any(BY_BACKPROP in sources for sources in description.learns_from.values()):
+        by_bp = any(BY_BACKPROP in sources for sources in description.learns_from.values())
+        if any(route.source_is_point for route in self.paths) or not (is_frozen or by_bp):
             warnings.warn(
-                "No parameter learns by BP: the layer whose output is the error is a feedback point itself. Take it "
-                "out of the points, so that it learns by its true gradient.",
+                "The layer whose output is the error is a feedback point itself, so that it learns from feedback. Take "
+                "it out of the points, so that it learns by its true gradient.",
                 stacklevel=2,
             )
         if past := past_every_source(output):

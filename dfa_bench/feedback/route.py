@@ -91,6 +91,7 @@ class Route(nn.Module):
         self.learning = False  # a forward of the scope, with gradients, is under way
         self.entered: bool | None = None  # by the model's forward: not yet, without gradients, with them
         self.told_of_no_source = False
+        self.source_is_point = False  # as the first forward showed
         self.ambiguous: str | None = None  # a point that ran twice outside the scope's forward
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -222,6 +223,7 @@ class Route(nn.Module):
                     f"Use the operation that makes a new tensor (y = y + z, inplace=False) after this point."
                 )
         if self.matrix is None:
+            self.source_is_point = any(_is_the_same(error_at, activation) for _, activation in kept)
             self._draw(error_at, batch_axes, [name for name, _ in kept], widths)
         if self.matrix is None:
             return None  # a point was not reached: `leave` names it
@@ -469,6 +471,13 @@ class PointHook(LearningHook):
             self.route.chain = (self, output, self.route.chain)
             return output.detach()
         return self.act(self.name, module, args, output)
+
+
+def _is_the_same(error_at: Tensor, activation: Tensor) -> bool:
+    """Whether a point's output is the source's, which a cut has made another tensor of."""
+    if torch.compiler.is_compiling() or error_at.shape != activation.shape or not error_at.numel():
+        return False
+    return 0 != error_at.data_ptr() == activation.data_ptr()  # 0: on the meta device
 
 
 def _to_rows(rows: Sequence[Tensor], place: int, feedback: Tensor) -> Tensor:

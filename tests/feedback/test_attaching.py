@@ -281,9 +281,20 @@ def test_a_second_head_that_passes_no_source_is_warned_of():
         DirectFeedback().attach(EarlyExit(), paths, example=X).remove()
 
 
-def test_an_output_layer_that_is_a_point_is_warned_of():
-    with pytest.warns(UserWarning, match="No parameter learns by BP.*Take it out of the points"):
-        attach(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), FeedbackPath(["?"]), example=X)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_an_output_layer_that_is_a_point_is_warned_of(frozen):
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+    model[0].requires_grad_(not frozen)
+    with pytest.warns(UserWarning, match="whose output is the error is a feedback point itself.*Take it out"):
+        attach(model, FeedbackPath(["?"]), example=X)
+
+
+def test_a_frozen_output_layer_is_none():
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+    model[2].requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attach(model, FeedbackPath(["1"]), example=X)
 
 
 def test_a_module_replaced_after_attaching_is_refused():

@@ -1,11 +1,13 @@
-"""The benchmark of a GPU runs without one, on the code that it runs there; that of memory counts what it says."""
+"""The benchmark of a GPU runs without one, as it runs there; those of memory and numerics count what they say."""
 
+import importlib.util
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
@@ -45,3 +47,42 @@ def test_the_memory_of_streaming_is_measured_as_constant_in_depth():
     found = re.findall(r"depth +(\d+)  (\S.*?) +([\d.]+) MiB", done.stdout)
     mib = {(method, int(depth)): float(number) for depth, method, number in found}
     assert mib["streaming DFA", 32] == mib["streaming DFA", 8] < mib["BP", 8] < mib["BP", 32] / 2
+
+
+@pytest.fixture(scope="module")
+def numerics():
+    if not BENCHMARK.exists():
+        pytest.skip(WITHOUT)
+    spec = importlib.util.spec_from_file_location("numerics", BENCHMARK.with_name("numerics.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "other, found",
+    [
+        ([0, 0, 0, 0, 0], "equal for each of 5 seeds: the same"),
+        ([0.1, -0.1, 0.2, -0.2, 0.05], "the same"),
+        ([2.0, 2.1, 1.9, 2.0, 2.05], "differs"),
+        ([5.0, -4.0, 3.0, -5.0, 2.0], "more seeds are needed"),
+    ],
+)
+def test_other_numerics_are_the_same_where_they_move_less_than_a_seed(numerics, other, found):
+    plain = np.array([80.0, 81.0, 79.0, 80.5, 79.5])
+    assert numerics.verdict(np.stack([plain, plain + other], axis=1)).endswith(found)
+
+
+def test_numerics_are_compared_by_real_runs_which_are_kept(numerics, tmp_path):
+    arguments = ["trainer.precision=bf16-mixed", "scale=smoke", "--only", "gcn", "--seeds", "3", "--store", tmp_path]
+    first, again = (
+        subprocess.run(
+            [sys.executable, BENCHMARK.with_name("numerics.py"), *map(str, arguments)], capture_output=True, text=True
+        )
+        for _ in range(2)
+    )
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "3 seeds" in first.stdout
+    assert "fp32, cpu / bf16-mixed, cpu" in first.stdout
+    assert again.stdout == first.stdout
+    assert len(list(tmp_path.glob("**/result.json"))) == 6

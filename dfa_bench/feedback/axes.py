@@ -1,11 +1,13 @@
 """Whether the rows of a point are those of the error, or only as many: equal lengths are not equal axes.
 
 Sequence-first models whose batch is as long as their sequence, and the N × N logits of CLIP, pass all checks of shapes.
-The forward tells: where rows are the same, an error's row does not depend on another row of the point.
+The forward tells: where rows are the same, an error's row does not depend on another row of the point, or, where batch
+norm and attention mix rows, on no other one as much.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -17,13 +19,15 @@ from dfa_bench.feedback.describe import main_tensor
 from dfa_bench.feedback.errors import ShapeMismatch
 from dfa_bench.feedback.paths import ErrorSource
 
+CLEARLY, ALIKE = 5, 2  # times
+
 
 def check_axes(model: nn.Module, source: ErrorSource, points: Sequence[str], forward: Callable[[], object]) -> None:
     """Refuse points whose rows are others than those of the error, where shapes cannot tell.
 
     A batch axis of the error is taken for the same axis of a point unless another pair of axes shows that it is not: a
-    row of the error depends on one row of the point along this pair, and on several along the axis itself. Rows that
-    mix (nodes of a graph, tokens, batch norm) show no such pair, and pass.
+    row of the error depends on one row of the point along this pair, at least `CLEARLY` times as much as on the others,
+    and on all about alike along the axis itself. Rows that mix (nodes of a graph, tokens) show no such pair, and pass.
 
     Args:
         model: in which the gradients are BP's.
@@ -70,10 +74,10 @@ def _compare(error_at: Tensor, source: ErrorSource, points: dict[str, Tensor]) -
             pairs += [
                 (other, axis) for other in range(error_at.ndim) if other != axis and error_at.shape[other] == length
             ]
-            if not pairs or _depends_on_one(error_at, axis, h, axis):
+            if not pairs or _depends_on_its_own(error_at, axis, h, axis) >= ALIKE:
                 continue
             for of_error, of_point in pairs:
-                if _depends_on_one(error_at, of_error, h, of_point):
+                if _depends_on_its_own(error_at, of_error, h, of_point) > CLEARLY:
                     raise ShapeMismatch(
                         f"The feedback point '{name}' has shape {tuple(h.shape)} and the error at '{source.name}' "
                         f"{tuple(error_at.shape)}, but axis {axis} is not the same in both, only as long: axis "
@@ -83,19 +87,20 @@ def _compare(error_at: Tensor, source: ErrorSource, points: dict[str, Tensor]) -
                     )
 
 
-def _depends_on_one(error_at: Tensor, of_error: int, h: Tensor, of_point: int) -> bool:
-    """Whether the first and the last row of the error along an axis depend on the same row of the point only."""
+def _depends_on_its_own(error_at: Tensor, of_error: int, h: Tensor, of_point: int) -> float:
+    """How many times as much the first and the last row of the error along an axis depend on the same row of the point
+    as on another one, in the mean; of the two rows, the less clear one."""
+    times = []
     for row in (0, error_at.shape[of_error] - 1):
         part = error_at.select(of_error, row)
         weights = torch.randn(part.shape, generator=torch.Generator().manual_seed(row)).to(part.device, part.dtype)
         (gradient,) = torch.autograd.grad((part * weights).sum(), h, retain_graph=True, allow_unused=True)
         if gradient is None:
-            return False
-        others = [axis for axis in range(h.ndim) if axis != of_point]
-        sizes = gradient.abs().sum(dim=others)
-        if not sizes[row] or sizes.count_nonzero() > 1:
-            return False
-    return True
+            return 0.0
+        sizes = gradient.abs().sum(dim=[axis for axis in range(h.ndim) if axis != of_point]).double()
+        others = (sizes.sum() - sizes[row]).item() / (len(sizes) - 1)
+        times.append(sizes[row].item() / others if others else math.inf if sizes[row] else 0.0)
+    return min(times)
 
 
 def _row_tensor(output: object) -> Tensor | None:

@@ -176,13 +176,15 @@ def test_a_generator_learns_from_the_true_derivative_of_a_paused_discriminator()
 class SequenceFirst(nn.Module):
     """Points are (time, samples, width); the error is (samples, classes), or (samples, time, classes)."""
 
-    def __init__(self, pooled):
+    def __init__(self, pooled, normed=False):
         super().__init__()
         self.mixed, self.pooled = nn.GRU(5, 6), pooled
+        self.norm = nn.BatchNorm1d(6) if normed else nn.Identity()
         self.layer, self.head = Block(6, 6), nn.Linear(6, 4)
 
     def forward(self, x):  # (samples, time, 5)
         h = self.layer(self.mixed(x.transpose(0, 1))[0])
+        h = self.norm(h.flatten(0, 1)).view_as(h)
         return self.head(h.mean(0) if self.pooled else h.transpose(0, 1))
 
 
@@ -208,6 +210,12 @@ class TwoTowers(nn.Module):
         ),
         (
             SequenceFirst(False),
+            FeedbackPath(["layer"], "head"),
+            (7, 7, 5),
+            r"axis 0 of the error .* axis 1 of the point",
+        ),
+        (
+            SequenceFirst(False, normed=True),
             FeedbackPath(["layer"], "head"),
             (7, 7, 5),
             r"axis 0 of the error .* axis 1 of the point",

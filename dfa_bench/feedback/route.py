@@ -285,8 +285,9 @@ class Route(nn.Module):
             return
         if not self.learning:
             raise FeedbackError(
-                f"The forward of {self._scope()} called itself, so the calls of its points cannot be told apart. "
-                f"Choose error_at and points inside a module that does not."
+                f"The forward of {self._scope()} called itself, or ran in two threads at a time, so the calls of its "
+                f"points cannot be told apart. Choose error_at and points inside a module that does not, and give each "
+                f"thread a copy of the model."
             )
         self._take_chain()
         late = [name for name, _ in self.kept]

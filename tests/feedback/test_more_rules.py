@@ -201,9 +201,84 @@ def test_kolen_pollack_notices_a_step_that_it_was_not_told_of():
         model(x)
     attached.end_step()
     model(x)
-    attached.end_step()
+    attached.forget_step()
     with pytest.raises(StepNotEnded, match="no forward with gradients"):
         attached.end_step()
+
+
+@pytest.mark.parametrize("fused", [False, True])  # True: autograd does not notice the step
+def test_kolen_pollack_leaves_weights_alone_that_no_optimizer_steps(fused):
+    model, x, targets = mlp_and_batch()
+    model.layers[0].linear.requires_grad_(False)
+    attached = KolenPollack(1, decay=0.1).attach(model, example=x)
+    optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1, fused=fused)  # and not layer 1
+    attached.follow(optimizer)
+    weights = {name: model.get_parameter(name).detach().clone() for name in LAYERS}
+    before = {name: matrix.clone() for name, matrix in matrices(attached).items()}
+    steps = torch.zeros_like(weights["head.weight"])
+    for _ in range(2):
+        learned(model, x, targets)
+        step = -0.1 * model.head.weight.grad
+        steps = 0.9 * steps + step
+        optimizer.step()
+    for start, end in [(weights, dict(model.named_parameters())), (before, matrices(attached))]:
+        for name in LAYERS[:2]:
+            assert torch.equal(end[name], start[name])
+        torch.testing.assert_close(end["head.weight"].detach(), 0.81 * start["head.weight"] + steps, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_kolen_pollack_follows_several_optimizers(fused):
+    ends = []
+    for parts in (["layers", "head"], [""]):
+        model, x, targets = mlp_and_batch()
+        attached = KolenPollack(1, decay=0.1).attach(model, example=x)
+        learning = [model.get_submodule(part).parameters() for part in parts]
+        optimizers = [torch.optim.SGD(each, lr=0.1, fused=fused) for each in learning]
+        for optimizer in optimizers:
+            attached.follow(optimizer)
+        for _ in range(2):
+            learned(model, x, targets)
+            for optimizer in optimizers:
+                optimizer.step()
+        ends.append({**model.state_dict()} | {f"B of {name}": matrix for name, matrix in matrices(attached).items()})
+    assert_same(*ends, atol=0)
+
+
+def test_kolen_pollack_notices_an_optimizer_that_it_does_not_follow():
+    model, x, targets = mlp_and_batch()
+    attached = KolenPollack().attach(model, example=x)
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in (model.layers, model.head)]
+    attached.follow(optimizers[0])
+    learned(model, x, targets)
+    for optimizer in optimizers:
+        optimizer.step()
+    with pytest.raises(StepNotEnded, match="for every optimizer"):
+        model(x)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).tanh()).tanh())
+
+
+def test_weights_that_layers_share_decay_once_a_step():
+    model, x = Tied().double(), torch.randn(4, 5).double()
+    attached = KolenPollack(1, decay=0.1).attach(model, example=x)
+    weight, before = model.first.weight.detach().clone(), [matrix.clone() for matrix in attached.matrices]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(x).square().sum().backward()
+    optimizer.step()
+    step = model.first.weight.detach() - weight
+    attached.end_step()
+    torch.testing.assert_close(model.first.weight.detach(), 0.9 * weight + step, atol=1e-12, rtol=0)
+    for matrix, drawn in zip(attached.matrices[:2], before, strict=False):
+        torch.testing.assert_close(matrix, 0.9 * drawn + step, atol=1e-12, rtol=0)
 
 
 def test_direct_kolen_pollack_learns_from_error_and_activation():

@@ -294,6 +294,7 @@ def test_direct_kolen_pollack_learns_from_error_and_activation():
     points = [error @ before[:, :8], error @ before[:, 8:]]
     assert_same(gradients(model), {name: 2 * grad for name, grad in given_points(bare, x, targets, points).items()})
     alignment(attached, lambda: squared_error(model(x), targets).backward())  # leaves no trace
+    attached.check(lambda: squared_error(model(x), targets).backward())  # nor does this
     attached.end_step()
     step = 2 * torch.cat([error.T @ h[0], error.T @ h[1]], dim=1)
     torch.testing.assert_close(attached.matrices[0].detach(), before - 0.2 * (step + 0.1 * before), atol=1e-10, rtol=0)

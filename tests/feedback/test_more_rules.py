@@ -2,6 +2,7 @@
 
 import copy
 import io
+import warnings
 
 import pytest
 import torch
@@ -460,6 +461,51 @@ def test_feedback_goes_back_along_the_edges_of_the_convolutions_above(spread):
     points = [operator.T @ operator.T @ error @ matrix, operator.T @ error @ matrix[:, :5]]
     torch.autograd.backward([loss(output), h1, h2], [None, *points])
     assert_same(gradients(model), gradients(bare))
+
+
+class AroundConv(nn.Module):
+    """One convolution, though two classes are named so."""
+
+    def __init__(self, fan_in, fan_out):
+        super().__init__()
+        self.inner = NodeConv(fan_in, fan_out)
+
+    def forward(self, x, operator):
+        return self.inner(x, operator)
+
+
+class WholeConv(NodeNet):
+    """A model named as a convolution, which has its own within."""
+
+
+class GraphLayer(NodeConv):
+    """A convolution by another name."""
+
+
+@pytest.mark.parametrize("net, conv", [(NodeNet, AroundConv), (WholeConv, NodeConv)])
+def test_of_nested_convolutions_the_outermost_counts(net, conv):
+    plain, x, edges, operator = node_net()
+    nested = net()
+    nested.conv2, nested.conv3 = conv(6, 5), conv(5, 3)
+    nested.load_state_dict(dict(zip(nested.state_dict(), plain.state_dict().values(), strict=True)))
+    found = []
+    for model in (plain, nested):
+        attached = GraphFeedback(1).attach(model, FeedbackPath(["act1", "act2"], "conv3"), example=(x, operator))
+        attached.begin_step(edge_index=edges)
+        model(x, operator).square().sum().backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+    torch.testing.assert_close(*found)
+
+
+def test_a_graph_network_without_known_convolutions_is_warned_of():
+    model, x, _, operator = node_net()
+    model.conv2, model.conv3 = GraphLayer(6, 5), GraphLayer(5, 3)
+    path = FeedbackPath(["act1", "act2"], "conv3")
+    with pytest.warns(UserWarning, match=r"No graph convolution ran .*'conv3'.*GraphFeedback\(hops=...\)"):
+        GraphFeedback().attach(copy.deepcopy(model), path, example=(x, operator))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GraphFeedback(hops=2).attach(model, path, example=(x, operator))
 
 
 def test_graph_feedback_asks_for_the_graph_of_each_batch():

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from dfa_bench.feedback.check import Check
 
 
+_PAUSED: list[frozenset[int]] = []  # for each rule that is paused: ids of the tables that its hooks were taken from
+
+
 class LearningHook:
     """Base of the hooks that a rule puts on parts of a model: a model that has one learns by a rule already."""
 
@@ -191,9 +194,12 @@ class Attachment(nn.Module, ABC):
         for table, hooks in before:
             for key in ours & hooks.keys():
                 del table[key]
+        paused = frozenset(tables)
+        _PAUSED.append(paused)
         try:
             yield
         finally:
+            _PAUSED.remove(paused)
             for table, hooks in before:
                 now = dict(table)  # others may have come or gone
                 table.clear()
@@ -284,5 +290,8 @@ def attachment_of(model: nn.Module) -> Attachment | None:
 
 
 def is_hooked(module: nn.Module) -> bool:
+    """Whether a rule has hooks on this module, or has taken them off for a while."""
+    if any({id(module._forward_hooks), id(module._forward_pre_hooks)} & paused for paused in _PAUSED):
+        return True
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     return any(isinstance(getattr(hook, "__self__", hook), LearningHook) for hook in hooks)

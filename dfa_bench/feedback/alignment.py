@@ -73,7 +73,7 @@ def alignment(attached: Attachment, backward: Callable[[], object]) -> Alignment
     """
     state = State(attached.model)
     try:
-        with _gradients_aside(attached.model), _as_it_is(attached), without_compiler():
+        with _gradients_aside(attached.model), as_it_is(attached), without_compiler():
             comparison = GradientComparison(attached)
             with comparison.by_rule():
                 backward()
@@ -202,7 +202,7 @@ def _gradients_aside(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _as_it_is(attached: Attachment) -> Iterator[None]:
+def as_it_is(attached: Attachment) -> Iterator[None]:
     """What the rule draws inside, or learns in a backward, is put back afterwards; none changes a buffer in place."""
     before = [
         (module, name, buffer, buffer.grad if buffer.is_leaf else None)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from dfa_bench.feedback.check import Check
 
 
+_PAUSED: list[frozenset[int]] = []  # for each rule that is paused: ids of the tables that its hooks were taken from
+
+
 class LearningHook:
     """Base of the hooks that a rule puts on parts of a model: a model that has one learns by a rule already."""
 
@@ -163,9 +166,11 @@ class Attachment(nn.Module, ABC):
 
         >>> print(attached.check(lambda: loss(model(inputs), targets).backward()))
         """
-        from dfa_bench.feedback.check import prove  # which needs this class
+        from dfa_bench.feedback.alignment import as_it_is  # which need this class
+        from dfa_bench.feedback.check import prove
 
-        return prove(self, backward)
+        with as_it_is(self):
+            return prove(self, backward)
 
     def remove(self) -> None:
         """Take all hooks off: the model is as it was before. Harmless when called twice."""
@@ -201,9 +206,12 @@ class Attachment(nn.Module, ABC):
         for table, hooks in before:
             for key in ours & hooks.keys():
                 del table[key]
+        paused = frozenset(tables)
+        _PAUSED.append(paused)
         try:
             yield
         finally:
+            _PAUSED.remove(paused)
             for table, hooks in before:
                 now = dict(table)  # others may have come or gone
                 table.clear()
@@ -321,5 +329,8 @@ def attachment_of(model: nn.Module) -> Attachment | None:
 
 
 def is_hooked(module: nn.Module) -> bool:
+    """Whether a rule has hooks on this module, or has taken them off for a while."""
+    if any({id(module._forward_hooks), id(module._forward_pre_hooks)} & paused for paused in _PAUSED):
+        return True
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     return any(isinstance(getattr(hook, "__self__", hook), LearningHook) for hook in hooks)

@@ -68,6 +68,11 @@ def feedback_at(
     return given.reshape(shape).to(dtype)
 
 
+def to_rows(errors: Tensor, belongs: Tensor) -> Tensor:
+    """What each row gets, (*belongs, width), of what each error gives, (errors, width): none where it is negative."""
+    return errors[belongs.clamp(min=0)].masked_fill((belongs < 0).unsqueeze(-1), 0)
+
+
 @with_known_signature
 class LearnedBroadcast(torch.autograd.Function):
     """As Broadcast, with a gradient for B too: that of a direct connection from each point to a_y, δa_y h_i^T."""
@@ -101,7 +106,9 @@ class LearnedBroadcast(torch.autograd.Function):
             h, given = activation.reshape(-1, width).to(flat.dtype), projected[:, start : start + width]
             if ctx.rows is not None:
                 belongs = ctx.rows[place].flatten()
-                h, given = h.new_zeros(count, width).index_add(0, belongs, h), given[belongs]
+                h = h.masked_fill((belongs < 0).unsqueeze(-1), 0)
+                h = h.new_zeros(count, width).index_add(0, belongs.clamp(min=0), h)
+                given = to_rows(given, belongs)
             learned[:, start : start + width] += (flat.T @ h).to(matrix.dtype)
             feedback.append(given.reshape(activation.shape).to(activation.dtype))
         return (error, learned, None, None, None, None, *feedback)

@@ -20,7 +20,8 @@ spreading, and the node filter that their ablation names, are left out, and α a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -48,7 +49,8 @@ class GraphFeedback(DirectFeedback):
     >>> loss(model(graph), labels).backward()
 
     Convolutions are the modules whose class is named so at its end (GCNConv, SAGEConv, ...), as in PyTorch Geometric
-    and DGL; they are counted in the forward, as those that run between a point and the error source.
+    and DGL; they are counted in the forward, as those that run between a point and the error source. One around others
+    counts as one, unless a point or the error source lies in it. A warning says when there is none.
 
     Args:
         seed, distribution, scale, shared, density, rank: of the matrix, as in DirectFeedback.
@@ -84,9 +86,9 @@ class GraphAttachment(BroadcastAttachment):
 
     def __init__(self, model: nn.Module, found: Sequence[ResolvedPath], rule: GraphFeedback) -> None:
         super().__init__(model, found, rule.recipe(), partial(GraphRoute, rule))
-        for module in model.modules():
-            if type(module).__name__.endswith("Conv"):  # first, so that a convolution that is a point counts
-                self.keep(module.register_forward_hook(CountConvolution(self.graph_routes), prepend=True))
+        ends = [module for path in found for module in (*path.points.values(), path.source)]
+        for module in _convolutions(model, ends):  # first, so that a convolution that is a point counts
+            self.keep(module.register_forward_hook(CountConvolution(self.graph_routes), prepend=True))
 
     @property
     def graph_routes(self) -> list[GraphRoute]:
@@ -133,6 +135,7 @@ class GraphRoute(Route):
         super().__init__(found, recipe, number)
         self.rule = rule
         self.convolutions = 0  # that have run
+        self.told_of_none = False
         self.below: list[int] = []  # how many had when an activation was kept
         self._ran: list[int] = []
         self._operator: tuple[Tensor, Tensor] | None = None  # edges and their S^T
@@ -155,6 +158,15 @@ class GraphRoute(Route):
     def sending(
         self, error_at: Tensor, batch_axes: int, rows: Sequence[Tensor]
     ) -> tuple[Projection, PointFeedback | None]:
+        if self.rule.hops is None and self._ran and min(self._ran) == self.convolutions and not self.told_of_none:
+            self.told_of_none = True
+            warnings.warn(
+                f"No graph convolution ran between the feedback points and the error source '{self.source_name}', so "
+                f"feedback goes along no edges, as in DFA. GraphFeedback counts modules whose class has a name that "
+                f"ends in 'Conv'; if this model calls them otherwise, or means it so, say how many there are: "
+                f"GraphFeedback(hops=...).",
+                stacklevel=2,
+            )
         if self.edges is None:
             return self._without_graph, None
         operator = self._operator_of(self.edges, error_at, batch_axes)
@@ -186,6 +198,18 @@ class GraphRoute(Route):
         if self._operator is None or self._operator[0] is not edges or self._operator[1].shape[0] != nodes:
             self._operator = edges, transposed_operator(edges, nodes)
         return self._operator[1].to(error_at.device)
+
+
+def _convolutions(model: nn.Module, ends: Collection[nn.Module]) -> list[nn.Module]:
+    """The outermost convolutions of a model, but for those around a point or an error source."""
+    found: list[nn.Module] = []
+    within: set[nn.Module] = set()
+    for module in model.modules():  # those around come before those within
+        inner = {*module.modules()} - {module}
+        if type(module).__name__.endswith("Conv") and module not in within and inner.isdisjoint(ends):
+            found.append(module)
+            within |= inner
+    return found
 
 
 def transposed_operator(edges: Tensor, nodes: int) -> Tensor:

@@ -10,13 +10,15 @@ decay ΔW is a function of the δ and h of the layer, which are at hand where B 
 (`weight_decay`) is a part of ΔW that depends on W: leave it at 0 and set `decay` here, to be strict.
 
 ΔW is whatever the optimizer does (Adam's step too), measured as the difference between the weights before and after it.
-That costs one copy of the weights. Which modules are layers: see `layerwise_rule.py`.
+That costs one copy of the weights. A weight that no optimizer has changed keeps its value, and its B too: frozen ones,
+and those that are in no optimizer. Weights that layers share decay once a step. Which modules are layers: see
+`layerwise_rule.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +37,9 @@ class KolenPollack(FeedbackAlignment):
     >>> loss(model(inputs), targets).backward()
     >>> optimizer.step()
     >>> attached.end_step()  # or once, before training: attached.follow(optimizer)
+
+    With several optimizers, follow each, or call `end_step` after each of their steps. A step counts for the weights
+    that it changes; the others, frozen or in no optimizer, neither decay nor does their B.
 
     Args:
         seed, distribution, scale: of the initial matrices, as in FeedbackAlignment.
@@ -61,40 +66,60 @@ class KolenPollackAttachment(LayerwiseAttachment):
         super().__init__(model, layers)
         self.decay = decay
         # In a dictionary, so that they are no part of the state.
-        self._weights = dict(zip(self.keys, layers.weights, strict=True))
-        self._before: dict[str, tuple[int, Tensor]] = {}  # weights at the start of a step, with their versions
+        self._keys: dict[nn.Parameter, list[str]] = {}  # several where layers share a weight
+        for key, weight in zip(self.keys, layers.weights, strict=True):
+            self._keys.setdefault(weight, []).append(key)
+        self._before: dict[nn.Parameter, Tensor] = {}  # weights that may learn, as they were when last known
+        self._versions: dict[nn.Parameter, int] = {}
+        self._under_way: set[nn.Parameter] = set()  # weights whose step has begun and not ended
         self.keep(model.register_forward_pre_hook(self._before_forward))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._versions = {weight: weight._version for weight in self._before}  # a copied weight counts from 0
+
     def begin_step(self, **given: object) -> None:
-        self._before = {key: (weight._version, weight.detach().clone()) for key, weight in self._weights.items()}
+        self._before = {weight: weight.detach().clone() for weight in self._keys if weight.requires_grad}
+        self._versions = {weight: weight._version for weight in self._before}
+        self._under_way = {*self._before}
 
     def _before_forward(self, model: nn.Module, args: object) -> None:
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or in_backward():
             return
-        if not self._before:
-            self.begin_step()
-        elif any(self._weights[key]._version != version for key, (version, _) in self._before.items()):
+        if any(map(self._is_new, self._under_way)):
             raise StepNotEnded(
                 "The weights have changed since the last forward, and the feedback did not follow. Call "
-                "attached.end_step() after each optimizer.step(), or attached.follow(optimizer) once before training. "
-                "If they changed otherwise, such as by loading a file, call attached.forget_step()."
+                "attached.end_step() after each optimizer.step(), or attached.follow(optimizer) once before training, "
+                "for every optimizer. If they changed otherwise, such as by loading a file, call "
+                "attached.forget_step()."
             )
+        if any(weight.requires_grad and weight not in self._under_way for weight in self._keys):
+            self.begin_step()
 
     @torch.no_grad()
     def end_step(self) -> None:
-        if not self._before:
+        if not self._before and any(weight.requires_grad for weight in self._keys):
             raise StepNotEnded(
-                "There was no forward with gradients outside torch.compile since the last end_step(), so how the "
-                "weights have changed is unknown. With a compiled model call attached.begin_step() before the forward."
+                "There was no forward with gradients outside torch.compile, so how the weights have changed is "
+                "unknown. With a compiled model call attached.begin_step() before the forward."
             )
-        for key, (_, before) in self._before.items():
-            weight, matrix = self._weights[key], getattr(self, key)
-            matrix.mul_(1 - self.decay).add_(weight - before)
-            weight.sub_(before, alpha=self.decay)
-        self._before = {}
+        new = {weight for weight in self._before if self._is_new(weight)}
+        for weight, before in self._before.items():
+            # Fused optimizers leave the version as it was. A look at the values here would wait for a GPU.
+            decay = self.decay if weight in new else self.decay * (weight != before).any().to(weight.dtype)
+            change = weight - before
+            for key in self._keys[weight]:
+                getattr(self, key).mul_(1 - decay).add_(change)
+            weight.data.sub_(decay * before)  # which is no change to a graph that waits for another optimizer
+            before.copy_(weight)
+            self._versions[weight] = weight._version
+        self._under_way = self._under_way - new if new else set()
 
     def forget_step(self) -> None:
-        self._before = {}
+        self._before, self._versions, self._under_way = {}, {}, set()
+
+    def _is_new(self, weight: nn.Parameter) -> bool:
+        return weight._version != self._versions[weight]
 
 
 def check_decay(decay: float) -> None:

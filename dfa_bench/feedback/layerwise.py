@@ -130,11 +130,17 @@ class LayerHook(LearningHook):
         if not call.inputs:
             return None
         self.call = call
-        if not _is_direct(module, call):
+        if not self._is_direct(module, call):
             if torch.compiler.is_compiling():
                 raise LayerNotReplayable(
                     f"The rule runs the layer '{self.name}' ({type(module).__name__}) once more in the backward, which "
                     f"a compiled graph cannot contain. Compile with fullgraph=False."
+                )
+            if made := _made_by_hook(module):
+                raise LayerNotReplayable(
+                    f"The {made} of the layer '{self.name}' ({type(module).__name__}) is computed in a hook, as by "
+                    f"torch.nn.utils.weight_norm, which the rule's second run of the layer would leave out. Use "
+                    f"torch.nn.utils.parametrizations.{{weight_norm, spectral_norm}}; after pruning, prune.remove."
                 )
             self.random = GeneratorStates([call.inputs[0].device])
         return call.with_inputs([each.detach() for each in call.inputs])
@@ -144,7 +150,7 @@ class LayerHook(LearningHook):
         if call is None:
             return None
         fed_by, matrices = self.attachment.fed_by, self.attachment.in_place_of(module, self.keys)
-        if _is_direct(module, call):
+        if self._is_direct(module, call):
             (inputs,), (matrix,) = call.inputs, matrices.values()
             if type(module) is nn.Linear:
                 return LinearFeedback.apply(output, matrix, inputs, fed_by)
@@ -159,6 +165,18 @@ class LayerHook(LearningHook):
         for at, leaf in zip(places, given, strict=True):
             leaves[at] = leaf
         return pytree.tree_unflatten(leaves, spec)
+
+    def _is_direct(self, module: nn.Module, call: Call) -> bool:
+        """Whether the input gradient needs nothing but B: no subclass, whose forward may do anything."""
+        if len(self.keys) > 1:
+            return False
+        if type(module) is nn.Linear:
+            return True
+        if type(module) not in INPUT_GRADIENT:
+            return False
+        conv: Any = module
+        is_batch = call.inputs[0].ndim == conv.weight.ndim
+        return is_batch and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
 class PassedBy(LearningHook):
@@ -179,15 +197,13 @@ def _is_differentiable(leaf: object) -> bool:
     return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
 
 
-def _is_direct(module: nn.Module, call: Call) -> bool:
-    """Whether the input gradient needs nothing but B: no subclass, whose forward may do anything."""
-    if type(module) is nn.Linear:
-        return True
-    if type(module) not in INPUT_GRADIENT:
-        return False
-    conv: Any = module
-    is_batch = call.inputs[0].ndim == conv.weight.ndim
-    return is_batch and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+def _made_by_hook(layer: nn.Module) -> str | None:
+    """Name of a weight that a hook sets before each forward, from parameters that are named after it."""
+    for module in layer.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and {f"{name}_orig", f"{name}_v"} & module._parameters.keys():
+                return name
+    return None
 
 
 @with_known_signature

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dfa_bench.feedback.attachment import LearningHook
-from dfa_bench.feedback.broadcast import Broadcast, PointFeedback, Projection
+from dfa_bench.feedback.broadcast import Broadcast, PointFeedback, Projection, to_rows
 from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.errors import (
     FeedbackError,
@@ -58,7 +58,7 @@ class Segment(NamedTuple):
     names: list[str]  # of the point of each kept activation
     spans: list[tuple[int, int]]  # its first column in the matrix, and how many
     axes: list[int]  # how many axes of it are rows
-    rows: list[Tensor]  # which error each of its rows gets; empty where they are the same
+    rows: list[Tensor]  # which error each of its rows gets, negative: none; empty where they are the same
     project: Projection
     at_point: PointFeedback | None
 
@@ -482,7 +482,7 @@ def _is_the_same(error_at: Tensor, activation: Tensor) -> bool:
 
 
 def _to_rows(rows: Sequence[Tensor], place: int, feedback: Tensor) -> Tensor:
-    return feedback[rows[place]]
+    return to_rows(feedback, rows[place])
 
 
 def normalised(activation: Tensor, first: int) -> Tensor:

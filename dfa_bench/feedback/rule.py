@@ -55,8 +55,8 @@ class Rule(ABC):
         model = unwrap(model)
         if attachment_of(model) is not None or any(map(is_hooked, model.modules())):
             raise AlreadyAttached(
-                f"{type(model).__name__} already learns by a rule. Call .remove() on its attachment first "
-                f"(dfa_bench.feedback.attachment_of(model) finds it; it may be that of a module around this one)."
+                f"{type(model).__name__} already learns by a rule, active or paused. Call .remove() on its attachment "
+                f"first (dfa_bench.feedback.attachment_of(model) finds it; it may be that of a module around this one)."
             )
         paths = [paths] if isinstance(paths, FeedbackPath) else list(paths)
         resolve(model, paths)  # every rule checks them, so that one switch changes the rule

@@ -162,21 +162,25 @@ def test_an_error_whose_time_is_flattened_into_width_is_warned_of():
 
 
 class Pooled(nn.Module):
-    """Rows of several lengths to one error each, as in the classification of graphs."""
+    """Rows of several lengths to one error each, as in the classification of graphs; -1 is padding."""
 
     def __init__(self):
         super().__init__()
         self.layer, self.head = Block(5, 6), nn.Linear(6, 3)
 
     def forward(self, x, group):
-        hidden = self.layer(x)
-        return self.head(hidden.new_zeros(3, 6).index_add(0, group, hidden))
+        hidden = self.layer(x)[group >= 0]
+        return self.head(hidden.new_zeros(3, 6).index_add(0, group[group >= 0], hidden))
 
 
-@pytest.mark.parametrize("rule", [DirectFeedback(1), TargetProjection(1), DirectKolenPollack(1, lr=0.5, decay=0)])
-def test_each_row_gets_the_error_that_it_belongs_to(rule):
+@pytest.mark.parametrize(
+    "rule",
+    [DirectFeedback(1), DirectFeedback(1, streaming=True), TargetProjection(1), DirectKolenPollack(1, lr=0.5, decay=0)],
+)
+def test_each_row_gets_the_error_that_it_belongs_to_and_padding_none(rule):
     torch.manual_seed(0)
-    model, x, group = Pooled().double(), torch.randn(7, 5).double(), torch.tensor([0, 0, 1, 1, 1, 2, 2])
+    model, x, group = Pooled().double(), torch.randn(8, 5).double(), torch.tensor([0, 0, 1, -1, 1, 1, 2, 2])
+    real = group >= 0
     with pytest.raises(ShapeMismatch, match=r"FeedbackPath\(rows=...\)"):
         DirectFeedback().attach(copy.deepcopy(model), FeedbackPath(["layer"], "head"), example=(x, group))
     bare = copy.deepcopy(model)
@@ -184,16 +188,16 @@ def test_each_row_gets_the_error_that_it_belongs_to(rule):
     if attached.needs:
         attached.begin_step(targets=torch.ones(3, 3).double())
     model(x, group).square().sum().backward()
-    hidden = bare.layer(x)
-    a_y = bare.head(hidden.new_zeros(3, 6).index_add(0, group, hidden.detach()))
+    hidden = bare.layer(x)[real]
+    a_y = bare.head(hidden.new_zeros(3, 6).index_add(0, group[real], hidden.detach()))
     a_y.square().sum().backward()
     error = torch.ones(3, 3).double() / 3 if attached.needs else 2 * a_y.detach()
     matrix = attached.matrices[0].detach().clone()
-    hidden.backward((error @ matrix)[group])
+    hidden.backward((error @ matrix)[group[real]])
     assert_same(gradients(model), gradients(bare))
     if isinstance(rule, DirectKolenPollack):
         attached.end_step()
-        pooled = hidden.new_zeros(3, 6).index_add(0, group, hidden).detach()
+        pooled = hidden.new_zeros(3, 6).index_add(0, group[real], hidden).detach()
         torch.testing.assert_close(attached.matrices[0].detach(), matrix - 0.5 * error.T @ pooled, atol=1e-10, rtol=0)
 
 

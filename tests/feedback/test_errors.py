@@ -249,6 +249,20 @@ def test_attaching_to_a_part_of_an_attached_model_and_around_one_is_refused():
         attach(model, FeedbackPath(["used.layers.*.activation"]))
 
 
+def test_attaching_to_a_model_whose_rule_is_paused_is_refused():
+    model = Unused()
+    path = FeedbackPath(["used.layers.*.activation"], error_at="used.head")
+    attached = attach(model, path)
+    with attached.paused():
+        with pytest.raises(AlreadyAttached, match="active or paused"):
+            attach(model, path)
+        with pytest.raises(AlreadyAttached, match="Mlp already"):
+            attach(model.used, PATH)
+        attach(model.unused, PATH).remove()
+        attach(copy.deepcopy(model), path)  # has no rule
+    assert attachment_of(model) is attached
+
+
 def test_an_example_that_fails_leaves_no_hook():
     model = Mlp()
     with pytest.raises(RuntimeError, match="mat1 and mat2"):

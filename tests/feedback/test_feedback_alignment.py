@@ -350,6 +350,14 @@ def test_what_does_not_work_is_refused_in_a_sentence():
         attach(nn.LSTM(3, 3), x)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("layer", [nn.Linear(4, 4), nn.ConvTranspose1d(4, 4, 1)], ids=["direct", "run again"])
+def test_weights_that_a_hook_computes_are_refused(layer):
+    model = nn.Sequential(nn.Linear(4, 4), nn.utils.weight_norm(copy.deepcopy(layer)))
+    with pytest.raises(LayerNotReplayable, match=r"The weight of the layer '1' .*parametrizations"):
+        attach(model, torch.randn(4, 4))
+
+
 # At work beside others.
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import warnings
 
 import pytest
 import torch
@@ -201,9 +202,84 @@ def test_kolen_pollack_notices_a_step_that_it_was_not_told_of():
         model(x)
     attached.end_step()
     model(x)
-    attached.end_step()
+    attached.forget_step()
     with pytest.raises(StepNotEnded, match="no forward with gradients"):
         attached.end_step()
+
+
+@pytest.mark.parametrize("fused", [False, True])  # True: autograd does not notice the step
+def test_kolen_pollack_leaves_weights_alone_that_no_optimizer_steps(fused):
+    model, x, targets = mlp_and_batch()
+    model.layers[0].linear.requires_grad_(False)
+    attached = KolenPollack(1, decay=0.1).attach(model, example=x)
+    optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1, fused=fused)  # and not layer 1
+    attached.follow(optimizer)
+    weights = {name: model.get_parameter(name).detach().clone() for name in LAYERS}
+    before = {name: matrix.clone() for name, matrix in matrices(attached).items()}
+    steps = torch.zeros_like(weights["head.weight"])
+    for _ in range(2):
+        learned(model, x, targets)
+        step = -0.1 * model.head.weight.grad
+        steps = 0.9 * steps + step
+        optimizer.step()
+    for start, end in [(weights, dict(model.named_parameters())), (before, matrices(attached))]:
+        for name in LAYERS[:2]:
+            assert torch.equal(end[name], start[name])
+        torch.testing.assert_close(end["head.weight"].detach(), 0.81 * start["head.weight"] + steps, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_kolen_pollack_follows_several_optimizers(fused):
+    ends = []
+    for parts in (["layers", "head"], [""]):
+        model, x, targets = mlp_and_batch()
+        attached = KolenPollack(1, decay=0.1).attach(model, example=x)
+        learning = [model.get_submodule(part).parameters() for part in parts]
+        optimizers = [torch.optim.SGD(each, lr=0.1, fused=fused) for each in learning]
+        for optimizer in optimizers:
+            attached.follow(optimizer)
+        for _ in range(2):
+            learned(model, x, targets)
+            for optimizer in optimizers:
+                optimizer.step()
+        ends.append({**model.state_dict()} | {f"B of {name}": matrix for name, matrix in matrices(attached).items()})
+    assert_same(*ends, atol=0)
+
+
+def test_kolen_pollack_notices_an_optimizer_that_it_does_not_follow():
+    model, x, targets = mlp_and_batch()
+    attached = KolenPollack().attach(model, example=x)
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in (model.layers, model.head)]
+    attached.follow(optimizers[0])
+    learned(model, x, targets)
+    for optimizer in optimizers:
+        optimizer.step()
+    with pytest.raises(StepNotEnded, match="for every optimizer"):
+        model(x)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).tanh()).tanh())
+
+
+def test_weights_that_layers_share_decay_once_a_step():
+    model, x = Tied().double(), torch.randn(4, 5).double()
+    attached = KolenPollack(1, decay=0.1).attach(model, example=x)
+    weight, before = model.first.weight.detach().clone(), [matrix.clone() for matrix in attached.matrices]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(x).square().sum().backward()
+    optimizer.step()
+    step = model.first.weight.detach() - weight
+    attached.end_step()
+    torch.testing.assert_close(model.first.weight.detach(), 0.9 * weight + step, atol=1e-12, rtol=0)
+    for matrix, drawn in zip(attached.matrices[:2], before, strict=False):
+        torch.testing.assert_close(matrix, 0.9 * drawn + step, atol=1e-12, rtol=0)
 
 
 def test_direct_kolen_pollack_learns_from_error_and_activation():
@@ -219,6 +295,7 @@ def test_direct_kolen_pollack_learns_from_error_and_activation():
     points = [error @ before[:, :8], error @ before[:, 8:]]
     assert_same(gradients(model), {name: 2 * grad for name, grad in given_points(bare, x, targets, points).items()})
     alignment(attached, lambda: squared_error(model(x), targets).backward())  # leaves no trace
+    attached.check(lambda: squared_error(model(x), targets).backward())  # nor does this
     attached.end_step()
     step = 2 * torch.cat([error.T @ h[0], error.T @ h[1]], dim=1)
     torch.testing.assert_close(attached.matrices[0].detach(), before - 0.2 * (step + 0.1 * before), atol=1e-10, rtol=0)
@@ -384,6 +461,51 @@ def test_feedback_goes_back_along_the_edges_of_the_convolutions_above(spread):
     points = [operator.T @ operator.T @ error @ matrix, operator.T @ error @ matrix[:, :5]]
     torch.autograd.backward([loss(output), h1, h2], [None, *points])
     assert_same(gradients(model), gradients(bare))
+
+
+class AroundConv(nn.Module):
+    """One convolution, though two classes are named so."""
+
+    def __init__(self, fan_in, fan_out):
+        super().__init__()
+        self.inner = NodeConv(fan_in, fan_out)
+
+    def forward(self, x, operator):
+        return self.inner(x, operator)
+
+
+class WholeConv(NodeNet):
+    """A model named as a convolution, which has its own within."""
+
+
+class GraphLayer(NodeConv):
+    """A convolution by another name."""
+
+
+@pytest.mark.parametrize("net, conv", [(NodeNet, AroundConv), (WholeConv, NodeConv)])
+def test_of_nested_convolutions_the_outermost_counts(net, conv):
+    plain, x, edges, operator = node_net()
+    nested = net()
+    nested.conv2, nested.conv3 = conv(6, 5), conv(5, 3)
+    nested.load_state_dict(dict(zip(nested.state_dict(), plain.state_dict().values(), strict=True)))
+    found = []
+    for model in (plain, nested):
+        attached = GraphFeedback(1).attach(model, FeedbackPath(["act1", "act2"], "conv3"), example=(x, operator))
+        attached.begin_step(edge_index=edges)
+        model(x, operator).square().sum().backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+    torch.testing.assert_close(*found)
+
+
+def test_a_graph_network_without_known_convolutions_is_warned_of():
+    model, x, _, operator = node_net()
+    model.conv2, model.conv3 = GraphLayer(6, 5), GraphLayer(5, 3)
+    path = FeedbackPath(["act1", "act2"], "conv3")
+    with pytest.warns(UserWarning, match=r"No graph convolution ran .*'conv3'.*GraphFeedback\(hops=...\)"):
+        GraphFeedback().attach(copy.deepcopy(model), path, example=(x, operator))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GraphFeedback(hops=2).attach(model, path, example=(x, operator))
 
 
 def test_graph_feedback_asks_for_the_graph_of_each_batch():

@@ -212,6 +212,7 @@ class Attachment(nn.Module, ABC):
             yield
         finally:
             _PAUSED.remove(paused)
+            ours = ours if self._handles else set()  # removed meanwhile
             for table, hooks in before:
                 now = dict(table)  # others may have come or gone
                 table.clear()

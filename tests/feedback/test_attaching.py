@@ -23,6 +23,7 @@ from dfa_bench.feedback import (
     ShapeMismatch,
     SignSymmetry,
     TargetProjection,
+    attachment_of,
 )
 from dfa_bench.feedback.paths import resolve
 from tests.feedback.models import Block, Mlp, assert_same, gradients, mlp_and_batch, mlp_reference, squared_error
@@ -291,6 +292,15 @@ def test_an_output_layer_that_is_a_point_is_warned_of(frozen):
     model[0].requires_grad_(not frozen)
     with pytest.warns(UserWarning, match="whose output is the error is a feedback point itself.*Take it out"):
         attach(model, FeedbackPath(["?"]), example=X)
+
+
+def test_a_rule_removed_while_it_is_paused_stays_removed():
+    model = Mlp()
+    attached = attach(model, example=X)
+    with attached.paused():
+        attached.remove()
+    assert attachment_of(model) is None
+    attach(model, example=X)
 
 
 def test_a_frozen_output_layer_is_none():

@@ -37,8 +37,8 @@ class FeedbackPath:
             through the derivative of a layer norm (without weights) at each point, so that it cannot make it grow.
         rows: where rows of points are not those of the error (pooling, one label for a sequence or a graph): a function
             that takes a point's output and returns which error each of its rows gets, whole numbers in the shape of its
-            row axes. Errors are counted over the batch axes, from 0. Such a row gets the whole projected error; one with
-            a negative number, such as padding, gets none.
+            row axes. Errors are counted over the batch axes, from 0. Such a row gets the whole projected error; one
+            with a negative number, such as padding, gets none.
         optional: a forward may pass points by, as those of layers that are dropped (LayerDrop) or of experts that no
             token is sent to; by default that is an error.
     """

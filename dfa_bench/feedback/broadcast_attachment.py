@@ -142,6 +142,20 @@ class BroadcastAttachment(Attachment):
                 "it out of the points, so that it learns by its true gradient.",
                 stacklevel=2,
             )
+        if repeated := [name for route in self.paths for name in route.repeated]:
+            warnings.warn(
+                f"The feedback point '{repeated[0]}' ran several times before one error, and gets the same feedback at "
+                f"each call. Recurrent and shared layers are meant that way. For several inputs of one network "
+                f"(Siamese networks), choose an error source that runs once after each.",
+                stacklevel=2,
+            )
+        if hooked := [name for name in self.point_names if self.model.get_submodule(name)._backward_hooks]:
+            warnings.warn(
+                f"The full backward hook on the feedback point '{hooked[0]}' does not run, as nothing above asks for "
+                f"the gradient of its output. Register a hook on the tensor that it returns, or see "
+                f"dfa_bench.feedback.alignment.",
+                stacklevel=2,
+            )
         if past := past_every_source(output):
             warnings.warn(
                 f"{past} of the tensors that {type(self.model).__name__} returns do not come from an error source: "

@@ -92,6 +92,7 @@ class Route(nn.Module):
         self.entered: bool | None = None  # by the model's forward: not yet, without gradients, with them
         self.told_of_no_source = False
         self.source_is_point = False  # as the first forward showed
+        self.repeated: list[str] = []  # points that ran several times in it before one error
         self.ambiguous: str | None = None  # a point that ran twice outside the scope's forward
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -224,6 +225,8 @@ class Route(nn.Module):
                 )
         if self.matrix is None:
             self.source_is_point = any(_is_the_same(error_at, activation) for _, activation in kept)
+            names = [name for name, _ in kept]
+            self.repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
             self._draw(error_at, batch_axes, [name for name, _ in kept], widths)
         if self.matrix is None:
             return None  # a point was not reached: `leave` names it

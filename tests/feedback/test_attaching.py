@@ -294,6 +294,28 @@ def test_an_output_layer_that_is_a_point_is_warned_of(frozen):
         attach(model, FeedbackPath(["?"]), example=X)
 
 
+def test_a_point_that_runs_twice_before_one_error_is_warned_of():
+    class Siamese(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.head = nn.Sequential(nn.Linear(5, 4), nn.Tanh()), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head(torch.cat([self.trunk(x), self.trunk(x.flip(1))], dim=1))
+
+    with pytest.warns(UserWarning, match="'trunk' ran several times before one error.*same feedback at each call"):
+        attach(Siamese(), FeedbackPath(["trunk"], "head"), example=X)
+
+
+def test_a_full_backward_hook_on_a_point_is_warned_of():
+    model, ran = Mlp(), []
+    model.layers[0].activation.register_full_backward_hook(lambda *given: ran.append(given))
+    with pytest.warns(UserWarning, match="full backward hook on the feedback point 'layers.0.activation' does not"):
+        attach(model, example=X)
+    model(X).sum().backward()
+    assert not ran
+
+
 def test_a_rule_removed_while_it_is_paused_stays_removed():
     model = Mlp()
     attached = attach(model, example=X)

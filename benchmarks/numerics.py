@@ -51,6 +51,8 @@ def compare(name: str, cell: Cell, options: argparse.Namespace) -> str:
     for seed in range(options.seeds):
         plain = run(cell, seed, [*common, f"rule={options.rule}"], options.store / "fp32")
         other = run(cell, seed, [*common, f"rule={options.rule}", *trainer], options.store / folder)
+        if unfinished := [each.folder for each in (plain, other) if cell.metric not in each.result.metrics]:
+            raise UserError(f"{unfinished[0]} has no {cell.metric}: the run diverged. Lower recipe.lr for both.")
         values.append([cell.factor * each.result.metrics[cell.metric] for each in (plain, other)])
         numerics.add((plain.result.numerics, other.result.numerics))
     if len(numerics) > 1:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from dfa_bench.feedback.alignment import alignment
+from dfa_bench.feedback.alignment import alignment, as_it_is
 from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.compiler import in_backward, without_compiler
 from dfa_bench.feedback.describe import BY_BACKPROP, describe_graph, main_tensor
@@ -102,12 +102,13 @@ def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
         ShapeMismatch: rows of a point are not those of the error, though as many.
         FeedbackError: the rule was removed.
     """
-    with _no_trace(attached.model):
-        attached.check_axes(backward)
-    measured = alignment(attached, backward)
-    learns_from = _learns_from(attached, backward)
     points = frozenset(attached.point_names)
-    sees = _sees_above(attached, backward, learns_from) if points & _all(learns_from) else {}
+    with as_it_is(attached):
+        with _no_trace(attached.model):
+            attached.check_axes(backward)
+        measured = alignment(attached, backward)
+        learns_from = _learns_from(attached, backward)
+        sees = _sees_above(attached, backward, learns_from) if points & _all(learns_from) else {}
     cosines = {name: found.cosine for name, found in measured.weights.items()}
     return Check(
         {name: CheckedParameter(sources, cosines.get(name), sees.get(name)) for name, sources in learns_from.items()},

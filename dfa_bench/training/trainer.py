@@ -372,9 +372,15 @@ class Trainer:
         return value
 
     def _validate(self, epoch: int) -> None:
-        """Evaluate, and keep the epoch if it is the best so far."""
+        """Evaluate, and keep the epoch if it is the best so far; raises Diverged."""
         self.metrics |= self._evaluate("val")
         value = self.metrics[f"val/{self.task.watch.metric}"]
+        if math.isnan(value):  # no epoch after it would count as better
+            raise Diverged(
+                f"val/{self.task.watch.metric} became NaN in epoch {epoch}: the model's outputs are NaN, or the "
+                f"validation split has rows of one kind only. Lower recipe.lr (now {self.settings.recipe.lr:g}), or "
+                f"look at the data."
+            )
         if self.task.watch.improves(value, self.state.best):
             self.state.best, self.state.best_epoch, self.state.best_metrics = value, epoch, self.metrics
             if self.options.keep != "last":

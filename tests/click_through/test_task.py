@@ -21,7 +21,7 @@ from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.datasets import MovieLens
 from dfa_bench.tasks.click_through.interactions import split_rows
 from dfa_bench.tasks.click_through.planted import STAND_IN, Teacher, draw_chunks, planted
-from dfa_bench.tasks.click_through.task import RowBatches
+from dfa_bench.tasks.click_through.task import ClickPrediction, RowBatches
 from dfa_bench.training.execute import execute
 
 
@@ -211,3 +211,10 @@ def test_the_clean_models_are_never_the_papers_protocol():
         "paper",
         "reduced",
     ]
+
+
+def test_outputs_that_are_nan_end_the_run_instead_of_being_ranked(smoke, monkeypatch):
+    monkeypatch.setattr(ClickPrediction, "evaluate", lambda *given, **shard: {"auc": math.nan, "log_loss": math.nan})
+    result = execute(smoke("task=clicks", "model=fm", "rule=bp", "trainer.max_epochs=2")).result
+    assert (result.status, result.metrics) == ("diverged", {})
+    assert result.message.startswith("val/auc became NaN in epoch 1")

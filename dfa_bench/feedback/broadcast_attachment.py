@@ -136,7 +136,8 @@ class BroadcastAttachment(Attachment):
             return
         is_frozen = any(not parameter.requires_grad for parameter in self.model.parameters())
         by_bp = any(BY_BACKPROP in sources for sources in description.learns_from.values())
-        if any(route.source_is_point for route in self.paths) or not (is_frozen or by_bp):
+        # It is meant where something learns by BP above it: the Transformer's projection above its last block.
+        if not by_bp and (not is_frozen or any(route.source_is_point for route in self.paths)):
             warnings.warn(
                 "The layer whose output is the error is a feedback point itself, so that it learns from feedback. Take "
                 "it out of the points, so that it learns by its true gradient.",

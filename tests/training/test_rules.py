@@ -1,6 +1,7 @@
 """Every rule through the one trainer: what it is given at a step, and feedback alignment on all tasks of the suite."""
 
 import itertools
+import warnings
 from functools import partialmethod
 
 import pytest
@@ -39,6 +40,18 @@ def test_every_parameter_learns_by_feedback_alignment_where_there_is_a_layer_abo
     through = [name for name, sources in learns_from.items() if "feedback alignment" in sources]
     assert bool(through) == bool(attachment.point_names) == ("model=fm" not in overrides)
     assert all(learns_from.values())
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize(
+    "overrides",
+    [each for each in SUITE if each[-1] != "model=fm"],  # has no layers for DFA
+    ids=lambda overrides: overrides[-1].partition("=")[2],
+)
+def test_no_reproduced_model_is_warned_of(smoke, overrides, variant):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", category=UserWarning, module="dfa_bench")
+        execute(smoke(*overrides, "rule=dfa", f"variant={variant}", "trainer.max_epochs=1"))
 
 
 @pytest.mark.parametrize("model", ["dna", "gae", "deepfm", "transformer", "nerf"])  # one of each task

@@ -1,12 +1,17 @@
 """Steps as one CUDA graph: what they learn, and where there is none."""
 
+import itertools
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfa_bench.runs.record import Record
 from dfa_bench.tasks.graphs.nodes import NodeClassification
 from dfa_bench.training.execute import execute
 from dfa_bench.training.trainer import Trainer, build_fabric
+from tests.training.test_rules import SUITE
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -26,6 +31,52 @@ TASKS = {
     "language in bf16": ["task=language", "model.dropout=0.1", "trainer.precision=bf16-mixed"],
     "view_synthesis": ["task=view_synthesis", "model.density_noise=1.0", "trainer.max_epochs=3"],
 }
+
+
+# Operations whose result, or its shape, the CPU waits for; and that bring a number of Python's to the device.
+WAITS = ("_local_scalar_dense", "equal", "is_nonzero", "masked_select", "nonzero", "unique", "repeat_interleave")
+BRINGS = ("lift_fresh", "_to_copy")
+
+
+class Watching(TorchDispatchMode):
+    """Notes what no CUDA graph can hold, on any device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        masks = name in ("index", "index_put", "index_put_") and any(
+            each is not None and each.dtype == torch.bool for each in arguments[1]
+        )
+        if masks or name.startswith((*WAITS, *BRINGS)):
+            self.seen.append(str(function))
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("overrides", SUITE, ids=lambda overrides: overrides[-1].partition("=")[2])
+def test_no_step_reads_back_from_the_device(smoke, tmp_path, overrides):
+    settings = smoke(*overrides, "rule=bp" if "model=fm" in overrides else "rule=dfa", "recipe.gradient_clip=1.0")
+    trainer = Trainer(build_fabric(settings), settings, Record(tmp_path), "identity")
+    trainer.learner.train()
+    first, then = itertools.islice(itertools.cycle(trainer.feed.batches(1, trainer.shard)), 2)
+    trainer.step(first)  # draws the matrices
+    then = trainer.fabric.to_device(then)
+    with Watching() as watching:
+        trainer._backward(then)
+        trainer.fabric.clip_gradients(trainer.learner, trainer.optimizer, max_norm=1.0, error_if_nonfinite=False)
+    assert watching.seen == []
+
+
+def test_what_reads_back_is_seen():
+    values = torch.arange(4.0)
+    with Watching() as watching:
+        float(values.sum())
+        values[values > 1]
+        values.to(torch.float64)
+        torch.tensor(1.0)
+    assert [each.split(".")[1] for each in watching.seen] == ["_local_scalar_dense", "index", "_to_copy", "lift_fresh"]
 
 
 @cuda

@@ -36,10 +36,11 @@ def transformer(dtype: torch.dtype = torch.float64) -> Transformer:
     return Transformer(WORDS, 2, 2, WIDTH, 16, 0.0, 12, "post").to(dtype)
 
 
+@pytest.mark.parametrize("bias", [True, False])  # False: an embedding is tied to it
 @pytest.mark.parametrize("largest", [WORDS, 3 * WORDS, 12 * WORDS, 10**6])
-def test_loss_and_gradients_are_those_of_the_plain_one(largest):
+def test_loss_and_gradients_are_those_of_the_plain_one(largest, bias):
     torch.manual_seed(0)
-    projection = nn.Linear(WIDTH, WORDS).double()
+    projection = nn.Linear(WIDTH, WORDS, bias=bias).double()
     hidden = torch.randn(13, WIDTH, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(WORDS, (13,))
     wanted = [hidden, *projection.parameters()]

@@ -38,10 +38,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, rows: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, rows: int) -> Tensor:
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         total = torch.zeros((), dtype=dtype, device=hidden.device)
-        to_hidden, to_weight, to_bias = torch.empty_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)
+        to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        to_bias = None if bias is None else torch.zeros_like(bias)
         for start in range(0, len(hidden), rows):
             some = slice(start, start + rows)
             logits = F.linear(hidden[some], weight, bias)  # (rows, words)
@@ -53,14 +54,16 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             error = (error / len(hidden)).to(logits.dtype)
             to_hidden[some] = error @ weight.to(error.dtype)
             to_weight += error.t() @ hidden[some].to(error.dtype)
-            to_bias += error.sum(dim=0)
+            if to_bias is not None:
+                to_bias += error.sum(dim=0)
         ctx.save_for_backward(to_hidden, to_weight, to_bias)
         return total / len(hidden)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = gradients
-        return (*((scale * gradient).to(gradient.dtype) for gradient in ctx.saved_tensors), None, None)
+        scaled = [None if each is None else (scale * each).to(each.dtype) for each in ctx.saved_tensors]
+        return (*scaled, None, None)
 
 
 def _is_hooked(module: nn.Module) -> bool:

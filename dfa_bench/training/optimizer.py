@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,7 +37,15 @@ def build_optimizer(model: nn.Module, recipe: RecipeSettings, fused: bool = Fals
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "radam":
         return torch.optim.RAdam(groups, recipe.lr, recipe.betas, recipe.eps)
-    return torch.optim.Adam(groups, recipe.lr, recipe.betas, recipe.eps, fused=fused or None)
+    adam = torch.optim.Adam(groups, recipe.lr, recipe.betas, recipe.eps, fused=fused or None)
+    adam.register_load_state_dict_pre_hook(_as_fused_as_before)
+    return adam
+
+
+def _as_fused_as_before(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of another device says how Adam was computed there; here it stays as it was built."""
+    fused = optimizer.defaults["fused"]
+    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}
 
 
 def _lazy_adam(model: nn.Module, recipe: RecipeSettings) -> LazyAdam:

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from dfa_bench.errors import RecordError
+from dfa_bench.settings.schema import RecipeSettings
 from dfa_bench.training.checkpoint import RunState, load_checkpoint, previous, save_checkpoint
+from dfa_bench.training.optimizer import build_optimizer
 
 
 def test_what_was_saved_is_put_back(tmp_path):
@@ -16,6 +18,19 @@ def test_what_was_saved_is_put_back(tmp_path):
     assert torch.equal(back.best_weights.pop("weight"), state.best_weights.pop("weight"))
     assert back == state
     assert torch.equal(saved.weight, loaded.weight)
+
+
+def test_a_checkpoint_of_another_device_does_not_choose_how_adam_is_computed():
+    weight = torch.nn.Parameter(torch.ones(3))
+    model = torch.nn.ParameterList([weight])
+    slow, fused = (build_optimizer(model, RecipeSettings(lr=0.1), fused=fused) for fused in (False, True))
+    weight.sum().backward()
+    slow.step()
+    for mine, given in ((fused, slow), (slow, fused)):
+        before = mine.param_groups[0]["fused"]
+        mine.load_state_dict(given.state_dict())
+        assert mine.param_groups[0]["fused"] == before
+        mine.step()
 
 
 def test_without_a_checkpoint_a_run_is_at_its_start(tmp_path):

@@ -33,7 +33,7 @@ class Look:
         parts = [f"{counts['done']} of {len(self.states)} runs done"]
         shown: tuple[State, ...] = ("running", "failed", "lost", "begun", "waiting")
         parts += [f"{counts[state]} {state}" for state in shown if counts[state]]
-        if self.seconds_left is not None:
+        if self.seconds_left:
             parts.append(f"about {time_text(self.seconds_left)} left")
         return ", ".join(parts)
 

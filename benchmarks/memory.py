@@ -47,6 +47,8 @@ class Learner:
 
     def seconds(self) -> float:
         """Of one forward and backward."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
         begin = time.perf_counter()
         self._backward()
         if self.device.type == "cuda":

@@ -132,6 +132,11 @@ def test_bfloat16_trains(smoke, model):
     assert result.status == "finished"
 
 
+def test_half_precision_without_a_gpu_is_refused(smoke):
+    with pytest.raises(ConfigError, match="16-mixed needs a GPU; on a CPU set trainer.precision=bf16-mixed"):
+        execute(smoke("model=gcn", "trainer.precision=16-mixed"))
+
+
 def test_weight_decay_on_a_parameter_that_is_not_there_is_refused(smoke):
     with pytest.raises(ConfigError, match=r"'conv9\.\*' matches no parameter.*conv1\.weight"):
         execute(smoke("recipe.decay_only=[conv9.*]"))

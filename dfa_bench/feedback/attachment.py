@@ -48,6 +48,8 @@ class Attachment(nn.Module, ABC):
     needs: frozenset[str] = frozenset()
     # Whether its matrices are others after a step, because they learn or are drawn again.
     changes_matrices: ClassVar[bool] = False
+    # Whether the backward runs layers a second time, with the random numbers of the first.
+    runs_layers_again: bool = False
 
     def __init__(self, model: nn.Module, error_sources: Sequence[ErrorSource] = ()) -> None:
         super().__init__()

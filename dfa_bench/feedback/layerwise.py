@@ -50,6 +50,9 @@ class LayerwiseAttachment(Attachment):
         names = {module: name for name, module in model.named_modules()}
         self._point_names = [names[module] for module in layers.matrices]
         self.keys: list[str] = []  # of the buffers with matrices
+        self.runs_layers_again = any(
+            not is_plain(module) or len(drawn) > 1 for module, drawn in layers.matrices.items()
+        )
         for module, drawn in layers.matrices.items():
             keys = {}
             for weight, matrix in drawn.items():
@@ -167,16 +170,21 @@ class LayerHook(LearningHook):
         return pytree.tree_unflatten(leaves, spec)
 
     def _is_direct(self, module: nn.Module, call: Call) -> bool:
-        """Whether the input gradient needs nothing but B: no subclass, whose forward may do anything."""
+        """Whether the input gradient needs nothing but B."""
         if len(self.keys) > 1:
+            return False
+        if not is_plain(module):
             return False
         if type(module) is nn.Linear:
             return True
-        if type(module) not in INPUT_GRADIENT:
-            return False
         conv: Any = module
         is_batch = call.inputs[0].ndim == conv.weight.ndim
         return is_batch and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether PyTorch has a function for the input gradient of a layer: no subclass, whose forward may do anything."""
+    return type(module) is nn.Linear or type(module) in INPUT_GRADIENT
 
 
 class PassedBy(LearningHook):

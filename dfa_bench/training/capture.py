@@ -22,18 +22,25 @@ def why_not(
     settings: RunSettings, device: torch.device, processes: int, optimizer: Optimizer, attachment: Attachment
 ) -> str | None:
     """Why the steps of a run cannot be captured; None: they may be."""
-    kind = type(attachment)
+    kind, recipe = type(attachment), settings.recipe
     if device.type != "cuda":
         return f"that needs a CUDA device, and this run is on the {device.type}"
     if processes > 1:
         return f"{processes} processes exchange gradients"
     if settings.trainer.precision == "16-mixed":
         return "with trainer.precision=16-mixed the CPU decides whether a step counts"
+    if recipe.optimizer == "lazy_adam":
+        return "recipe.optimizer=lazy_adam touches other rows at each step"
     if not isinstance(optimizer, Adam):
-        return f"recipe.optimizer={settings.recipe.optimizer} touches other rows at each step"
+        return f"recipe.optimizer={recipe.optimizer} is not Adam, which alone is captured"
+    if recipe.schedule.name == "one_cycle":
+        return "recipe.schedule.name=one_cycle changes the momentum of Adam at each step"
     if attachment.streams:
         return "with rule.streaming=true the model runs again in the backward"
-    if kind.begin_step is not Attachment.begin_step or kind.end_step is not Attachment.end_step:
+    if attachment.runs_layers_again:
+        return f"rule={settings.rule.name} runs layers of this model again in the backward"
+    is_still = kind.begin_step is Attachment.begin_step and kind.end_step is Attachment.end_step
+    if attachment.changes_matrices or not is_still:
         return f"rule={settings.rule.name} does work of its own at each step"
     return None
 
@@ -41,9 +48,9 @@ def why_not(
 class CapturedStep:
     """A step that is captured once it has run a few times, and repeated from then on.
 
-    A batch of another shape, the last of an epoch for instance, runs uncaptured. So do all if the capture fails, which
-    is told in one line. Random numbers come from the device's default generator: a graph reads its seed and counts on
-    as the uncaptured step does, so that seeding it between steps works.
+    A batch of another shape, the smaller last one of an epoch for instance, runs uncaptured. So do all if the capture
+    fails, which is told in one line. Random numbers come from the device's default generator: a graph reads its seed
+    and counts on as the uncaptured step does, so that seeding it between steps works.
 
     Args:
         step: batch on the device to loss, detached: forward, backward and the optimizer's step. It does the same for
@@ -56,10 +63,11 @@ class CapturedStep:
         self._step, self._optimizer, self._device = step, optimizer, device
         self._stream = torch.cuda.Stream(device)
         self._rates = [torch.zeros((), device=device) for _ in optimizer.param_groups]
-        self._form: Any = None  # of the batches that the graph is for
+        self._form: Any = None  # of the batches that the graph is for: the largest before it is captured
+        self._size = -1  # numbers in one of them
         self._steps = 0  # of that form
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: list[Any] = []
+        self._inputs: list[Any] = []  # which the graph reads: each batch is copied there
         self._loss: Tensor | None = None
         self._failed = False
 
@@ -71,18 +79,22 @@ class CapturedStep:
         """Take one step; the loss is overwritten by the next one."""
         leaves, structure = tree_flatten(batch)
         form = (structure, [_form(leaf) for leaf in leaves])
-        if self._form is None:
-            self._form = form
+        size = sum(leaf.numel() for leaf in leaves if isinstance(leaf, Tensor))
+        if self._graph is None and not self._failed and size > self._size:
+            self._form, self._size, self._steps = form, size, 0
+            self._inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if self._failed or form != self._form:
             return self._step(batch)
         self._steps += 1
+        for mine, given in zip(self._inputs, leaves, strict=True):
+            if isinstance(mine, Tensor):
+                mine.copy_(given, non_blocking=True)
+        inputs = tree_unflatten(self._inputs, structure)
         if self._steps <= WARM_UP:
-            return self._beside(batch)
-        if self._graph is None:
-            self._inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-            if not self._capture(tree_unflatten(self._inputs, structure)):
-                return self._step(batch)
-        return self._replay(leaves)
+            return self._beside(inputs)  # with their strides too, on which compiled models depend
+        if self._graph is None and not self._capture(inputs):
+            return self._step(batch)
+        return self._replay()
 
     def _beside(self, batch: Any) -> Tensor:
         """A step on the side stream, where it will be captured: gradients must not be bound to another one."""
@@ -95,6 +107,7 @@ class CapturedStep:
 
     def _capture(self, batch: Any) -> bool:
         graph, random = torch.cuda.CUDAGraph(), torch.cuda.get_rng_state(self._device)
+        stream = torch.cuda.current_stream(self._device)
         try:
             with (
                 self._capturable(),
@@ -107,6 +120,7 @@ class CapturedStep:
             print(f"trainer.capture: the step could not be captured ({reason}). Steps run uncaptured.", file=sys.stderr)
             self._failed, self._inputs, self._loss = True, [], None
             self._optimizer.zero_grad()
+            torch.cuda.set_stream(stream)  # ending a broken capture leaves the side stream the current one
             # The generator still thinks that it is being captured: its state is exchanged for another one.
             generator = torch.Generator(self._device)
             generator.set_state(random)
@@ -116,12 +130,9 @@ class CapturedStep:
         self._graph = graph
         return True
 
-    def _replay(self, leaves: list[Any]) -> Tensor:
+    def _replay(self) -> Tensor:
         assert self._graph is not None
         assert self._loss is not None
-        for mine, given in zip(self._inputs, leaves, strict=True):
-            if isinstance(mine, Tensor):
-                mine.copy_(given, non_blocking=True)
         for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
         self._graph.replay()

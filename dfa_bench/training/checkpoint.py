@@ -35,6 +35,7 @@ class RunState:
     wall_seconds: float = 0.0
     step_seconds: float = 0.0  # sum over steps
     peak_memory_mib: float = 0.0
+    captured: bool = False  # some of the steps were one CUDA graph
     metrics: dict[str, float] = field(default_factory=dict)  # of the last epoch
     best: float | None = None  # value of the watched metric
     best_epoch: int | None = None

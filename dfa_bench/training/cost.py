@@ -18,10 +18,10 @@ STATUS = Path("/proc/self/status")
 
 def reset_peak_memory(device: torch.device) -> None:
     """Start a new peak, so that runs of one process do not inherit each other's (on Linux and CUDA)."""
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        gc.collect()
         return_freed_memory()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")

@@ -97,7 +97,7 @@ def execute(settings: RunSettings) -> Outcome:
             data_rows=card.rows,
             data_sha256=card.sha256,
             versions=provenance.versions(),
-            numerics=numerics(settings.trainer, device, bool(settings.rule.arguments.get("streaming"))),
+            numerics=numerics(settings.trainer, device, bool(settings.rule.arguments.get("streaming")), state.captured),
             metrics=metrics,
             message=message,
         )

@@ -12,9 +12,10 @@ from dfa_bench.tasks.base import task_class
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """PyTorch has a type of its own for GPUs; its CPU allocator raises a plain RuntimeError."""
+    """PyTorch has a type of its own for its GPU allocator; the CPU's and CUDA itself raise other RuntimeErrors."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError)
+        and any(sign in str(error) for sign in ("DefaultCPUAllocator", "CUDA error: out of memory"))
     )
 
 
@@ -27,5 +28,6 @@ def out_of_memory(error: Exception, settings: RunSettings, device: torch.device)
     others = ["trainer.precision=bf16-mixed"] * (settings.trainer.precision == "32-true")
     if device.type == "cuda":
         others += ["trainer.data_on_device=false"] * settings.trainer.data_on_device
+        others += ["trainer.capture=false"] * bool(settings.trainer.capture)
     sets = f", or set {' or '.join(others)}" if others else ""
     return OutOfMemory(f"Out of memory on {device}{asked}. Lower {' or '.join(lower)}{sets}.")

@@ -11,14 +11,14 @@ from dfa_bench.settings.schema import TrainerSettings
 PRECISIONS = {"32-true": "fp32"}  # the other ones are called what Fabric calls them
 
 
-def numerics(settings: TrainerSettings, device: torch.device, streams: bool = False) -> str:
+def numerics(settings: TrainerSettings, device: torch.device, streams: bool = False, captured: bool = False) -> str:
     """Precision, TF32, compilation, capture, streaming, processes, kind of device: "bf16-mixed, TF32, cuda"."""
     parts = [PRECISIONS.get(settings.precision, settings.precision)]
     if device.type == "cuda":
         parts += _tf32()
     if settings.compile:
         parts.append("compiled")
-    if settings.capture and device.type == "cuda":
+    if captured:
         parts.append("captured")
     if streams:
         parts.append("streamed")

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -139,7 +140,7 @@ def build_fabric(settings: RunSettings) -> Fabric:
         static_graph=rule.streaming,  # what gets a gradient in a second backward is in no graph of the forward
     )
     try:
-        return Fabric(
+        fabric = Fabric(
             accelerator=trainer.accelerator,
             devices=place.here if place.of > 1 else trainer.devices,
             num_nodes=place.of // place.here,
@@ -151,6 +152,13 @@ def build_fabric(settings: RunSettings) -> Fabric:
     except (RuntimeError, ValueError) as error:
         chosen = f"trainer.accelerator={trainer.accelerator}, trainer.devices={trainer.devices}"
         raise ConfigError(f"{chosen}, trainer.precision={trainer.precision}: {error}") from error
+    if trainer.precision == "16-mixed" and fabric.device.type == "cpu":
+        raise ConfigError("trainer.precision=16-mixed needs a GPU; on a CPU set trainer.precision=bf16-mixed.")
+    if trainer.precision.endswith("-mixed"):
+        # Fabric would round a model's inputs too, whose digits NeRF's encoding multiplies by 512. Autocast rounds the
+        # factors of products, and nothing else.
+        fabric.strategy.precision.convert_input = lambda data: data  # type: ignore[method-assign]
+    return fabric
 
 
 def build_learner(settings: RunSettings, task: Task) -> tuple[nn.Module, Attachment]:
@@ -214,7 +222,8 @@ class Trainer:
         if options.capture:
             obstacle = why_not(settings, fabric.device, fabric.world_size, optimizer, self.attachment)
             if obstacle is None:
-                self.captured = CapturedStep(lambda batch: self._update(batch).loss, optimizer, fabric.device)
+                run = weakref.proxy(self)  # no cycle: a finished run frees the device at once
+                self.captured = CapturedStep(lambda batch: run._update(batch).loss, optimizer, fabric.device)
             elif self.leads and options.capture != "auto":
                 print(f"trainer.capture={options.capture} has no effect: {obstacle}.", file=sys.stderr)
         self.feed = Feed(self.task, fabric.device, options.data_on_device)
@@ -338,6 +347,7 @@ class Trainer:
             step = self._update(batch, measured)
         else:
             step = MeasuredStep(self.captured(batch), {}, 0.0)
+            self.state.captured |= self.captured.is_captured
         self.schedule.after_step()
         return step
 

@@ -1,6 +1,8 @@
 """Steps as one CUDA graph: what they learn, and where there is none."""
 
+import gc
 import itertools
+import weakref
 from typing import Any
 
 import pytest
@@ -8,9 +10,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfa_bench.runs.record import Record
+from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
+from dfa_bench.training import trainer as loop
+from dfa_bench.training.capture import CapturedStep, why_not
 from dfa_bench.training.execute import execute
-from dfa_bench.training.trainer import Trainer, build_fabric
+from dfa_bench.training.optimizer import build_optimizer
+from dfa_bench.training.trainer import Trainer, build_fabric, build_learner
 from tests.training.test_rules import SUITE
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -23,10 +29,10 @@ TASKS = {
     "gat": ["model=gat", "trainer.max_epochs=8"],
     "dna": ["model=dna", "trainer.max_epochs=8"],
     "links": ["task=links", "trainer.max_epochs=8"],
-    "deepfm": ["task=clicks", "model=deepfm", "trainer.max_epochs=2"],
-    "dcn": ["task=clicks", "model=dcn", "trainer.max_epochs=1"],
-    "afn": ["task=clicks", "model=afn", "trainer.max_epochs=1"],
-    "autoint": ["task=clicks", "model=autoint", "trainer.max_epochs=1"],
+    "deepfm": ["task=clicks", "model=deepfm", "task.batch=256", "trainer.max_epochs=1"],
+    "dcn": ["task=clicks", "model=dcn", "task.batch=256", "trainer.max_epochs=1"],
+    "afn": ["task=clicks", "model=afn", "task.batch=256", "trainer.max_epochs=1"],
+    "autoint": ["task=clicks", "model=autoint", "task.batch=256", "trainer.max_epochs=1"],
     "language": ["task=language", "model.dropout=0.1", "recipe=transformer/baseline"],
     "language in bf16": ["task=language", "model.dropout=0.1", "trainer.precision=bf16-mixed"],
     "view_synthesis": ["task=view_synthesis", "model.density_noise=1.0", "trainer.max_epochs=3"],
@@ -77,6 +83,83 @@ def test_what_reads_back_is_seen():
         values.to(torch.float64)
         torch.tensor(1.0)
     assert [each.split(".")[1] for each in watching.seen] == ["_local_scalar_dense", "index", "_to_copy", "lift_fresh"]
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        (["model=gcn", "rule=dfa"], None),
+        (["task=clicks", "model=deepfm", "rule=fa"], None),  # linear layers and embeddings
+        (["model=gcn", "rule=fa"], "rule=fa runs layers of this model again in the backward"),
+        (["model=gcn", "rule=dkp"], "rule=dkp does work of its own at each step"),
+        (["task=clicks", "model=deepfm", "rule=sign", "rule.magnitude=batch"], "does work of its own at each step"),
+        (["model=gcn", "rule=dfa", "rule.streaming=true"], "the model runs again"),
+        (["model=gcn", "rule=dfa", "recipe.optimizer=radam"], "recipe.optimizer=radam is not Adam"),
+        (["task=language", "rule=dfa", "recipe=transformer/one_cycle"], "changes the momentum"),
+        (["model=gcn", "rule=dfa", "trainer.precision=16-mixed"], "the CPU decides"),
+    ],
+)
+def test_what_cannot_be_captured(smoke, options, reason):
+    settings = smoke(*options)
+    model, attachment = build_learner(settings, build_task(settings))
+    obstacle = why_not(settings, torch.device("cuda"), 1, build_optimizer(model, settings.recipe), attachment)
+    assert obstacle is None if reason is None else reason in str(obstacle)
+
+
+class WithoutGraph(CapturedStep):
+    """Everything but CUDA: notes which batches go where."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+        optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+        super().__init__(lambda batch: self.note("alone", batch), optimizer, torch.device("cpu"))
+        self.told: list[tuple[str, int]] = []
+
+    def note(self, how: str, batch: torch.Tensor) -> torch.Tensor:
+        self.told.append((how, len(batch)))
+        return batch.sum()
+
+    def _beside(self, batch: Any) -> torch.Tensor:
+        return self.note("beside", batch)
+
+    def _capture(self, batch: Any) -> bool:
+        self._graph: Any = batch
+        return True
+
+    def _replay(self) -> torch.Tensor:
+        return self.note("graph", self._graph)
+
+
+def test_the_graph_is_of_the_largest_batches_and_reads_each(monkeypatch):
+    step = WithoutGraph(monkeypatch)
+    batches = [torch.full((size,), float(at)) for at, size in enumerate([2, 5, 5, 2, 5, 5, 2, 5])]
+    assert [float(step(batch)) for batch in batches] == [float(batch.sum()) for batch in batches]
+    names = ["beside", "beside", "beside", "alone", "beside", "graph", "alone", "graph"]
+    assert step.told == [(name, len(batch)) for name, batch in zip(names, batches, strict=True)]
+
+
+def test_a_finished_run_with_captured_steps_is_freed_at_once(smoke, tmp_path, monkeypatch):
+    class Direct:
+        is_captured = True
+
+        def __init__(self, step: Any, *_: Any) -> None:
+            self.step = step
+
+        def __call__(self, batch: Any) -> torch.Tensor:
+            return self.step(batch)
+
+    monkeypatch.setattr(loop, "why_not", lambda *_: None)
+    monkeypatch.setattr(loop, "CapturedStep", Direct)
+    settings = smoke("task=links", "rule=dfa", "trainer.max_epochs=2", "trainer.capture=true")
+    trainer = Trainer(build_fabric(settings), settings, Record(tmp_path), "identity")
+    assert trainer.train().state.captured
+    held = weakref.ref(trainer.model)
+    gc.disable()
+    try:
+        del trainer
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 @cuda

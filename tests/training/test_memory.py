@@ -33,6 +33,9 @@ def test_the_sentence_names_what_the_memory_of_a_step_grows_with(smoke):
         "Out of memory on cuda:0 when 2.00 GiB more was requested. Lower task.streams=4 or task.context=16 or the "
         "sizes of the model, or set trainer.precision=bf16-mixed or trainer.data_on_device=false."
     )
+    captured = smoke("task=language", "rule=dfa", "trainer.capture=auto")
+    assert str(out_of_memory(error, captured, torch.device("cuda", 0))).endswith("or trainer.capture=false.")
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))  # of a context, when other processes fill it
     assert not is_out_of_memory(RuntimeError("shape '[3]' is invalid"))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from dfa_bench.errors import ConfigError, MissingData
+from dfa_bench.runs.record import Record
 from dfa_bench.tasks.base import Shard, build_dataset, build_task
 from dfa_bench.tasks.view_synthesis.models import NeRF
 from dfa_bench.tasks.view_synthesis.rays import view_rays
@@ -16,7 +17,7 @@ from dfa_bench.tasks.view_synthesis.standin import stand_in_scene
 from dfa_bench.tasks.view_synthesis.task import grid_stride
 from dfa_bench.tasks.view_synthesis.views import psnr, ssim
 from dfa_bench.training.execute import execute
-from dfa_bench.training.trainer import build_learner
+from dfa_bench.training.trainer import Trainer, build_fabric, build_learner
 from tests.view_synthesis.scenes import edit, write_blender, write_llff
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,17 @@ def test_under_dfa_every_parameter_learns_and_none_in_two_ways(smoke, variant):
     described = attachment.describe()
     assert described.both == []
     assert all(described.learns_from.values())
+
+
+def test_rays_are_not_rounded_in_mixed_precision(smoke, tmp_path):
+    """The encoding multiplies their digits by up to 512, and evaluation sees all of them."""
+    settings = smoke(*NERF, "rule=dfa", "trainer.precision=bf16-mixed")
+    trainer = Trainer(build_fabric(settings), settings, Record(tmp_path), "identity")
+    seen = []
+    trainer.model.register_forward_pre_hook(lambda model, inputs: seen.extend(inputs))
+    batch = next(iter(trainer.feed.batches(1, trainer.shard)))
+    trainer.step(batch)
+    assert_close(seen[0].origins, trainer.fabric.to_device(batch)[0].origins, rtol=0, atol=0)
 
 
 def test_shallow_trains_the_two_heads_of_each_network_only(smoke):

@@ -29,6 +29,11 @@ VARIABLE = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 SHORTEST = 8  # characters of a secret in a variable; shorter values stand in many words
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def without_secrets(text: str) -> str:
     """A text that may be recorded or logged: "https://***@host/file?token=***"."""
     text = PARAMETER.sub(r"\1***", SIGNED_IN.sub("***", text))

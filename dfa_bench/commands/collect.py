@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from dfa_bench.commands.grammar import RESULTS, Command, words_argument
+from dfa_bench.errors import counted
 from dfa_bench.settings.overrides import is_whereabouts, whereabouts
 
 
@@ -41,6 +42,6 @@ def command(words: Sequence[str], results: Path) -> int:
     found = collect(places, Path(whereabouts(given)[0].root), Ledger(results / "runs.csv"))
     for sentence in (*found.conflicts, *found.refused):
         print(sentence, file=sys.stderr)
-    counts = f"{len(found.added)} runs added, {found.known} were here already"
+    counts = f"{counted(len(found.added), 'run')} added, {found.known} here already"
     print(f"{counts}, {len(found.conflicts)} differ from those here, {len(found.refused)} refused.")
     return 1 if found.conflicts or found.refused else 0

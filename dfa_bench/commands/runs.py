@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 from dfa_bench.commands.grammar import COUNT, RESULTS, Command, words_argument
-from dfa_bench.errors import ConfigError, did_you_mean
+from dfa_bench.errors import ConfigError, counted, did_you_mean
 from dfa_bench.reporting.grid import Grid, cells, terminal
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.listing import ALIKE, Group, all_runs, groups, metrics, read_store
@@ -84,7 +84,8 @@ def command(words: Sequence[str], seeds: int, age: str | None, metric: str | Non
     if found:
         Console(width=None if sys.stdout.isatty() else 180).print(terminal(_grid(found, wanted)))
     shown = sum(len(group.runs) for group in found)
-    print(f"{shown} of {len(runs)} runs" + (f", {len(store.unfinished)} more unfinished." if store.unfinished else "."))
+    unfinished = f", {len(store.unfinished)} more unfinished" if store.unfinished else ""
+    print(f"{shown} of {counted(len(runs), 'run')}{unfinished}.")
     for problem in store.problems:
         print(problem, file=sys.stderr)
     return 0
@@ -160,7 +161,8 @@ def value_text(group: Group, metric: str) -> str:
     if not values:
         return f"none of {lost}"
     if group.settings > 1:
-        return f"{min(values):.4g} to {max(values):.4g}, {len(values)} runs of {group.settings} settings{behind}"
+        number = counted(len(values), "run")
+        return f"{min(values):.4g} to {max(values):.4g}, {number} of {group.settings} settings{behind}"
     spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.4g}{spread}{behind}"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from dfa_bench.errors import counted
 from dfa_bench.experiments.engines import Engine, build_engine
 from dfa_bench.experiments.plan import PlannedRun, finished_result
 from dfa_bench.experiments.progress import Board, Watched
@@ -50,7 +51,7 @@ def do_alone(runs: Sequence[PlannedRun], engine: Any, retry: int) -> list[Failur
         return []
     with Board(Watched([[*todo.values()]], {*todo}, {}), Console()) as board:
         built = build_engine(engine, [run.settings for run in todo.values()])
-        print(f"{len(todo)} of {len(runs)} runs to do, {built.says}.", flush=True)
+        print(f"{len(todo)} of {counted(len(runs), 'run')} to do, {built.says}.", flush=True)
         return do_all([*todo.values()], built, board, retry, None)
 
 
@@ -83,7 +84,8 @@ def do_all(
                     failures.append(Failure(run.command, f"{report.reason}{tries}"))
             board.update(at_once=not runs)
             if max_failures is not None and len(failures) >= max_failures and runs:
-                print(f"{len(failures)} runs failed: the other {len(runs)} are not done.", file=sys.stderr)
+                left = "1 is" if len(runs) == 1 else f"{len(runs)} are"
+                print(f"{counted(len(failures), 'run')} failed: the other {left} not done.", file=sys.stderr)
                 break
     finally:
         engine.close()

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dfa_bench.errors import counted
 from dfa_bench.experiments.plan import PlannedRun
 from dfa_bench.experiments.schema import Cell
 
@@ -39,7 +40,7 @@ def expected_seconds(
 
     def cost(cell: Cell) -> ExpectedCost:
         if times := recorded.get(cell):
-            return ExpectedCost(statistics.fmean(times), f"as recorded for {len(times)} other seeds")
+            return ExpectedCost(statistics.fmean(times), f"as recorded for {counted(len(times), 'other seed')}")
         if of_one:
             return ExpectedCost(statistics.median(of_one) * cell.cost, "from its relative cost in the table")
         return ExpectedCost(None, f"no recorded time to go by (relative cost {cell.cost:g})")

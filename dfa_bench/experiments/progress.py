@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from dfa_bench.errors import counted
 from dfa_bench.experiments.expected_cost import expected_seconds, time_text
 from dfa_bench.experiments.plan import PlannedRun, readable_result
 from dfa_bench.runs.status import State, Status, status, store_time
@@ -26,15 +27,17 @@ class Look:
     """All runs at one moment."""
 
     states: Mapping[str, Status]  # by identity
-    seconds_left: float | None  # of work, if done by as many as run now; None: no time is known to go by
+    seconds_left: float  # of work, if done by as many as run now
+    unknown: int  # runs of which no time is known to go by, and which that leaves out
 
     def __str__(self) -> str:
         counts = Counter(each.state for each in self.states.values())
-        parts = [f"{counts['done']} of {len(self.states)} runs done"]
+        parts = [f"{counts['done']} of {counted(len(self.states), 'run')} done"]
         shown: tuple[State, ...] = ("running", "failed", "lost", "begun", "waiting")
         parts += [f"{counts[state]} {state}" for state in shown if counts[state]]
         if self.seconds_left:
-            parts.append(f"about {time_text(self.seconds_left)} left")
+            more = f" and {counted(self.unknown, 'run')} of unknown time" if self.unknown else ""
+            parts.append(f"about {time_text(self.seconds_left)}{more} left")
         return ", ".join(parts)
 
 
@@ -46,11 +49,13 @@ class Watched:
         tables: the planned runs of each, with the seeds whose time may be recorded.
         wanted: identities of those to look at.
         seconds: of runs that are recorded, by identity; the others count as not done yet.
+        elsewhere: seconds of runs that are recorded in another folder: what to go by, where nothing else is known.
     """
 
     tables: Sequence[Sequence[PlannedRun]]
     wanted: set[str]
     seconds: dict[str, float]
+    elsewhere: Mapping[str, float] = field(default_factory=dict)
     runs: dict[str, PlannedRun] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,24 +71,23 @@ class Watched:
             states[identity] = status(record_of(run.settings, identity), now)
             if states[identity].state == "done" and (result := readable_result(run)):
                 self.seconds[identity] = result.wall_seconds
-        return Look(states, self._left(states))
+        return Look(states, *self._left(states))
 
     def name(self, identity: str) -> str:
         run = self.runs[identity]
         return f"{run.cell.row} {run.cell.column} {run.cell.rule} seed {run.settings.seed}"
 
-    def _left(self, states: Mapping[str, Status]) -> float | None:
-        left, told = 0.0, set[str]()
+    def _left(self, states: Mapping[str, Status]) -> tuple[float, int]:
+        left, unknown, told = 0.0, 0, set[str]()
         for table in self.tables:
             todo = [run for run in table if run.identity in states and run.identity not in told]
             todo = [run for run in todo if states[run.identity].state not in ("done", "failed")]
             told |= {run.identity for run in todo}
-            for run, cost in zip(todo, expected_seconds(table, todo, self.seconds), strict=True):
-                if cost.seconds is None:
-                    return None
+            for run, cost in zip(todo, expected_seconds(table, todo, {**self.elsewhere, **self.seconds}), strict=True):
                 each = states[run.identity]
-                left += cost.seconds * (1 - each.epoch / each.epochs if each.epochs else 1)
-        return left / max(1, sum(each.state == "running" for each in states.values()))
+                left += (cost.seconds or 0.0) * (1 - each.epoch / each.epochs if each.epochs else 1)
+                unknown += cost.seconds is None
+        return left / max(1, sum(each.state == "running" for each in states.values())), unknown
 
 
 class Board:

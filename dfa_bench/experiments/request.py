@@ -15,6 +15,7 @@ from dfa_bench.experiments.schema import Experiment, experiment_files, load_expe
 from dfa_bench.settings.engines import PREFIX, engine_settings
 from dfa_bench.settings.resources import resource_folder
 
+RESULTS = Path("results")  # where tables and runs.csv are unless a folder is given
 EVERYTHING = ("all", "studies", "search")  # what reports are about unless tables are named
 
 
@@ -63,7 +64,7 @@ def build_request(
     jobs: int | None = None,
     retry: int = 0,
     max_failures: int | None = None,
-    results: Path = Path("results"),
+    results: Path = RESULTS,
     skip: Sequence[str] = (),
     dry_run: bool = False,
     until_decided: float | None = None,

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
+from dfa_bench.errors import counted
 from dfa_bench.experiments.schema import Claim, Metric, Quoted
 from dfa_bench.reporting.grid import Grid, GridCell
 from dfa_bench.reporting.places import CellMean, Place, papers_differences, places
@@ -103,7 +104,7 @@ class Checked:
         worst = min(decisive, key=lambda each: each.high if self.verdict in CONTRADICTS else each.low)
         rest = f", {untested} not tested{f' ({without})' if missing else ''}" if untested else ""
         lost = max(each.lost for each in tested)
-        rest += f", up to {lost} seeds of a place diverged or NaN" if lost else ""
+        rest += f", up to {counted(lost, 'seed')} of a place diverged or NaN" if lost else ""
         rest += "".join(f"; {self.measured(each)}" for each in tested if each.collapsed and each is not worst)
         text = f"{agree}{rest}; least: {self.measured(worst)}; claimed: more than {self.margin_text}"
         text += f" ({self.claim.because})" if self.claim.because else ""

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from dfa_bench.errors import KEPT, CorruptData, MissingData, Preempted
+from dfa_bench.errors import KEPT, CorruptData, MissingData, Preempted, counted
 from dfa_bench.experiments.dispatch import Failure, do_all
 from dfa_bench.experiments.engines import Engine, build_engine
 from dfa_bench.experiments.expected_cost import expected_seconds, time_text
 from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
 from dfa_bench.experiments.progress import Board, Watched
-from dfa_bench.experiments.request import Request
+from dfa_bench.experiments.request import RESULTS, Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting.existing import build_table, is_stand_in, seeds_done
 from dfa_bench.reporting.results import print_table, write_table
@@ -71,10 +71,10 @@ def _do(
     todo: Sequence[PlannedRun], works: Sequence[Work], ledger: Ledger, request: Request, console: Console, total: int
 ) -> list[Failure]:
     if not todo:
-        print(f"{total} runs, 0 of them to do.", flush=True)
+        print(f"{counted(total, 'run')}, 0 of them to do.", flush=True)
         return []
     engine = build_engine(request.engine, [run.settings for run in todo])
-    print(f"{total} runs, {len(todo)} of them to do, {engine.says}.", flush=True)
+    print(f"{counted(total, 'run')}, {len(todo)} of them to do, {engine.says}.", flush=True)
     return do_shown(todo, engine, works, ledger, request, console)
 
 
@@ -88,7 +88,7 @@ def do_shown(
 ) -> list[Failure]:
     """Do runs through an engine, with their progress shown."""
     tables = [[*work.runs, *work.stand_in] for work in works]
-    watched = Watched(tables, {run.identity for run in todo}, ledger.seconds())
+    watched = Watched(tables, {run.identity for run in todo}, ledger.seconds(), _times_elsewhere(request))
     with Board(watched, console) as board:
         return do_all(todo, engine, board, request.retry, request.max_failures)
 
@@ -99,7 +99,7 @@ def watch(request: Request, once: bool) -> int:
     seeds, cards = max(request.seeds, seeds_done(request, ledger)), ledger.cards()
     tables = [plan(each, range(seeds), request.overrides, cards) for each in request.experiments]
     wanted = {run.identity for table in tables for run in table if run.settings.seed < (request.seeds or seeds)}
-    with Board(Watched(tables, wanted, ledger.seconds()), console) as board:
+    with Board(Watched(tables, wanted, ledger.seconds(), _times_elsewhere(request)), console) as board:
         look = board.update(at_once=True)
         while look is None or (not once and any(each.state != "done" for each in look.states.values())):
             time.sleep(0.5)
@@ -107,6 +107,11 @@ def watch(request: Request, once: bool) -> int:
     if console.is_terminal:
         print(look)
     return 0
+
+
+def _times_elsewhere(request: Request) -> dict[str, float]:
+    """What the runs in results/runs.csv took, on whatever machine, where other results are asked for."""
+    return {} if request.results == RESULTS else Ledger(RESULTS / "runs.csv").seconds()
 
 
 def list_missing(request: Request) -> int:
@@ -120,13 +125,14 @@ def list_missing(request: Request) -> int:
         wanted = [run for run in runs if run.settings.seed < request.seeds and run.identity not in told]
         todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
         told |= {run.identity for run in todo}
-        costs = expected_seconds(runs, todo, ledger.seconds())
+        costs = expected_seconds(runs, todo, {**_times_elsewhere(request), **ledger.seconds()})
         seconds = sum(each.seconds or 0 for each in costs)
         total += seconds
         unknown = sum(each.seconds is None for each in costs)
         about = f"about {time_text(seconds)} one at a time" if seconds else ""
         about += f"{'; ' if about else ''}{unknown} of unknown cost" if unknown else ""
-        print(f"{experiment.name}: {len(todo)} runs are missing{f' ({about})' if about else ''}.")
+        are = "is" if len(todo) == 1 else "are"
+        print(f"{experiment.name}: {counted(len(todo), 'run')} {are} missing{f' ({about})' if about else ''}.")
         if lacking := dict.fromkeys(run.settings.dataset.name for run in todo if not run.has_data):
             print(f"  No data here for {', '.join(lacking)}; `dfa-bench data` says where to get them.")
         for run, cost in zip(todo, costs, strict=True):
@@ -134,7 +140,7 @@ def list_missing(request: Request) -> int:
             print(f"  {cell.row}, {cell.column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
     jobs = request.at_a_time
     about = f", about {time_text(total / jobs)} with --jobs {jobs}" if total else ""
-    print(f"Total: {len(told)} runs{about}.")
+    print(f"Total: {counted(len(told), 'run')}{about}.")
     return 0
 
 

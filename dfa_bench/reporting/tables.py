@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dfa_bench.errors import counted
 from dfa_bench.experiments.schema import Cell, Experiment, Metric, Variant
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.rules import compared_pairs, rules
@@ -309,15 +310,19 @@ class Table:
     def _numerics_note(self) -> Iterable[str]:
         """What may move digits, where runs are known to differ in it."""
         runs = {run.identity: run.numerics for found in self.runs.values() for run in found if run.numerics}
-        counted = Counter(runs.values())
-        if len(counted) > 1:
-            kinds = "; ".join(f"{name} ({count} runs)" for name, count in sorted(counted.items()))
-            yield f"Runs differ in numerics, which may move digits: {kinds}."
+        kinds = Counter(runs.values())
+        if len(kinds) > 1:
+            told = "; ".join(f"{name} ({counted(count, 'run')})" for name, count in sorted(kinds.items()))
+            yield f"Runs differ in numerics, which may move digits: {told}."
 
     def _lost_note(self) -> Iterable[str]:
         """Cells that are empty although they have runs."""
         filled = {cell for cell, _ in self.entries}
-        lost = [f"{self.cell_text(cell)} ({len(runs)} runs)" for cell, runs in self.runs.items() if cell not in filled]
+        lost = [
+            f"{self.cell_text(cell)} ({counted(len(runs), 'run')})"
+            for cell, runs in self.runs.items()
+            if cell not in filled
+        ]
         if lost:
             yield f"Without a number, as all runs diverged or are NaN: {', '.join(lost)}."
 
@@ -332,7 +337,7 @@ class Table:
 
     def _problem_note(self) -> Iterable[str]:
         if self.problems:
-            yield f"{len(self.problems)} records cannot be read and are left out."
+            yield f"Left out, as they cannot be read: {counted(len(self.problems), 'record')}."
 
 
 def _is_in(cell: Cell, line: TableLine) -> bool:

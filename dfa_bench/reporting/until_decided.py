@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from dfa_bench.errors import KEPT, Preempted
+from dfa_bench.errors import KEPT, Preempted, counted
 from dfa_bench.experiments.dispatch import Failure
 from dfa_bench.experiments.engines import build_engine
 from dfa_bench.experiments.expected_cost import ExpectedCost, expected_seconds, time_text
@@ -179,7 +179,8 @@ def _text(step: Step) -> str:
     cost = f", about {time_text(step.seconds)}" if step.seconds else " of unknown cost"
     what = "to decide the claim" if step.aim.whole else "to decide this place; the claim stays open"
     also = f"; would decide {', '.join(step.also)} too" if step.also else ""
-    return f"{step.aim}: {len(step.aim.runs)} runs{cost}, for {step.aim.seeds} seeds in all, {what}{also}"
+    runs, seeds = counted(len(step.aim.runs), "run"), counted(step.aim.seeds, "seed")
+    return f"{step.aim}: {runs}{cost}, for {seeds} in all, {what}{also}"
 
 
 def _lines(step: Step, costs: dict[str, ExpectedCost]) -> Iterator[str]:

@@ -466,7 +466,7 @@ def test_a_table_whose_runs_all_diverged_says_so(dfa_bench, run, tmp_path):
     assert said.code == 1
     where = "scale=smoke", "trainer.accelerator=cpu", "recipe.lr=1e30", "trainer.max_epochs=3"
     said = dfa_bench("table", "table4", *where, f"results={tmp_path}/out", f"store.root={tmp_path}/runs")
-    assert "Without a number, as all runs diverged or are NaN: Cora GAE BP (1 runs)" in said.out
+    assert "Without a number, as all runs diverged or are NaN: Cora GAE BP (1 run)" in said.out
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
 def test_seeds_stand_in_one_line_and_settings_are_not_averaged(listed):
     out, _ = listed()
     assert "0.85 ± 0.071" in out
-    assert "0.7 to 0.7, 1 runs of 2 settings, 1 without" in out
+    assert "0.7 to 0.7, 1 run of 2 settings, 1 without" in out
     assert "[bold]<b>&|$(x)" in out
     assert "5 of 5 runs." in out
 

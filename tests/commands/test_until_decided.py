@@ -101,7 +101,7 @@ def test_a_run_that_two_tables_share_costs_what_its_own_table_says(smoke, tmp_pa
     works = [Work(table4, planned, planned, []) for planned in (runs[first], [*runs[second][1:], *beside])]
     search = Undecided(request.build_request(["table4"], until_decided=1.0), ledger, works)
     (cost,) = search.costs(runs[first][1:]).values()
-    assert str(cost) == "about 20 s, as recorded for 1 other seeds"
+    assert str(cost) == "about 20 s, as recorded for 1 other seed"
 
 
 @pytest.mark.parametrize(

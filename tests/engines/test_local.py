@@ -70,7 +70,7 @@ def test_so_many_failures_end_the_others(planned, capsys):
     failures = do(planned(3), engine, max_failures=1)
     assert [failure.reason for failure in failures] == ["no"]
     assert failures[0].command.startswith("dfa-bench run task=links")
-    assert "1 runs failed: the other 1 are not done" in capsys.readouterr().err
+    assert "1 run failed: the other 1 is not done" in capsys.readouterr().err
     assert engine.closed
 
 

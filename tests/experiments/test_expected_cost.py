@@ -6,6 +6,7 @@ import pytest
 
 from dfa_bench.experiments.expected_cost import expected_seconds, time_text
 from dfa_bench.experiments.plan import PlannedRun, plan
+from dfa_bench.experiments.progress import Watched
 from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.resources import resource_folder
@@ -49,6 +50,28 @@ def test_nothing_is_made_up_where_nothing_is_recorded(planned, ledger):
     [cost] = expected_seconds(planned, planned[:1], ledger.seconds())
     assert cost.seconds is None
     assert str(cost).startswith("no recorded time to go by")
+
+
+def test_progress_goes_by_times_of_another_folder_and_counts_what_it_cannot_tell(planned):
+    first, second, third = planned[:3]  # three seeds of a cell
+    other = next(run for run in planned if run.cell != first.cell)
+    wanted = {first.identity, second.identity, other.identity}
+    told = str(Watched([[first, second, third]], {first.identity, second.identity}, {}, {first.identity: 30.0}).look())
+    assert told == "0 of 2 runs done, 2 waiting, about 60 s left"
+    told = str(Watched([planned[:2], [other]], wanted, {first.identity: 20.0}, {second.identity: 40.0}).look())
+    assert told == "1 of 3 runs done, 2 waiting, about 30 s and 1 run of unknown time left"
+    assert str(Watched([[other]], {other.identity}, {}).look()) == "0 of 1 run done, 1 waiting"
+    assert str(Watched([[other]], {other.identity}, {other.identity: 5.0}).look()) == "1 of 1 run done"
+
+
+def test_what_runs_took_is_known_from_the_usual_folder_too(planned, say, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    usual = Ledger(Path("results/runs.csv"))
+    usual.add([summary(planned[0].identity, wall_seconds=90)])
+    words = ["reproduce", "table4", "scale=smoke", f"store.root={tmp_path}/runs", f"data.cache={tmp_path}/cache"]
+    _, said, _ = say(*words, "--dry-run", "--seeds=2", "--results=other")
+    assert f"{planned[0].cell.rule}, seed 1: about 2 min, as recorded for 1 other seed" in said
+    assert "seed 0: about 2 min" in said, "it stands in the usual folder, so it is still to do here"
 
 
 def test_times_are_short():

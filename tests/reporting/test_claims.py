@@ -339,7 +339,7 @@ def test_a_diverged_seed_is_named_and_leaves_no_support():
     found.runs[cell].append(summary("d", 3, status="diverged"))
     (checked,) = check(found)
     assert checked.verdict == "undecided"
-    assert "3 seeds, up to 1 seeds of a place diverged or NaN" in checked.summary()
+    assert "3 seeds, up to 1 seed of a place diverged or NaN" in checked.summary()
     assert "would decide" not in checked.summary()
 
 

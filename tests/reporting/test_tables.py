@@ -188,6 +188,6 @@ def test_numerics_that_differ_are_told_and_those_not_recorded_are_not():
 
     assert "numerics" not in text("", "", "")
     assert "numerics" not in text("32-true, cpu", "", "32-true, cpu")
-    assert "Runs differ in numerics, which may move digits: 32-true, cpu (2 runs); bf16-mixed, cuda (1 runs)." in text(
+    assert "Runs differ in numerics, which may move digits: 32-true, cpu (2 runs); bf16-mixed, cuda (1 run)." in text(
         "32-true, cpu", "32-true, cpu", "bf16-mixed, cuda"
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
+from dfa_bench.errors import counted
 from dfa_bench.experiments.engines.work import Report, do_run
 from dfa_bench.settings.engines import LocalSettings
 from dfa_bench.settings.schema import RunSettings
@@ -44,8 +45,8 @@ class LocalEngine:
         self._pools: dict[int, ProcessPoolExecutor] = {}
         self._queue: deque[tuple[str, RunSettings]] = deque()
         self._running: dict[Future[Report], tuple[str, int]] = {}  # identity, slot
-        shared = f" and {len(gpus)} GPU{'s' * (len(gpus) > 1)}" if gpus else ""
-        self.says = f"{slots} at a time on this machine's {cores} cores{shared}"
+        shared = f" and {counted(len(gpus), 'GPU')}" if gpus else ""
+        self.says = f"{slots} at a time on this machine's {counted(cores, 'core')}{shared}"
 
     def submit(self, runs: Mapping[str, RunSettings]) -> None:
         self._queue.extend(runs.items())

@@ -182,7 +182,7 @@ def test_stand_ins_stand_apart_without_the_papers_numbers(tmp_path):
 def test_records_that_cannot_be_read_are_named(tmp_path):
     html = render(page_of(tmp_path, table(GOOD, GOOD, problems=["runs/x/result.json is damaged."])))
     assert "runs/x/result.json is damaged." in html
-    assert "1 records cannot be read" in html
+    assert "Left out, as they cannot be read: 1 record." in html
 
 
 def test_code_that_was_changed_is_marked(tmp_path):

@@ -29,6 +29,9 @@ class Cell(NamedTuple):
     factor: float = 1.0  # of the metric, as tables show it
 
 
+# Settings of the second run of each pair; all others are of both.
+NUMERICS = ("trainer.precision=", "trainer.tf32=", "trainer.compile=", "trainer.capture=")
+
 CELLS = {
     "nerf": Cell(("task=view_synthesis", "dataset=lego"), "test/psnr"),  # Table 1
     "deepfm": Cell(("task=clicks", "model=deepfm"), "test/auc"),
@@ -44,13 +47,13 @@ def run(cell: Cell, seed: int, settings: list[str], store: Path) -> Outcome:
 
 
 def compare(name: str, cell: Cell, options: argparse.Namespace) -> str:
-    common = [each for each in options.settings if not each.startswith("trainer.")]
-    trainer = [each for each in options.settings if each.startswith("trainer.")]
-    folder = "_".join(trainer).replace("=", "-")
+    other_numerics = [each for each in options.settings if each.startswith(NUMERICS)]
+    common = [each for each in options.settings if each not in other_numerics]
+    folder = "_".join(other_numerics).replace("=", "-")
     values, numerics = [], set()
     for seed in range(options.seeds):
         plain = run(cell, seed, [*common, f"rule={options.rule}"], options.store / "fp32")
-        other = run(cell, seed, [*common, f"rule={options.rule}", *trainer], options.store / folder)
+        other = run(cell, seed, [*common, f"rule={options.rule}", *other_numerics], options.store / folder)
         if unfinished := [each.folder for each in (plain, other) if cell.metric not in each.result.metrics]:
             raise UserError(f"{unfinished[0]} has no {cell.metric}: the run diverged. Lower recipe.lr for both.")
         values.append([cell.factor * each.result.metrics[cell.metric] for each in (plain, other)])
@@ -78,7 +81,11 @@ def verdict(values: np.ndarray) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="*", help="trainer.*: of the other numerics; anything else: of both")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        help="precision, tf32, compile and capture of trainer: of one run of each pair; anything else: of both",
+    )
     parser.add_argument("--only", nargs="+", default=["gcn", "gae"], choices=list(CELLS), help="default: gcn gae")
     parser.add_argument("--seeds", type=int, default=5, help="at least 3; default: 5")
     parser.add_argument("--rule", default="dfa")
@@ -87,7 +94,7 @@ def main() -> None:
     options.settings = options.settings or ["trainer.precision=bf16-mixed"]
     if options.seeds < 3:
         parser.error(f"--seeds {options.seeds}: a spread needs at least 3.")
-    if not any(each.startswith("trainer.") for each in options.settings):
+    if not any(each.startswith(NUMERICS) for each in options.settings):
         parser.error("say what to compare with float32, such as trainer.precision=bf16-mixed or trainer.tf32=true")
     for name in options.only:
         try:

@@ -16,7 +16,7 @@ BIN := .venv/bin
 SCALE ?= cpu
 # A first run trains for itself: results/runs.csv, which is committed and counts as done, is left alone.
 RESULTS ?= runs/results
-# Cells whose runs take longer than all others together; `make reproduce SKIP=` does them too.
+# Cells whose runs take nearly as long as all others together; `make reproduce SKIP=` does them too.
 SKIP ?= PubMed/DNAConv
 # Data: DFA_BENCH_DATA, else a folder shared/data beside this checkout, if there is one.
 DFA_BENCH_DATA ?= $(abspath $(wildcard ../shared/data))

@@ -30,6 +30,7 @@ ERROR = 0.05  # probability of a wrong "supported", and of a wrong "contradicted
 POWER = 0.8  # probability with which the seeds that are said to decide do so
 QUOTED = "a number that the paper quotes is a reference only for runs of a reduced protocol"
 NO_RUNS = "no runs"
+DIGITS = 9  # of differences: what sums of floats have behind them would choose a side
 MOST_SEEDS = 100  # with more, their number is not worked out
 NOTE = (
     "[a, b]: one-sided t bounds of the mean over paired seeds. Supported: in every place a, at 5%, is above what is "
@@ -206,7 +207,7 @@ def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, cont
         none = math.nan, math.nan, math.nan
         return Evidence(place.name, len(pairs), *none, "not tested", reason, missing, would_decide=at_least)
     if claim.ratio is None:
-        differences, margin = [above - below for above, below in pairs], claim.by
+        differences, margin = [round(above - below, DIGITS) for above, below in pairs], claim.by
     else:
         differences, margin = [math.log(above / below) for above, below in pairs], math.log(claim.ratio)
     low, high = bounds(differences, number_of_places)
@@ -217,7 +218,7 @@ def _weigh(claim: Claim, place: Place, table: Table, number_of_places: int, cont
         verdict, needed = "undecided", None  # those that are left may be the lucky ones
     if collapsed := ", ".join(table.collapse_text(cell) for cell in place.cells if table.is_bimodal(cell)):
         verdict, needed = "undecided", None  # no t distribution
-    shown = statistics.fmean(differences), low, high
+    shown = round(statistics.fmean(differences), DIGITS) + 0.0, low, high  # + 0.0: no "-0"
     mean, low, high = shown if claim.ratio is None else map(_exp, shown)
     return Evidence(
         place.name, len(pairs), mean, low, high, verdict, lost=lost, collapsed=collapsed, would_decide=needed
@@ -279,18 +280,22 @@ def bounds(differences: Sequence[float], number_of_places: int) -> tuple[float, 
     return mean - below * error, mean + above * error
 
 
-def seeds_to_decide(differences: Sequence[float], margin: float, number_of_places: int) -> float:
+def seeds_to_decide(differences: Sequence[float], margin: float, number_of_places: int) -> float | None:
     """How many seeds would put the bound beyond the margin with probability POWER; infinite if over MOST_SEEDS.
+
+    None where no number would: all differences are the margin itself, such as 0 of columns whose runs are the same.
 
     Mean and spread are taken to be those observed, so the t statistic of more seeds has a noncentral t distribution.
     """
     from scipy.special import nctdtr, stdtrit
 
-    away, spread = statistics.fmean(differences) - margin, statistics.stdev(differences)
+    away, spread = round(statistics.fmean(differences) - margin, DIGITS), statistics.stdev(differences)
+    if not spread:
+        return None
     level = ERROR if away > 0 else ERROR / number_of_places
     for seeds in range(len(differences) + 1, MOST_SEEDS + 1):
         critical = stdtrit(seeds - 1, 1 - level)
-        if spread and 1 - nctdtr(seeds - 1, abs(away) / spread * math.sqrt(seeds), critical) >= POWER:
+        if 1 - nctdtr(seeds - 1, abs(away) / spread * math.sqrt(seeds), critical) >= POWER:
             return seeds
     return math.inf
 

@@ -104,6 +104,8 @@ def _ways(checked: Checked) -> Iterator[tuple[Sequence[Evidence], bool]]:
 
 def _seeds_needed(evidence: Evidence) -> int:
     if evidence.would_decide is None:
+        if not (evidence.reason or evidence.collapsed or evidence.lost):
+            raise OutOfReach(f"{evidence.place}: the same in all seeds")
         lost = f"{evidence.collapsed} collapsed" if evidence.collapsed else "a seed diverged or is NaN"
         raise OutOfReach(evidence.reason or f"{evidence.place}: {lost}, and others do not make up for it")
     if evidence.would_decide == math.inf:

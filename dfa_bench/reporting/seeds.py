@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dfa_bench.errors import counted
 from dfa_bench.reporting.grid import Grid, GridCell, cells
 from dfa_bench.reporting.tables import Head, Table
 from dfa_bench.settings.rules import rules
@@ -76,7 +77,7 @@ def among_seeds_grid(found: Sequence[PaperAmongSeeds]) -> Grid:
     labels = [entry.label for entry in rules().values()]
     by_rule = {label: [each for each in found if each.place[2] == label] for label in labels}
     count = (
-        f"Of {len(found)} numbers of the paper {sides.count('among the seeds')} lie among our seeds, "
+        f"Of {counted(len(found), 'comparison')} {sides.count('among the seeds')} find the paper among our seeds, "
         f"{sides.count('above all seeds')} above all of them and {sides.count('below all seeds')} below. "
         + " ".join(_lean(rule, those) for rule, those in by_rule.items() if those)
     )

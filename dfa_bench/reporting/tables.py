@@ -288,7 +288,8 @@ class Table:
                 digits = self.experiment.metrics[metric].digits
                 head = self.head_text(Head(cell.column, cell.variant, metric))
                 off.append(f"{cell.row} {head} {rules()[cell.rule].label} ({difference:+.{digits}f})")
-        yield f"Off by more than {limit:g}: {', '.join(off) or 'none'} (of {len(compared)} numbers of the paper)."
+        all_of_them = counted(len(compared), "comparison")
+        yield f"Off by more than {limit:g}: {', '.join(off) or 'none'} (of {all_of_them} with the paper)."
 
     def is_mixed(self, cell: Cell) -> bool:
         """Whether seeds of a cell were not run alike."""

@@ -162,7 +162,7 @@ def test_looking_again_after_the_seeds_that_would_decide_errs_in_a_tenth_of_case
 
 def test_seeds_beyond_a_hundred_are_not_worked_out():
     assert seeds_to_decide([-1.0, 0.0, 1.01], 0.0, 1) == math.inf
-    assert seeds_to_decide([0.0, 0.0, 0.0], 0.0, 1) == math.inf
+    assert seeds_to_decide([0.0, 0.0, 0.0], 0.0, 1) is None, "no number of seeds moves what is the same in all"
 
 
 def test_an_undecided_claim_says_how_many_seeds_would_decide_it():
@@ -497,3 +497,12 @@ def test_a_mistake_in_an_experiment_names_the_file(tmp_path):
     (tmp_path / "studies" / "x.yaml").write_text("kind: study\ntitle: x\n")
     with pytest.raises(ConfigError, match=r"experiments/studies/x\.yaml: The setting 'metrics' is missing"):
         load_experiments(tmp_path)
+
+
+def test_the_last_bits_of_floats_choose_no_side():
+    (checked,) = check(several([[0.1 + 0.2 - 0.3] * 3], 0.0))
+    assert [each.difference for each in checked.evidence] == [0.0]
+    assert checked.outlook == ""
+    (checked,) = check(several([[0.7, -0.6, -0.1]], 0.0))  # whose sum is not quite zero
+    assert [each.difference for each in checked.evidence] == [0.0]
+    assert checked.outlook == "more than 100 seeds would decide"

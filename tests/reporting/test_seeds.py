@@ -56,6 +56,6 @@ def test_few_seeds_other_protocols_and_cells_without_a_number_are_left_out():
 
 def test_a_lean_to_good_seeds_is_counted_by_rule():
     text = " ".join(among_seeds_grid(among_seeds(_table("dfa", (0.80, 0.81, 0.82)))).notes)
-    assert "Of 1 numbers of the paper 0 lie among our seeds, 1 above all of them and 0 below." in text
+    assert "Of 1 comparison 0 find the paper among our seeds, 1 above all of them and 0 below." in text
     assert "DFA: above our mean in 1 of 1, by +1.9 std in the median." in text
     assert "BP:" not in text

@@ -11,7 +11,7 @@ from dfa_bench.errors import CorruptData
 
 Vocabulary = Literal["all", "training"]  # rows over which categories are counted
 
-SPLIT_SEED = 42  # of the released code
+SPLIT_SEED = 42  # as the released code has, which draws other rows with it, by torch.utils.data.random_split
 SHARES = {"train": 0.8, "val": 0.1}  # the rest is the test split
 
 

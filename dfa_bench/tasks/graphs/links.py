@@ -33,7 +33,8 @@ class LinkPrediction:
     """Tell a graph's held-out edges from pairs without an edge: 85% / 5% / 10% of the edges.
 
     The encoder sees the training edges, for testing too. The split follows the run's seed, so that seeds differ in it
-    and the rules share it. Each step draws as many non-edges as there are training edges.
+    and the rules share it. Each step draws as many non-edges as there are training edges (PyG 1.5.0, which the authors
+    pinned: and as there are nodes).
 
     Args:
         dataset, model, data, seed: see `base.Task`.

@@ -20,7 +20,7 @@ PREFIX = "engine."  # of a setting on the command line
 class LocalSettings(Strict):
     name: Literal["local"]
     jobs: Count | None = None
-    per_gpu: Count = 1
+    per_gpu: Count | Literal["auto"] = 1
 
 
 class SlurmSettings(Strict):

@@ -5,11 +5,14 @@ import os
 import signal
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from dfa_bench.errors import ConfigError, Preempted
+from dfa_bench.experiments.engines import local
+from dfa_bench.experiments.engines.gpus import Load, loads
 from dfa_bench.experiments.engines.local import LocalEngine
 from dfa_bench.experiments.engines.work import Report
 from dfa_bench.settings.engines import LocalSettings, engine_settings
@@ -98,6 +101,116 @@ def test_each_gpu_has_its_runs_and_threads_do_not_fight(smoke, monkeypatch):
     assert environments([smoke("trainer.accelerator=cpu")], jobs=4) == [(None, "3")] * 4
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # what the user says stays
     assert environments([smoke("trainer.accelerator=cpu")], jobs=4) == [(None, "1")] * 4
+
+
+SMI = """#!/bin/sh
+cat {told}
+"""
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    """nvidia-smi, which says what the test writes for it."""
+    told, program = tmp_path / "told", tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(SMI.format(told=told))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    def say(*gpus: tuple[object, object, object]) -> None:
+        lines = [f"{n}, GPU-{n}, {total}, {used}, {busy}" for n, (total, used, busy) in enumerate(gpus)]
+        told.write_text("\n".join(lines) + "\n")
+
+    return say
+
+
+class Puppets(LocalEngine):
+    """Its runs end when the test says so."""
+
+    def _start(self, run: RunSettings, slot: int) -> Future[Report]:
+        self.started = [*getattr(self, "started", []), run.seed]
+        return Future()
+
+    def end(self, seed: int, report: Report) -> dict[str, Report]:
+        (future,) = (future for future, each in self._running.items() if each.run.seed == seed)
+        future.set_result(report)
+        return self.finished(0)
+
+
+@pytest.fixture
+def puppets(smoke, monkeypatch):
+    def build(gpus: str, number: int) -> Puppets:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        monkeypatch.setattr(os, "cpu_count", lambda: 8)
+        monkeypatch.setattr(local, "SETTLED", 0.0)
+        runs = {str(seed): smoke("trainer.accelerator=auto", f"seed={seed}") for seed in range(number)}
+        engine = Puppets(LocalSettings(name="local", per_gpu="auto"), [*runs.values()])
+        engine.submit(runs)
+        return engine
+
+    return build
+
+
+IDLE = (80000, 3000, 40)
+
+
+@pytest.mark.parametrize(
+    "load, number",
+    [
+        (IDLE, 5),
+        ((80000, 3000, 97), 1),  # no kernel would find a gap
+        ((8000, 5000, 10), 1),  # no memory for another one
+    ],
+)
+def test_runs_join_those_on_a_gpu_that_is_neither_full_nor_busy(smi, puppets, load, number):
+    smi(load)
+    assert len(puppets("0", 5).started) == number
+
+
+def test_cores_limit_the_runs_of_a_gpu_too_and_the_emptier_gpu_comes_first(smi, puppets):
+    smi(IDLE, IDLE)
+    engine = puppets("GPU-0,GPU-1", 12)
+    assert (
+        engine.says == "8 at a time on this machine's 8 cores and 2 GPUs, as far as memory and load of the GPUs allow"
+    )
+    assert len(engine.started) == 8
+    assert [each.slot % 2 for each in engine._running.values()] == [0, 1] * 4
+
+
+def test_a_run_waits_until_the_last_one_shows_what_it_takes(smi, puppets, monkeypatch):
+    smi(IDLE)
+    engine = puppets("0", 1)
+    monkeypatch.setattr(local, "SETTLED", 60.0)
+    engine.submit({"late": next(iter(engine._running.values())).run})
+    assert len(engine.started) == 1
+    monkeypatch.setattr(local, "SETTLED", 0.0)
+    engine.finished(0)
+    assert len(engine.started) == 2
+
+
+def test_a_run_without_memory_beside_others_goes_on_alone(smi, puppets):
+    smi(IDLE)
+    engine = puppets("0", 3)
+    none = Report("failed", "Out of memory", out_of_memory=True)
+    assert engine.end(1, none) == {}, "it is no failure yet"
+    assert engine.end(0, Report("done")).keys() == {"0"}
+    engine.submit({"9": next(iter(engine._running.values())).run.model_copy(update={"seed": 9})})
+    assert engine.started == [0, 1, 2], "none may come before it, or it would wait forever"
+    assert engine.end(2, Report("done")).keys() == {"2"}
+    assert engine.started == [0, 1, 2, 1]
+    assert engine.end(1, none) == {"1": none}, "alone it is one"
+    assert engine.started[-1] == 9
+
+
+def test_without_an_answer_of_nvidia_smi_a_number_is_asked_for(puppets, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="nvidia-smi how full GPUs are.*Give a number"):
+        puppets("0", 1)
+
+
+def test_what_nvidia_smi_does_not_measure_is_left_out(smi):
+    smi(IDLE, ("[N/A]", "[N/A]", "[N/A]"))
+    assert loads() == dict.fromkeys(("0", "GPU-0"), Load(80000, 3000, 0.4))
 
 
 def test_a_sweep_goes_through_an_engine_and_what_is_done_is_not_done_again(say, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dfa_bench.errors import Preempted, UserError, without_secrets
+from dfa_bench.errors import OutOfMemory, Preempted, UserError, without_secrets
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.training.allocator import keep_freed_memory
 from dfa_bench.training.preemption import stop
@@ -18,6 +18,7 @@ class Report:
     status: Literal["done", "failed", "preempted", "lost"]
     reason: str = ""
     signal: int | None = None
+    out_of_memory: bool = False  # that is why it failed
 
 
 def do_run(settings: RunSettings) -> Report:
@@ -32,7 +33,7 @@ def do_run(settings: RunSettings) -> Report:
     except Preempted as signal:
         return Report("preempted", str(signal), signal.number)
     except UserError as error:
-        return Report("failed", str(error))
+        return Report("failed", str(error), out_of_memory=isinstance(error, OutOfMemory))
     except Exception as error:  # told in the summary; the other runs go on
         if stop.raised is not None:
             return Report("preempted", str(error), stop.raised)

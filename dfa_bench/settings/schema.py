@@ -5,7 +5,8 @@ Hydra composes `configs/` into plain values; `RunSettings.model_validate` refuse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -209,9 +210,27 @@ def parse_settings(values: Mapping[str, Any]) -> RunSettings:
         raise ConfigError(explain(error)) from None
 
 
+ONE_OF_SEVERAL = re.compile(r"(constrained-)?(bool|int|float|str)|literal\[.*\]")
+
+
 def explain(error: ValidationError, prefix: str = "") -> str:
     """A validation error in one sentence per mistake: the key, the value, what is expected."""
-    return "\n".join(_sentence(mistake, prefix) for mistake in error.errors())
+    return "\n".join(_sentence(mistake, prefix) for mistake in _merged(error.errors()))
+
+
+def _merged(mistakes: Sequence[Any]) -> list[Any]:
+    """What pydantic tells for each kind of value that a setting may have ("int", "literal['auto']"), told once."""
+    merged: dict[tuple[Any, ...], Any] = {}
+    for mistake in mistakes:
+        *place, kind = mistake["loc"] or ("",)
+        if not ONE_OF_SEVERAL.fullmatch(str(kind)):
+            merged[(*mistake["loc"], len(merged))] = mistake
+            continue
+        expected = mistake["msg"].split(",")[0]
+        if (before := merged.get(tuple(place))) is not None:
+            expected = f"{before['msg']} or {expected.removeprefix('Input should be ')}"
+        merged[tuple(place)] = {**mistake, "loc": tuple(place), "msg": expected}
+    return [*merged.values()]
 
 
 def _sentence(mistake: Any, prefix: str) -> str:

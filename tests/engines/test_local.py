@@ -245,6 +245,8 @@ def test_an_impossible_engine_of_a_sweep_is_told(say, words, reason):
 
 def test_settings_of_an_engine_are_checked():
     assert engine_settings("slurm", ["engine.partition=gpu", "engine.minutes=30"], jobs=8).jobs == 8
+    with pytest.raises(ConfigError, match=r"^engine.per_gpu=two: input should be a valid integer or 'auto'\.$"):
+        engine_settings("local", ["engine.per_gpu=two"], None)
     for given, told in {"engine.partitoin=a": "engine.partitoin", "engine.minutes=x": "engine.minutes=x"}.items():
         with pytest.raises(ConfigError, match=told):
             engine_settings("slurm", [given], None)

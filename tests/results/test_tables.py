@@ -63,7 +63,7 @@ def test_the_committed_bootstrap_is_of_the_runs_of_the_table(ledger, tmp_path):
         if metric == "auc"
     }
     drawn = pd.read_csv(ROOT / "results" / "table2-bootstrap.csv")
-    assert len(drawn) == 5
+    assert len(drawn) == 8  # all pairs of DFA and BP, clean and released
     for cell, difference in zip(drawn["cell"], drawn["difference"], strict=True):
         assert difference == pytest.approx(means[cell, "dfa"] - means[cell, "bp"], abs=2e-6), f"{cell}: draw it again"
 

@@ -70,7 +70,7 @@ def test_seeds_are_added_until_nothing_is_left_that_they_could_decide(tiny, tmp_
     assert "sure is supported now." in out
     assert "wrong is contradicted at reduced scale now." in out
     assert "same is undecided now." in out
-    assert "Not decided: same (first/here: more than 100 seeds would decide)." in out
+    assert "Not decided: same (first/here: the same in all seeds)." in out
     ledger = Ledger(tmp_path / "results" / "runs.csv")
     assert sorted((run.rule, run.seed) for run in ledger.runs.values()) == [
         (rule, seed) for rule in ("bp", "dfa") for seed in range(3)

@@ -79,11 +79,12 @@ class Watched:
 
     def _left(self, states: Mapping[str, Status]) -> tuple[float, int]:
         left, unknown, told = 0.0, 0, set[str]()
+        known = {**self.elsewhere, **self.seconds}
         for table in self.tables:
             todo = [run for run in table if run.identity in states and run.identity not in told]
             todo = [run for run in todo if states[run.identity].state not in ("done", "failed")]
             told |= {run.identity for run in todo}
-            for run, cost in zip(todo, expected_seconds(table, todo, {**self.elsewhere, **self.seconds}), strict=True):
+            for run, cost in zip(todo, expected_seconds(table, todo, known), strict=True):
                 each = states[run.identity]
                 left += (cost.seconds or 0.0) * (1 - each.epoch / each.epochs if each.epochs else 1)
                 unknown += cost.seconds is None

@@ -335,4 +335,4 @@ def claims_grid(checked: Sequence[Checked], title: str = "", notes: Sequence[str
 
 def _seeds(counts: Sequence[int]) -> str:
     least, most = min(counts), max(counts)
-    return f"{least} to {most} seeds" if least < most else f"{most} seed{'s' if most > 1 else ''}"
+    return f"{least} to {most} seeds" if least < most else counted(most, "seed")

@@ -118,6 +118,7 @@ def list_missing(request: Request) -> int:
     """Print the runs that are missing, the command of each, and what they are expected to cost."""
     ledger = Ledger(request.results / "runs.csv")
     seeds, cards = range(max(request.seeds, seeds_done(request, ledger))), ledger.cards()
+    known = {**_times_elsewhere(request), **ledger.seconds()}
     told: set[str] = set()  # runs that several tables need are listed once
     total = 0.0
     for experiment in request.experiments:
@@ -125,7 +126,7 @@ def list_missing(request: Request) -> int:
         wanted = [run for run in runs if run.settings.seed < request.seeds and run.identity not in told]
         todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
         told |= {run.identity for run in todo}
-        costs = expected_seconds(runs, todo, {**_times_elsewhere(request), **ledger.seconds()})
+        costs = expected_seconds(runs, todo, known)
         seconds = sum(each.seconds or 0 for each in costs)
         total += seconds
         unknown = sum(each.seconds is None for each in costs)

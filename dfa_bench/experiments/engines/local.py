@@ -6,18 +6,19 @@ So a process that is killed takes no other run with it, and each has its own env
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
 from loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
 from dfa_bench.errors import ConfigError, counted
-from dfa_bench.experiments.engines.gpus import loads, visible_gpus
+from dfa_bench.experiments.engines.gpus import Load, loads, visible_gpus
 from dfa_bench.experiments.engines.work import Report, do_run
 from dfa_bench.settings.engines import LocalSettings
 from dfa_bench.settings.schema import RunSettings
@@ -126,15 +127,17 @@ class LocalEngine:
         """Where a run may start now."""
         if not self._as_room_allows:
             return self._free[0]
-        fewest = sorted(self._free, key=lambda slot: len(self._beside(slot)))
-        return next((slot for slot in fewest if self._has_room(slot, alone)), None)
+        one_each = {slot % len(self._shares): slot for slot in reversed(self._free)}
+        fewest = sorted(one_each.values(), key=lambda slot: (len(self._beside(slot)), slot))
+        look = functools.cache(loads)  # nvidia-smi is asked once, if at all
+        return next((slot for slot in fewest if self._has_room(slot, alone, look)), None)
 
     def _beside(self, slot: int) -> list[Running]:
         """Runs on the GPUs of a slot."""
         share = slot % len(self._shares)
         return [each for each in self._running.values() if each.slot % len(self._shares) == share]
 
-    def _has_room(self, slot: int, alone: bool) -> bool:
+    def _has_room(self, slot: int, alone: bool, look: Callable[[], Mapping[str, Load]]) -> bool:
         """Whether the GPUs of a slot are empty, or neither full nor busy with what has run there for a while."""
         beside = self._beside(slot)
         if not beside:
@@ -142,7 +145,7 @@ class LocalEngine:
         settled = time.monotonic() - max(each.started for each in beside) >= SETTLED
         if alone or any(each.alone for each in beside) or not settled:
             return False
-        found = loads()
+        found = look()
         for gpu in self._shares[slot % len(self._shares)]:
             if (load := found.get(gpu)) is None or load.busy > BUSY:
                 return False

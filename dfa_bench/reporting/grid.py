@@ -8,9 +8,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from rich.cells import cell_len
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as RichTable
 
@@ -71,16 +73,67 @@ def cells(*values: object) -> list[GridCell]:
     return [value if isinstance(value, GridCell) else GridCell("" if value is None else str(value)) for value in values]
 
 
-def terminal(grid: Grid, show_lines: bool = False) -> RichTable:
-    shown = RichTable(
-        title=escape(grid.title) or None, caption=escape("\n".join(grid.notes)) or None, show_lines=show_lines
-    )
+def terminal(grid: Grid, show_lines: bool = False) -> Group:
+    shown = RichTable(title=escape(grid.title) or None, show_lines=show_lines)
     for number, head in enumerate(grid.heads):
         shown.add_column(escape(head), justify="right" if number in grid.numbers else "left", overflow="fold")
     ends = [grid.grouped and row[0].text != following[0].text for row, following in pairwise(grid.rows)]
     for row, last in zip(grid.rows, [*ends, grid.grouped], strict=False):
         shown.add_row(*map(_in_terminal, row), end_section=last)
-    return shown
+    return Group(shown, *(f"[dim]{escape(note)}[/dim]" for note in grid.notes))
+
+
+def in_parts(grid: Grid, width: int) -> list[Grid]:
+    """A table of numbers as the tables that a terminal needs to show no number in pieces.
+
+    Each has the columns that name the rows, and those rows that say something in it.
+
+    Args:
+        grid: with columns of numbers behind those that name the rows; without, it stays whole.
+        width: of the terminal, in characters.
+    """
+    first = min(grid.numbers, default=len(grid.heads))
+    needed = [BORDER + max(_words(head), *(_lines(row[at]) for row in grid.rows)) for at, head in enumerate(grid.heads)]
+    left = width - 1 - min(sum(needed[:first]), width // 3)  # a long name is better in several lines than a number
+    parts: list[list[int]] = [[]]
+    for at in range(first, len(grid.heads)):
+        if parts[-1] and sum(needed[each] for each in [*parts[-1], at]) > left:
+            parts.append([])
+        parts[-1].append(at)
+    if len(parts) == 1:
+        return [grid]
+    return [
+        replace(
+            _with_columns(grid, first, part),
+            title=grid.title if part is parts[0] else "",
+            notes=grid.notes if part is parts[-1] else (),
+        )
+        for part in parts
+    ]
+
+
+BORDER = 3  # characters of a column beside its text
+
+
+def _with_columns(grid: Grid, first: int, part: Sequence[int]) -> Grid:
+    columns = [*range(first), *part]
+    rows = [row for row in grid.rows if any(row[at].whole or row[at].quiet for at in part)]
+    return replace(
+        grid,
+        heads=[grid.heads[at] for at in columns],
+        rows=[[row[at] for at in columns] for row in rows],
+        numbers=range(first, len(columns)),
+    )
+
+
+def _words(text: str) -> int:
+    """Length of the longest word."""
+    return max(map(cell_len, text.split()), default=0)
+
+
+def _lines(cell: GridCell) -> int:
+    """Length of the longest line."""
+    return max(map(cell_len, (cell.label, cell.whole, cell.quiet)))
 
 
 def _in_terminal(cell: GridCell) -> str:

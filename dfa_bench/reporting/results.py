@@ -13,7 +13,7 @@ from dfa_bench.reporting import claims, forms, readings
 from dfa_bench.reporting.claims import check, claims_grid, tallies, tally_text
 from dfa_bench.reporting.embed import embed_all
 from dfa_bench.reporting.existing import existing
-from dfa_bench.reporting.grid import as_csv, markdown, terminal
+from dfa_bench.reporting.grid import as_csv, in_parts, markdown, terminal
 from dfa_bench.reporting.released import evaluated, released_grid, released_values
 from dfa_bench.reporting.seeds import among_seeds, among_seeds_grid
 from dfa_bench.reporting.tables import Table
@@ -36,9 +36,13 @@ def write_results(request: Request) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Show a table on the terminal; where there is none, wide enough for whole cells."""
-    width = None if sys.stdout.isatty() else 24 + 26 * max(1, len(table.heads()))
-    Console(width=width).print(terminal(forms.readable(table)))
+    """Show a table on the terminal, in parts if it is too wide; where there is none, in one wide enough for all."""
+    grid = forms.readable(table)
+    if sys.stdout.isatty():
+        console = Console()
+        console.print(*map(terminal, in_parts(grid, console.width)))
+    else:
+        Console(width=24 + 26 * max(1, len(table.heads()))).print(terminal(grid))
 
 
 def print_tables(request: Request) -> None:

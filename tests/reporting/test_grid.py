@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from dfa_bench.reporting.grid import Grid, GridCell, as_csv, cells, latex, markdown, terminal
+from dfa_bench.reporting.grid import Grid, GridCell, as_csv, cells, in_parts, latex, markdown, terminal
 from dfa_bench.reporting.page.render import environment
 
 ODD = "<b>&amp; [bold]x[/] \\| | \\ $^~ % # _ {y} \"q\" 'r'"
@@ -123,6 +123,37 @@ def shown(grid: Grid) -> str:
 def test_brackets_are_text_on_a_terminal():
     text = shown(Grid([ODD, "n"], [cells(ODD, 1)], ODD, [ODD], numbers={1}))
     assert text.count(ODD) == 4
+
+
+def wide(rows: int, columns: int) -> Grid:
+    lines = [cells(f"row {at}", *(f"{at}-{to}.5 ± 1.25 (n=3)" for to in range(columns))) for at in range(rows)]
+    heads = ["", *(f"column {to}, tuned per token" for to in range(columns))]
+    return Grid(heads, lines, "Title", ["Note."], numbers=range(1, columns + 1))
+
+
+@given(st.integers(1, 3), st.integers(1, 12), st.integers(40, 200))
+def test_no_number_is_in_pieces_on_a_narrow_terminal(rows, columns, width):
+    grid, console = wide(rows, columns), Console(width=width, record=True, file=io.StringIO(), color_system=None)
+    parts = in_parts(grid, width)
+    console.print(*map(terminal, parts))
+    text = console.export_text()
+    for row in grid.rows:
+        assert [text.count(cell.text) for cell in row] == [len(parts), *(columns * [1])]
+    assert text.count("Title") == text.count("Note.") == 1
+
+
+def test_a_part_of_a_table_has_the_rows_that_say_something_in_it():
+    grid = wide(2, 4)
+    (name, a, b, _, _), (other, _, _, c, d), nothing = *grid.rows, GridCell("")
+    rows = [[name, a, b, nothing, nothing], [other, nothing, nothing, c, d]]
+    parts = in_parts(Grid(grid.heads, rows, numbers=grid.numbers), 60)
+    assert [[row[0].text for row in part.rows] for part in parts] == [["row 0"], ["row 1"]]
+
+
+def test_a_table_that_fits_or_has_no_numbers_is_one():
+    assert in_parts(wide(2, 3), 200) == [wide(2, 3)]
+    words = Grid(["a", "b"], [cells("word " * 40, "word " * 40)])
+    assert in_parts(words, 60) == [words]
 
 
 def test_a_cell_has_a_second_line_a_label_and_weight():

@@ -76,7 +76,9 @@ def cells(*values: object) -> list[GridCell]:
 def terminal(grid: Grid, show_lines: bool = False) -> Group:
     shown = RichTable(title=escape(grid.title) or None, show_lines=show_lines)
     for number, head in enumerate(grid.heads):
-        shown.add_column(escape(head), justify="right" if number in grid.numbers else "left", overflow="fold")
+        is_number = number in grid.numbers
+        needed = max((_lines(row[number]) for row in grid.rows), default=0) if is_number else None
+        shown.add_column(escape(head), justify="right" if is_number else "left", overflow="fold", min_width=needed)
     ends = [grid.grouped and row[0].text != following[0].text for row, following in pairwise(grid.rows)]
     for row, last in zip(grid.rows, [*ends, grid.grouped], strict=False):
         shown.add_row(*map(_in_terminal, row), end_section=last)

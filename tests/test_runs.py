@@ -1,6 +1,7 @@
 """A run: its identity, its record, resuming, and what stops it."""
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -13,11 +14,14 @@ import torch
 
 from dfa_bench.errors import ConfigError, RecordError
 from dfa_bench.runs.identity import identity
+from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import record_of
 from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import build_dataset
-from dfa_bench.training.checkpoint import previous
-from dfa_bench.training.execute import execute, run_identity
+from dfa_bench.tasks.graphs.nodes import NodeClassification
+from dfa_bench.training.checkpoint import RunState
+from dfa_bench.training.execute import _counts, execute, run_identity
+from dfa_bench.training.trainer import Trainer, build_fabric
 
 
 def test_a_record_has_metrics_cost_protocol_and_provenance(smoke):
@@ -72,7 +76,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_metrics(smoke, tmp_path, ta
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert record.read_result() is None, "it was killed before its end"
-    kept = record.checkpoint if record.checkpoint.exists() else previous(record.checkpoint)
+    kept = record.checkpoint if record.checkpoint.exists() else record.previous_checkpoint
     assert 0 < torch.load(kept)["progress"]["steps"] < 400
     resumed = execute(settings)
     assert resumed.result.metrics == whole.result.metrics
@@ -126,15 +130,49 @@ def test_an_infinite_loss_stops_the_run_and_the_record_says_so(smoke):
     assert result.metrics == {}
 
 
+def test_a_run_that_diverged_tells_how_far_it_came(smoke, monkeypatch):
+    loss, calls = NodeClassification.loss, iter(range(1, 1000))
+    monkeypatch.setattr(NodeClassification, "loss", lambda *given: loss(*given) * (math.nan if next(calls) > 3 else 1))
+    outcome = execute(smoke("trainer.max_epochs=20", "rule=bp"))
+    result = outcome.result
+    assert (result.status, result.epochs, result.steps) == ("diverged", 3, 4)
+    assert [line["epoch"] for line in _lines(outcome.folder)] == [1, 2, 3]
+    assert min(result.wall_seconds, result.step_seconds, result.peak_memory_mib) > 0
+    assert not list(outcome.folder.glob("failed.json")), "a diverged run is done"
+
+
+def test_a_forced_run_begins_anew_whatever_checkpoint_was_left(smoke):
+    outcome = execute(smoke("rule=bp"))
+    record = Record(outcome.folder)
+    state = RunState(epoch=outcome.result.epochs, steps=outcome.result.steps)
+    torch.save({"identity": outcome.result.identity, "progress": vars(state)}, record.previous_checkpoint)
+    forced = execute(smoke("rule=bp", "force=true")).result  # would have nothing left to do, or fail, if it resumed
+    assert (forced.steps, forced.metrics) == (outcome.result.steps, outcome.result.metrics)
+    assert not record.previous_checkpoint.exists()
+
+
+@pytest.mark.parametrize("seconds, saved_at", [(0, [0, 0]), (1e-9, [1, 2, 0, 1, 2, 0])])
+def test_checkpoints_are_written_after_every_epoch_or_every_so_often(smoke, tmp_path, monkeypatch, seconds, saved_at):
+    settings = smoke("task=view_synthesis", "task.steps_per_epoch=2", f"trainer.checkpoint_seconds={seconds}")
+    trainer, steps = Trainer(build_fabric(settings), settings, Record(tmp_path), "identity"), []
+    save = trainer._save
+    monkeypatch.setattr(trainer, "_save", lambda: (steps.append(trainer.state.step), save()))
+    trainer.train()
+    assert steps == saved_at
+
+
+def test_a_process_that_follows_trains_where_the_one_that_leads_does(smoke, monkeypatch):
+    done = execute(smoke("rule=dfa"))
+    measured = smoke("rule=dfa", "trainer.alignment_every=1")
+    record = Record(done.folder)
+    for settings, counts in ((smoke("rule=dfa"), True), (smoke("rule=dfa", "force=true"), False), (measured, False)):
+        assert _counts(settings, record, done.result) is counts
+
+
 @pytest.mark.parametrize("model", ["cheb", "gcn", "spline", "gat", "dna"])
 def test_bfloat16_trains(smoke, model):
     result = execute(smoke(f"model={model}", "trainer.precision=bf16-mixed", "trainer.max_epochs=2")).result
     assert result.status == "finished"
-
-
-def test_half_precision_without_a_gpu_is_refused(smoke):
-    with pytest.raises(ConfigError, match="16-mixed needs a GPU; on a CPU set trainer.precision=bf16-mixed"):
-        execute(smoke("model=gcn", "trainer.precision=16-mixed"))
 
 
 def test_weight_decay_on_a_parameter_that_is_not_there_is_refused(smoke):

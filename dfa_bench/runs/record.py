@@ -31,6 +31,7 @@ class Record:
         self.metrics = folder / "metrics.jsonl"
         self.result = folder / "result.json"
         self.checkpoint = folder / "checkpoint.pt"  # to resume from; gone when the run is done
+        self.previous_checkpoint = folder / "checkpoint.previous.pt"  # the one before it, should it get damaged
         self.model = folder / "model.pt"  # the tested weights and the feedback matrices
         self.running = folder / "running.json"  # while a process does the run: see status.py
         self.failed = folder / "failed.json"  # why the last process gave up
@@ -123,7 +124,12 @@ class Record:
 
     def clear(self) -> None:
         """Forget an earlier run of the same settings."""
-        for path in (self.result, self.checkpoint, self.metrics, self.model):
+        for path in (self.result, self.metrics, self.model):
+            path.unlink(missing_ok=True)
+        self.drop_checkpoints()
+
+    def drop_checkpoints(self) -> None:
+        for path in (self.checkpoint, self.previous_checkpoint):
             path.unlink(missing_ok=True)
 
 

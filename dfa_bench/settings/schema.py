@@ -125,7 +125,7 @@ class TrainerSettings(Strict):
     patience: Count | None = None  # epochs without a better validation metric before training stops
     evaluate_every: Count = 1  # epochs
     alignment_every: Count | None = None  # epochs between measurements of the rule's alignment with BP; null: none
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     tf32: bool = False  # CUDA: factors of float32 products are rounded to 10 bits
     compile: bool = False  # by torch.compile
     capture: bool | Literal["auto"] = False  # the step as one CUDA graph; auto: where it is possible

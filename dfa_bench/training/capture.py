@@ -24,11 +24,9 @@ def why_not(
     """Why the steps of a run cannot be captured; None: they may be."""
     kind, recipe = type(attachment), settings.recipe
     if device.type != "cuda":
-        return f"that needs a CUDA device, and this run is on the {device.type}"
+        return f"capture needs a CUDA device, and this run is on {device.type}"
     if processes > 1:
         return f"{processes} processes exchange gradients"
-    if settings.trainer.precision == "16-mixed":
-        return "with trainer.precision=16-mixed the CPU decides whether a step counts"
     if recipe.optimizer == "lazy_adam":
         return "recipe.optimizer=lazy_adam touches other rows at each step"
     if not isinstance(optimizer, Adam):
@@ -49,8 +47,8 @@ class CapturedStep:
     """A step that is captured once it has run a few times, and repeated from then on.
 
     A batch of another shape, the smaller last one of an epoch for instance, runs uncaptured. So do all if the capture
-    fails, which is told in one line. Random numbers come from the device's default generator: a graph reads its seed
-    and counts on as the uncaptured step does, so that seeding it between steps works.
+    fails, which is reported in one line. Random numbers come from the device's default generator: a graph reads its
+    seed and counts on as the uncaptured step does, so that seeding it between steps works.
 
     Args:
         step: batch on the device to loss, detached: forward, backward and the optimizer's step. It does the same for

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from dfa_bench.data.writing import atomic
 from dfa_bench.errors import RecordError
+from dfa_bench.runs.record import Record
 
 
 @dataclass
@@ -53,21 +54,16 @@ class ProcessState:
     random: dict[str, Any]  # see `random_state`
 
 
-def save_checkpoint(path: Path, identity: str, state: RunState, parts: Mapping[str, Any]) -> None:
-    """Write what `load_checkpoint` reads; the checkpoint before it is kept, in case that this one gets damaged.
+def save_checkpoint(record: Record, identity: str, state: RunState, parts: Mapping[str, Any]) -> None:
+    """Write what `load_checkpoint` reads; the checkpoint before it is kept, in case this one gets damaged.
 
     Args:
         parts: by name: what has a `state_dict`.
     """
     states = {name: part.state_dict() for name, part in parts.items()}
     with contextlib.suppress(FileNotFoundError):
-        path.replace(previous(path))
-    write_tensors(path, {"identity": identity, "progress": vars(state), **states})
-
-
-def previous(path: Path) -> Path:
-    """Where the checkpoint before the last one is."""
-    return path.with_stem(f"{path.stem}.previous")
+        record.checkpoint.replace(record.previous_checkpoint)
+    write_tensors(record.checkpoint, {"identity": identity, "progress": vars(state), **states})
 
 
 def write_tensors(path: Path, state: dict[str, Any]) -> None:
@@ -101,7 +97,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return saved
 
 
-def load_checkpoint(path: Path, identity: str, parts: Mapping[str, Any]) -> RunState:
+def load_checkpoint(record: Record, identity: str, parts: Mapping[str, Any]) -> RunState:
     """Put the parts of a run back to its last checkpoint that is whole, if there is one.
 
     Returns:
@@ -110,31 +106,37 @@ def load_checkpoint(path: Path, identity: str, parts: Mapping[str, Any]) -> RunS
     Raises:
         RecordError: they are damaged, or of a run with other settings.
     """
-    saved, damaged = None, []
-    for each in (path, previous(path)):
-        try:
-            saved = read_tensors(each)
-            break
-        except FileNotFoundError:
-            continue
-        except RecordError as error:
-            damaged.append(each)
-            told = error
-    if saved is None:
-        if damaged:
-            raise RecordError(f"{told} Delete it to restart this run.") from told
+    if (found := _newest_whole(record)) is None:
         return RunState()
-    if damaged:
-        print(f"{told} Continuing from the checkpoint before it.", file=sys.stderr)
-        damaged[0].unlink()  # or the next save would keep it, and drop the one that is whole
+    path, saved = found
     if saved.get("identity") != identity:
         raise RecordError(
-            f"The checkpoint {each} belongs to the run {saved.get('identity')}, not to {identity}: its settings, data "
+            f"The checkpoint {path} belongs to the run {saved.get('identity')}, not to {identity}: its settings, data "
             f"or code version differ. Delete it to restart this run."
         )
     for name, part in parts.items():
         part.load_state_dict(saved[name])
     return RunState(**saved["progress"])
+
+
+def _newest_whole(record: Record) -> tuple[Path, dict[str, Any]] | None:
+    """The last checkpoint, or the one before it if that is damaged; None if there is none."""
+    damaged: RecordError | None = None
+    for path in (record.checkpoint, record.previous_checkpoint):
+        try:
+            saved = read_tensors(path)
+        except FileNotFoundError:
+            continue
+        except RecordError as error:
+            damaged = error
+            continue
+        if damaged:
+            print(f"{damaged} Continuing from the checkpoint before it.", file=sys.stderr)
+            record.checkpoint.unlink()  # or the next save would keep it, and drop the one that is whole
+        return path, saved
+    if damaged:
+        raise RecordError(f"{damaged} Delete it to restart this run.") from damaged
+    return None
 
 
 def seed_epoch(*keys: int) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from dfa_bench.data.resolve import DataCard
-from dfa_bench.errors import Diverged
 from dfa_bench.runs import provenance
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.record import Record
@@ -19,7 +18,6 @@ from dfa_bench.runs.store import owned, record_of
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import data_card, task_class
-from dfa_bench.training.checkpoint import load_checkpoint, previous
 from dfa_bench.training.measuring import is_due
 from dfa_bench.training.numerics import numerics
 from dfa_bench.training.processes import place_among_processes
@@ -59,18 +57,13 @@ def execute(settings: RunSettings) -> Outcome:
         if settings.force and record.result.exists():  # an interrupted run that was forced goes on
             record.clear()
         elif (done := record.read_result()) is not None:
-            if not _lacks_alignment(settings, record, done):
+            if _counts(settings, record, done):
                 return Outcome(record.folder, done, reused=True)
             print(f"Done before, but without alignment; run again: {record.folder}", file=sys.stderr)
             record.clear()
         record.write_config(settings.model_dump(mode="json", by_alias=True))
-        try:
-            with told_as_running(record, settings.trainer.max_epochs):
-                state, metrics, device = train(settings, record, key)
-            message = None
-        except Diverged as error:
-            metrics, device, message = {}, torch.device("cpu"), str(error)
-            state = load_checkpoint(record.checkpoint, key, parts={})
+        with told_as_running(record, settings.trainer.max_epochs):
+            state, metrics, device, message = train(settings, record, key)
         result = RunSummary(
             identity=key,
             status="finished" if message is None else "diverged",
@@ -102,20 +95,20 @@ def execute(settings: RunSettings) -> Outcome:
             message=message,
         )
         record.write_result(result)
-        for checkpoint in (record.checkpoint, previous(record.checkpoint)):
-            checkpoint.unlink(missing_ok=True)
+        record.drop_checkpoints()
     return Outcome(record.folder, result, reused=False)
 
 
 def _follow(settings: RunSettings, record: Record, key: str) -> Outcome:
-    """Take part in a run that another process of torchrun or srun leads, which writes the record and tells of it."""
-    if (done := record.read_result()) is None or settings.force:
+    """Take part in a run that another process of torchrun or srun leads, which writes the record and reports it."""
+    if (done := record.read_result()) is None or not _counts(settings, record, done):
         train(settings, record, key)
         while (done := record.read_result()) is None:
             time.sleep(0.1)
     return Outcome(record.folder, done, reused=True)
 
 
-def _lacks_alignment(settings: RunSettings, record: Record, result: RunSummary) -> bool:
-    """Whether a run that is done was to measure alignment, and did not when it was done."""
-    return result.status == "finished" and is_due(settings, epoch=1) and not record.has_alignment()
+def _counts(settings: RunSettings, record: Record, done: RunSummary) -> bool:
+    """Whether a run need not be done again: all of its processes come to the same answer, each by itself."""
+    lacks_alignment = done.status == "finished" and is_due(settings, epoch=1) and not record.has_alignment()
+    return not settings.force and not lacks_alignment

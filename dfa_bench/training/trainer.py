@@ -63,15 +63,15 @@ class Trained(NamedTuple):
     """A run that came to its end."""
 
     state: RunState
-    metrics: dict[str, float]  # of the tested weights
+    metrics: dict[str, float]  # of the tested weights; empty if it diverged
     device: torch.device
+    diverged: str | None = None  # where the loss became NaN or infinite, and what to do
 
 
 def train(settings: RunSettings, record: Record, identity: str) -> Trained:
     """Train and test one run, from its last checkpoint if there is one.
 
     Raises:
-        Diverged: the loss is NaN or infinite.
         ConfigError: a setting does not fit the model or this machine.
         Preempted: a signal asked this process to end; what was done is in a checkpoint.
         OutOfMemory: the device has too little of it.
@@ -152,8 +152,6 @@ def build_fabric(settings: RunSettings) -> Fabric:
     except (RuntimeError, ValueError) as error:
         chosen = f"trainer.accelerator={trainer.accelerator}, trainer.devices={trainer.devices}"
         raise ConfigError(f"{chosen}, trainer.precision={trainer.precision}: {error}") from error
-    if trainer.precision == "16-mixed" and fabric.device.type == "cpu":
-        raise ConfigError("trainer.precision=16-mixed needs a GPU; on a CPU set trainer.precision=bf16-mixed.")
     if trainer.precision.endswith("-mixed"):
         # Fabric would round a model's inputs too, whose digits NeRF's encoding multiplies by 512. Autocast rounds the
         # factors of products, and nothing else.
@@ -215,8 +213,7 @@ class Trainer:
                 )
             self.model.compile()  # behind the attachment, in front of Fabric: hooks and feedback are compiled too
         self.learner: Any  # the model as Fabric wraps it: for forward and backward passes
-        fused = on_cuda and options.precision != "16-mixed"  # whose scaler goes with no gradient clipping then
-        optimizer = build_optimizer(self.model, settings.recipe, fused)
+        optimizer = build_optimizer(self.model, settings.recipe, fused=on_cuda)
         self.learner, self.optimizer = fabric.setup(self.model, optimizer)
         self.captured: CapturedStep | None = None
         if options.capture:
@@ -236,7 +233,7 @@ class Trainer:
             "optimizer": self.optimizer,
             "schedule": self.schedule,
         }
-        self.state = load_checkpoint(record.checkpoint, identity, self.parts)
+        self.state = load_checkpoint(record, identity, self.parts)
         self.metrics = self.state.metrics
         if self.leads:
             record.truncate_metrics(self.state.epoch)
@@ -257,23 +254,26 @@ class Trainer:
         """Train to the end, then test; can be called once.
 
         Raises:
-            Diverged: the loss is NaN or infinite.
             ConfigError: the rule needs what the task does not provide.
             Preempted: a signal asked this process to end.
         """
-        failed = True
+        failed, diverged = True, None
         try:
             with stop.held():
                 while self.state.epoch < self.options.max_epochs and not self._is_out_of_patience():
                     self._epoch(self.state.epoch + 1)
                 self._test()
             failed = False
+        except Diverged as error:
+            diverged = str(error)
+            self._update_time()
+            self._update_peak_memory()
         finally:
             self.bar.close()
             self.logger.finish(self.metrics, failed)
             self.attachment.remove()
         self.state.best_weights = None  # they are in model.pt
-        return Trained(self.state, self.metrics, self.fabric.device)
+        return Trained(self.state, {} if diverged else self.metrics, self.fabric.device, diverged)
 
     def _epoch(self, epoch: int) -> None:
         """Train on every batch once, validate if it is due, and write down what came of it."""
@@ -438,12 +438,13 @@ class Trainer:
         self.bar.to(epoch, text, at_once=epoch == self.options.max_epochs)
 
     def _save_if_due(self, total: Tensor | None = None) -> None:
-        """Save after `trainer.checkpoint_seconds`, or because a signal came, which then ends the run.
+        """Save when `trainer.checkpoint_seconds` says so, or because a signal came, which then ends the run.
 
         Args:
             total: within an epoch: the loss of this process, summed over its steps.
         """
-        due = time.perf_counter() - self.saved >= self.options.checkpoint_seconds
+        every_epoch = self.options.checkpoint_seconds == 0
+        due = total is None if every_epoch else time.perf_counter() - self.saved >= self.options.checkpoint_seconds
         saves, stops = self._any_process(due, stop.asked is not None)
         if saves or stops:
             if total is not None:
@@ -465,7 +466,7 @@ class Trainer:
         self._update_time()
         self._update_peak_memory()
         if self.leads:
-            save_checkpoint(self.record.checkpoint, self.identity, self.state, self.parts)
+            save_checkpoint(self.record, self.identity, self.state, self.parts)
         self.saved = time.perf_counter()
 
     def _test(self) -> None:

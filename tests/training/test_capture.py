@@ -96,7 +96,6 @@ def test_what_reads_back_is_seen():
         (["model=gcn", "rule=dfa", "rule.streaming=true"], "the model runs again"),
         (["model=gcn", "rule=dfa", "recipe.optimizer=radam"], "recipe.optimizer=radam is not Adam"),
         (["task=language", "rule=dfa", "recipe=transformer/one_cycle"], "changes the momentum"),
-        (["model=gcn", "rule=dfa", "trainer.precision=16-mixed"], "the CPU decides"),
     ],
 )
 def test_what_cannot_be_captured(smoke, options, reason):
@@ -226,7 +225,6 @@ def test_a_captured_run_that_was_interrupted_goes_on(smoke, monkeypatch):
     "options, reason",
     [
         ([], "needs a CUDA device"),
-        pytest.param(["trainer.precision=16-mixed", "trainer.accelerator=cuda"], "the CPU decides", marks=cuda),
         pytest.param(
             ["task=clicks", "model=fm", "rule=bp", "recipe.optimizer=lazy_adam", "trainer.accelerator=cuda"],
             "other rows at each step",

@@ -31,7 +31,7 @@ def chosen(**settings: object) -> TrainerSettings:
         ({}, "fp32, cpu"),
         ({"precision": "bf16-mixed"}, "bf16-mixed, cpu"),
         ({"compile": True}, "fp32, compiled, cpu"),
-        ({"precision": "16-mixed", "compile": True}, "16-mixed, compiled, cpu"),
+        ({"precision": "bf16-mixed", "compile": True}, "bf16-mixed, compiled, cpu"),
         ({"threads": 1, "devices": 2, "checkpoint_seconds": 0}, "fp32, 2 processes, cpu"),
     ],
 )

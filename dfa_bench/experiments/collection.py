@@ -16,10 +16,12 @@ from pathlib import Path, PurePosixPath
 
 from dfa_bench.data.writing import atomic
 from dfa_bench.errors import ConfigError, RecordError, UserError
+from dfa_bench.runs.identity import identity
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.runs.record import Record
 from dfa_bench.runs.store import owned, run_name
 from dfa_bench.runs.summary import RunSummary
+from dfa_bench.tasks.base import task_class
 from dfa_bench.training.finished import settings_of
 
 LIMITS = {"config.yaml": 2**20, "metrics.jsonl": 2**28, "result.json": 2**20}  # bytes, unpacked
@@ -115,7 +117,6 @@ def _collect_record(folder: Path, store: Path, found: Collected) -> None:
     record = Record(folder)
     try:
         result = _checked(record)
-        assert result is not None
         settings = settings_of(record)
         here = Record(store.absolute() / f"{run_name(settings)}-{result.identity}")
         if here.folder == folder.absolute():
@@ -141,9 +142,6 @@ def _checked(record: Record) -> RunSummary:
     Raises:
         UserError: it is not.
     """
-    from dfa_bench.runs.identity import identity
-    from dfa_bench.tasks.base import task_class
-
     result = record.read_result()
     if result is None:
         raise RecordError(f"{record.folder} is not finished.")
@@ -160,9 +158,9 @@ def _checked(record: Record) -> RunSummary:
 
 def _collect_rows(others: Ledger, ledger: Ledger, found: Collected) -> None:
     added = []
-    for identity, run in others.runs.items():
-        if identity in ledger:
-            _compare(ledger.runs[identity], run, str(ledger.path), found)
+    for key, run in others.runs.items():
+        if key in ledger:
+            _compare(ledger.runs[key], run, str(ledger.path), found)
         else:
             added.append(run)
     ledger.add(added)

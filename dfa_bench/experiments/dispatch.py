@@ -12,7 +12,7 @@ from rich.console import Console
 
 from dfa_bench.errors import counted
 from dfa_bench.experiments.engines import Engine, build_engine
-from dfa_bench.experiments.plan import PlannedRun, finished_result
+from dfa_bench.experiments.plan import PlannedRun, readable_result
 from dfa_bench.experiments.progress import Board, Watched
 from dfa_bench.experiments.schema import Cell
 from dfa_bench.settings.schema import RunSettings
@@ -46,7 +46,7 @@ def do_alone(runs: Sequence[PlannedRun], engine: Any, retry: int) -> list[Failur
         engine: its settings.
         retry: see `do_all`.
     """
-    todo = {run.identity: run for run in runs if run.settings.force or finished_result(run) is None}
+    todo = {run.identity: run for run in runs if run.settings.force or readable_result(run) is None}
     if not todo:
         return []
     with Board(Watched([[*todo.values()]], {*todo}, {}), Console()) as board:

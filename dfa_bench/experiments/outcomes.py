@@ -10,8 +10,10 @@ import contextlib
 import copy
 import dataclasses
 import hashlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from dfa_bench.data.writing import atomic, sealed, unsealed
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings
+from dfa_bench.settings.trust import by_user
 
 FOLDER = "plans"  # of the cache
 KEPT = 100  # plans; the oldest go
@@ -91,13 +94,21 @@ def _keep(path: Path, seeds: int, found: Sequence[tuple[int, PlannedCell]]) -> N
 
 
 def _key(experiment: Experiment, overrides: Sequence[str]) -> str:
-    """Changes with the overrides, the configurations, the experiments, and the code that reads them."""
-    package = Path(__file__).parents[1]
-    folders = [resource_folder("configs"), resource_folder("experiments"), package]
-    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".yaml", ".py")]
-    stats = [(str(path), path.stat()) for path in files]
-    parts = [experiment.name, *overrides, *(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    """Changes with the overrides, the configurations, the experiments, and the code whose classes they name."""
+    folders = [resource_folder("configs"), resource_folder("experiments"), Path(__file__).parents[1], *_trusted_code()]
+    found = [path for each in folders for path in (sorted(each.rglob("*")) if each.is_dir() else [each])]
+    files = [path for path in found if path.suffix in (".yaml", ".py")]
+    stats = [(path, path.stat()) for path in files]
+    code = [version(name) for name in ("torch", "torch-geometric")]  # whose classes may be named too
+    code += [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
+    return hashlib.sha256("\n".join([experiment.name, *overrides, *code]).encode()).hexdigest()[:32]
+
+
+def _trusted_code() -> Iterator[Path]:
+    """Folders and files of the packages that the user trusts."""
+    for name in by_user():
+        if spec := importlib.util.find_spec(name):
+            yield from map(Path, spec.submodule_search_locations or filter(None, [spec.origin]))
 
 
 def _compose(experiment: Experiment, overrides: Sequence[str], seeds: int) -> Iterator[tuple[int, PlannedCell]]:

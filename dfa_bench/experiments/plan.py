@@ -18,7 +18,7 @@ from dfa_bench.runs.store import record_of, stored_seeds
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.overrides import is_whereabouts, key_of, whereabouts
 from dfa_bench.settings.schema import RunSettings
-from dfa_bench.tasks.base import data_card, task_class
+from dfa_bench.tasks.base import data_card
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,6 @@ def plan(
             key = identity_from(found.outcomes[seed], card, found.task_version)
             planned.append(PlannedRun(found.cell, chosen, settings, key, found.changed, card != unknown(settings)))
     return planned
-
-
-def identity_of(settings: RunSettings, cards: Mapping[str, DataCard]) -> str:
-    """The identity of a run; by a card where its data are not here. Downloads nothing."""
-    from dfa_bench.runs.identity import identity  # PyTorch, by the classes of the settings
-
-    return identity(settings, CardsHere(cards).of(settings), task_class(settings).version)
 
 
 def file_suffix(stand_in: bool, changed: bool) -> str:
@@ -138,7 +131,7 @@ def finished_result(run: PlannedRun) -> RunSummary | None:
 
 
 def readable_result(run: PlannedRun) -> RunSummary | None:
-    """The same; a record that cannot be read is told, and is none."""
+    """The same; None too, with a line that says why, if the record cannot be read."""
     try:
         return finished_result(run)
     except RecordError as error:

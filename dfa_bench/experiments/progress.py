@@ -95,9 +95,9 @@ class Board:
     """Shows progress: live on a terminal, else a line now and then."""
 
     def __init__(self, watched: Watched, console: Console) -> None:
-        self._watched, self._console = watched, console
+        self._watched = watched
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._pause, self._next, self._printed = 1.0, 0.0, ""
+        self._next, self._printed = 0.0, ""
 
     def __enter__(self) -> Board:
         if self._live:

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.dispatch import Failure
-from dfa_bench.experiments.plan import PlannedRun, finished_result
+from dfa_bench.experiments.plan import PlannedRun, readable_result
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.experiments.schema import Cell
 from dfa_bench.settings.overrides import key_of, whereabouts
@@ -65,7 +65,7 @@ class Search:
 
     def value(self, run: PlannedRun) -> float | None:
         """The best validation of a run; None if it diverged or was not done."""
-        result = finished_result(run)
+        result = readable_result(run)
         return result.value(f"val/{self.watch.metric}") if result and not result.diverged else None
 
 
@@ -111,7 +111,7 @@ def search(
     while any(len(one.trials) < trials for one in searches):
         asked = [(one, trial) for one in searches for trial in _asked(one, min(each, trials - len(one.trials)))]
         runs = [one.planned(trial.params) for one, trial in asked]
-        missing = {run.identity: run for run in runs if finished_result(run) is None}
+        missing = {run.identity: run for run in runs if readable_result(run) is None}
         failures += do_all([*missing.values()])
         for (one, trial), run in zip(asked, runs, strict=True):
             value = one.value(run)

@@ -30,7 +30,7 @@ def check_targets(values: Any) -> None:
     """
     for target in _targets(values):
         package = target.partition(".")[0]
-        if package not in (OURS, *MODULES, *_by_user()):
+        if package not in (OURS, *MODULES, *by_user()):
             raise Untrusted(
                 f"_target_={target} names code of the package {package}. If you trust it, set the environment "
                 f"variable {TRUST}={package} (several with commas)."
@@ -41,22 +41,23 @@ def check_class(target: str, found: Any) -> None:
     """Check what a trusted name has led to: `dfa_bench.data.writing.os.system` is not ours.
 
     Raises:
-        Untrusted: it is no class of the package, or of PyTorch and PyG no module of a network.
+        Untrusted: it is not a class of the package, or, of PyTorch and PyG, not a network module.
     """
     package = target.partition(".")[0]
-    if package in _by_user():
+    if package in by_user():
         return
     home = getattr(found, "__module__", "").partition(".")[0]
     if not inspect.isclass(found) or home != package:
-        raise Untrusted(f"_target_={target} is no class of the package {package}.")
+        raise Untrusted(f"_target_={target} is not a class of the package {package}.")
     if package in MODULES:
         from torch import nn
 
         if not issubclass(found, nn.Module):
-            raise Untrusted(f"_target_={target} is no torch.nn.Module; of {package}, only those may be named.")
+            raise Untrusted(f"_target_={target} is not a torch.nn.Module; of {package}, only those may be named.")
 
 
-def _by_user() -> list[str]:
+def by_user() -> list[str]:
+    """The further packages that DFA_BENCH_TRUST names."""
     return [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
 
 

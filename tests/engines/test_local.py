@@ -228,6 +228,19 @@ def test_a_sweep_goes_through_an_engine_and_what_is_done_is_not_done_again(say, 
     assert told.count("recipe.weight_decay=-1") == 3
 
 
+def test_a_damaged_record_fails_its_own_run_of_a_sweep_only(say, tmp_path):
+    words = ["run", "-m", "--engine", "local", "--jobs=1", "scale=smoke", "task=links", f"store.root={tmp_path}"]
+    words += ["trainer.accelerator=cpu", "trainer.max_epochs=2", "rule=bp"]
+    assert say(*words, "seed=0")[0] == 0
+    next(tmp_path.glob("*/result.json")).write_text("{")
+    status, said, told = say(*words, "seed=0,1")
+    assert status == 1
+    assert "1 of 2 runs are done." in said
+    assert "is damaged" in told
+    assert "Run it again with force=true" in told
+    assert sum("finished" in path.read_text() for path in tmp_path.glob("*/result.json")) == 1
+
+
 @pytest.mark.parametrize(
     "words, reason",
     [

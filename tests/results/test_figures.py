@@ -4,26 +4,29 @@ import json
 from pathlib import Path
 
 import dfa_bench
-from dfa_bench.experiments.plan import identity_of
+from dfa_bench.experiments.plan import CardsHere
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.reporting.bootstrap import bootstrap_grid, read_bootstrap
 from dfa_bench.reporting.consistency import consistency_grid
 from dfa_bench.reporting.figures.alignment import load_subjects
 from dfa_bench.reporting.grid import as_csv, markdown
+from dfa_bench.runs.identity import identity
 from dfa_bench.runs.ledger import Ledger
+from dfa_bench.tasks.base import task_class
 
 RESULTS = Path(dfa_bench.__file__).parents[1] / "results"
 
 
 def test_the_committed_figure_of_alignment_is_of_real_runs_of_committed_code():
     ledger = Ledger(RESULTS / "runs.csv")
-    panels = json.loads((RESULTS / "alignment.json").read_text())
+    here, panels = CardsHere(ledger.cards()), json.loads((RESULTS / "alignment.json").read_text())
     assert {panel["panel"] for panel in panels} <= {subject.title for subject in load_subjects().values()}
     for panel in panels:
         assert (panel["rule"], panel["data"]) == ("dfa", "real")
         subject = next(each for each in load_subjects().values() if each.title == panel["panel"])
         settings = run_settings([*subject.run, "rule=dfa", f"seed={panel['seed']}"])
-        assert panel["identity"] == identity_of(settings, ledger.cards()), f"{subject.title}: draw it again"
+        drawn = identity(settings, here.of(settings), task_class(settings).version)
+        assert panel["identity"] == drawn, f"{subject.title}: draw it again"
         assert "dirty" not in panel["commit"]
 
 

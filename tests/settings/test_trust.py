@@ -50,13 +50,13 @@ def test_a_package_that_the_user_trusts_may_be_named(package, monkeypatch):
 @pytest.mark.parametrize(
     "target, reason",
     [
-        ("dfa_bench.data.writing.os.system", "no class of the package dfa_bench"),
-        ("dfa_bench.data.writing:os.system", "no class of the package dfa_bench"),
-        ("dfa_bench.data.archive.tempfile.TemporaryDirectory", "no class of the package dfa_bench"),
-        ("dfa_bench.data.archive.fetch_folder", "no class of the package dfa_bench"),
-        ("torch.os.system", "no class of the package torch"),
-        ("torch.hub.load", "no class of the package torch"),
-        ("torch.package.PackageImporter", "no torch.nn.Module"),
+        ("dfa_bench.data.writing.os.system", "not a class of the package dfa_bench"),
+        ("dfa_bench.data.writing:os.system", "not a class of the package dfa_bench"),
+        ("dfa_bench.data.archive.tempfile.TemporaryDirectory", "not a class of the package dfa_bench"),
+        ("dfa_bench.data.archive.fetch_folder", "not a class of the package dfa_bench"),
+        ("torch.os.system", "not a class of the package torch"),
+        ("torch.hub.load", "not a class of the package torch"),
+        ("torch.package.PackageImporter", "not a torch.nn.Module"),
         ("os.system", "names code of the package os"),
     ],
 )

@@ -13,7 +13,6 @@ from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.reporting.figures.curves import Curve, draw_curves
 from dfa_bench.reporting.figures.drawing import save
-from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings
 
@@ -59,7 +58,7 @@ def validation_metric(experiment: Experiment) -> str:
 
 def _curves(experiment: Experiment, metric: str, request: Request) -> list[Curve]:
     curves = []
-    cards = Ledger(request.results / "runs.csv").cards()
+    cards = request.ledger().cards()
     for run, result, record in stored(experiment, request.seeds, request.overrides, cards):
         epoch = span_of_epoch(experiment, run.settings, result.steps / max(1, result.epochs))
         points = [(line["epoch"] * epoch, line[metric]) for line in record.read_metrics() if metric in line]

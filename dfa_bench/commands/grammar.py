@@ -84,7 +84,7 @@ def words_argument(metavar: str, complete: Callable[[], Sequence[str]] = tuple) 
 
 
 def table_command(*, examples: str, default: Sequence[str] = (), seeds: int = 0) -> Callable[[Any], Command]:
-    """Make a command of a function that takes a `Request`; its further options are fields of the request or its own.
+    """Turn a function that takes a `Request` into a command; its options are fields of the request or its parameters.
 
     Args:
         examples: one a line.

@@ -22,7 +22,7 @@ from dfa_bench.settings.overrides import is_whereabouts, whereabouts
 )
 @click.argument("archive", type=FILE)
 @words_argument("[FILTER]... [store.root=DIR]")
-@click.option("--weights", is_flag=True, help="With model.pt, the tested weights; tables need only a few kB a run.")
+@click.option("--weights", is_flag=True, help="Include model.pt, the tested weights; without it a run takes a few kB.")
 def command(archive: Path, words: Sequence[str], weights: bool) -> int:
     """Write the finished records of the run store into ARCHIVE, a zip file: settings, curves and results.
 
@@ -30,7 +30,7 @@ def command(archive: Path, words: Sequence[str], weights: bool) -> int:
     FILTER  as of `dfa-bench runs`: KEY=PATTERN,... or METRIC>NUMBER
     """
     from dfa_bench.commands.runs import parse
-    from dfa_bench.errors import ConfigError
+    from dfa_bench.errors import ConfigError, counted
     from dfa_bench.experiments.collection import pack
     from dfa_bench.runs.listing import read_store
     from dfa_bench.runs.record import Record
@@ -44,7 +44,6 @@ def command(archive: Path, words: Sequence[str], weights: bool) -> int:
     if not chosen:
         raise ConfigError("There is no finished record that matches. `dfa-bench runs` lists what there is.")
     number = pack((Record(store.folders[key]) for key in sorted(chosen)), archive, weights)
-    print(
-        f"{archive}: {number} runs, {archive.stat().st_size / 1000:.0f} kB. `dfa-bench collect` brings them elsewhere."
-    )
+    size = f"{archive.stat().st_size / 1000:.0f} kB"
+    print(f"{archive}: {counted(number, 'run')}, {size}. `dfa-bench collect` brings them elsewhere.")
     return 0

@@ -194,7 +194,7 @@ def _do(engine: Any, runs: Sequence[PlannedRun]) -> None:
     _failures.extend(failure.command for failure in failures)
     print(f"\n{total - len(_failures)} of {total} runs are done.", flush=True)
     for failure in failures:
-        print(f"Failed: {failure.command}\n    {failure.reason}", flush=True)
+        print(failure, flush=True)
 
 
 command = HydraCommand("run")

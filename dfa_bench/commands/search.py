@@ -20,7 +20,9 @@ from dfa_bench.settings.engines import engine_names
     """,
 )
 @words_argument("OVERRIDE... SETTING=RANGE...")
-@click.option("--trials", type=COUNT, default=20, show_default=True, help="Of each rule, with those done before.")
+@click.option(
+    "--trials", type=COUNT, default=20, show_default=True, help="Trials of each rule, including those already done."
+)
 @click.option("--engine", type=click.Choice(engine_names()), default="local", show_default=True, help="As reproduce's.")
 @click.option("--jobs", type=COUNT, default=2, show_default=True, help="Trials at a time, in rounds.")
 @click.option("--retry", type=click.IntRange(min=0), default=2, show_default=True, metavar="N", help="As reproduce's.")
@@ -74,5 +76,5 @@ def command(words: Sequence[str], trials: int, engine: str, jobs: int, retry: in
             rows.append(cells(one.rule, counted, "", ""))
     Console().print(terminal(Grid(["rule", "trials", metric, "best settings"], rows, numbers=(2,))))
     for failure in failures:
-        print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
+        print(failure, file=sys.stderr)
     return status or (1 if failures else 0)

@@ -60,7 +60,7 @@ def collect(places: Sequence[Path], store: Path, ledger: Ledger) -> Collected:
         elif place.suffix == ".csv" and place.is_file():
             _collect_rows(Ledger(place), ledger, found)
         else:
-            raise ConfigError(f"{place} is no run store, no archive of `dfa-bench pack` and no runs.csv.")
+            raise ConfigError(f"{place} is neither a run store, nor an archive of `dfa-bench pack`, nor a runs.csv.")
     return found
 
 

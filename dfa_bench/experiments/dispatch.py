@@ -26,6 +26,9 @@ class Failure:
     command: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"Failed: {self.command}\n    {self.reason}"
+
 
 def planned_alone(settings: RunSettings, overrides: Sequence[str]) -> PlannedRun:
     """A run of no table, by the overrides that it was composed from.

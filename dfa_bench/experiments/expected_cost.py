@@ -13,7 +13,7 @@ from dfa_bench.experiments.schema import Cell
 
 @dataclass(frozen=True)
 class ExpectedCost:
-    """Of one run: seconds, if anything is known, and what they are from."""
+    """Expected seconds of one run, if anything is known, and the basis of the estimate."""
 
     seconds: float | None
     source: str

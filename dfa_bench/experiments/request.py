@@ -12,6 +12,7 @@ from typing import Any
 
 from dfa_bench.errors import ConfigError, did_you_mean
 from dfa_bench.experiments.schema import Experiment, experiment_files, load_experiment
+from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.engines import PREFIX, engine_settings
 from dfa_bench.settings.resources import resource_folder
 
@@ -48,6 +49,10 @@ class Request:
     whole: bool = False
     dry_run: bool = False
     until_decided: float | None = None
+
+    def ledger(self) -> Ledger:
+        """The runs of runs.csv among the results, read anew."""
+        return Ledger(self.results / "runs.csv")
 
     @property
     def at_a_time(self) -> int:

@@ -130,7 +130,7 @@ def parse_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], 
     """What is searched, and the other overrides: `recipe.lr=log(1e-5,1e-2)`.
 
     Raises:
-        ConfigError: a range is none.
+        ConfigError: a range cannot be parsed.
     """
     space: dict[str, BaseDistribution] = {}
     fixed = []

@@ -26,7 +26,7 @@ class Existing:
 
 def existing(request: Request) -> list[Existing]:
     """The tables that were asked for, with the first N seeds or all that are done. Runs nothing."""
-    ledger = Ledger(request.results / "runs.csv")
+    ledger = request.ledger()
     seeds = range(request.seeds or seeds_done(request, ledger))
     cards = ledger.cards()
     found = []

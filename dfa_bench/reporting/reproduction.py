@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import sys
 import time
@@ -39,8 +38,8 @@ class Work:
 def reproduce(request: Request) -> int:
     """Run what is missing, then write the tables. Returns the exit status: 1 if a run failed."""
     console = Console()
-    ledger = Ledger(request.results / "runs.csv")
-    with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
+    ledger = request.ledger()
+    with console.status("Composing runs"):  # on a terminal only
         seeds = max(request.seeds, seeds_done(request, ledger))
         works = plan_all(request, seeds, ledger)
     for work in works:
@@ -63,7 +62,7 @@ def reproduce(request: Request) -> int:
     for work in works:
         write_or_print(work, ledger, request)
     for failure in failures:
-        print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
+        print(failure, file=sys.stderr)
     return status or (1 if failures else 0)
 
 
@@ -95,7 +94,7 @@ def do_shown(
 
 def watch(request: Request, once: bool) -> int:
     """Show how far the runs of tables are, until they are done."""
-    ledger, console = Ledger(request.results / "runs.csv"), Console()
+    ledger, console = request.ledger(), Console()
     seeds, cards = max(request.seeds, seeds_done(request, ledger)), ledger.cards()
     tables = [plan(each, range(seeds), request.overrides, cards) for each in request.experiments]
     wanted = {run.identity for table in tables for run in table if run.settings.seed < (request.seeds or seeds)}
@@ -116,7 +115,7 @@ def _times_elsewhere(request: Request) -> dict[str, float]:
 
 def list_missing(request: Request) -> int:
     """Print the runs that are missing, the command of each, and what they are expected to cost."""
-    ledger = Ledger(request.results / "runs.csv")
+    ledger = request.ledger()
     seeds, cards = range(max(request.seeds, seeds_done(request, ledger))), ledger.cards()
     known = {**_times_elsewhere(request), **ledger.seconds()}
     told: set[str] = set()  # runs that several tables need are listed once

@@ -245,7 +245,7 @@ class Table:
         paper += ", a reference only: ours is another protocol" if compared and "paper" not in compared else ""
         count = len({run.identity for run in runs})
         protocols = _listed(run.protocol for run in runs)
-        return f"{other}{count} runs, protocol: {protocols}. Mean ± standard deviation over n seeds{paper}."
+        return f"{other}{counted(count, 'run')}, protocol: {protocols}. Mean ± standard deviation over n seeds{paper}."
 
     def remarks(self) -> list[str]:
         """What a reader has to know beside the numbers."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import sys
@@ -99,8 +98,8 @@ class Undecided:
 def decide(request: Request) -> int:
     """Run the seeds that decide most until nothing is in reach, then write the tables. Returns the exit status."""
     assert request.until_decided is not None
-    console, ledger = Console(), Ledger(request.results / "runs.csv")
-    with console.status("Composing runs") if console.is_terminal else contextlib.nullcontext():
+    console, ledger = Console(), request.ledger()
+    with console.status("Composing runs"):  # on a terminal only
         works = plan_all(request, _seeds(request, ledger), ledger)
         search = Undecided(request, ledger, works)
     budget = 3600 * request.until_decided
@@ -130,14 +129,14 @@ def decide(request: Request) -> int:
     for work in works:
         write_or_print(work, ledger, request)
     for failure in failures:
-        print(f"Failed: {failure.command}\n    {failure.reason}", file=sys.stderr)
+        print(failure, file=sys.stderr)
     return status or (1 if failures else 0)
 
 
 def list_steps(request: Request) -> int:
     """Print what `decide` would run in which order, and why, if each step decides what it is for. Runs nothing."""
     assert request.until_decided is not None
-    ledger = Ledger(request.results / "runs.csv")
+    ledger = request.ledger()
     seeds, cards = range(_seeds(request, ledger)), ledger.cards()
     works = []
     for experiment in request.experiments:
@@ -155,8 +154,8 @@ def list_steps(request: Request) -> int:
     _tell_what_is_left([aim for aim in aims if aim.claim not in reached], costs, search.beyond)
     total_runs = sum(len(step.aim.runs) for step in steps)
     total = sum(step.seconds for step in steps)
-    count = f"{len(steps)} step{'' if len(steps) == 1 else 's'}"
-    print(f"Total: {count}, {total_runs} runs, about {time_text(total)} of {time_text(budget)}.")
+    count = f"{counted(len(steps), 'step')}, {counted(total_runs, 'run')}"
+    print(f"Total: {count}, about {time_text(total)} of {time_text(budget)}.")
     return 0
 
 

@@ -27,7 +27,7 @@ class StoreContents:
 
 
 def read_store(root: Path) -> StoreContents:
-    """All records below a folder. One that is damaged or of another version is told, and costs no other."""
+    """All records below a folder. A damaged one, or one of another version, is reported and leaves the others alone."""
     runs: dict[str, RunSummary] = {}
     folders: dict[str, Path] = {}
     unfinished, problems = [], []

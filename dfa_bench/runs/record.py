@@ -16,8 +16,8 @@ from dfa_bench.runs.summary import RunSummary, versions_text
 
 RECORD_VERSION = 4  # of result.json; read too: 1, which was nested, 2 and 3, without a checksum of its bytes
 
-# What stands before a module's name in a line of metrics.jsonl: mean and standard deviation of DFA's alignment with BP,
-# on the first batch of that epoch, before its step.
+# What stands before a module's name in a line of metrics.jsonl: mean and standard deviation of a rule's alignment with
+# BP, on the first batch of that epoch, before its step.
 ALIGNMENT = "alignment/"
 ALIGNMENT_STD = "alignment_std/"
 

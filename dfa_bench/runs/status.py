@@ -1,4 +1,4 @@
-"""What a run that is not done is doing, told by its record alone, to whoever can see the store.
+"""The state of an unfinished run, read from its record by anyone who can see the store.
 
 running.json is there while a process does the run, which touches it now and then; failed.json says why the last one
 gave up. Ages are by the clock of the store's file system, so that clocks of machines need not agree.

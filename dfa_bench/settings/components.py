@@ -15,7 +15,7 @@ from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import Component
 from dfa_bench.settings.trust import check_class, check_targets
 
-# Arguments that say where the files of a data set are and how to recognise them. A run is on what its checksum says.
+# Arguments that say where the files of a data set are and how to recognise them. Their checksum identifies a run.
 WHEREABOUTS = frozenset(
     {"tasks", "url", "source", "sha256", "words", "lines", "bytes", "nodes", "archive", "folder", "file"}
 )
@@ -66,7 +66,7 @@ def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _nested(value: Any) -> Any:
-    """Of a data set among the arguments, such as the corpus of a tokenizer, what the same rules leave."""
+    """An argument that is itself a data set, such as the corpus of a tokenizer, is reduced by the same rules."""
     is_component = isinstance(value, Mapping) and "_target_" in value
     return outcome_of(Component.model_validate(value), "dataset") if is_component else value
 

@@ -13,6 +13,7 @@ from dfa_bench.data.resolve import DataCard
 from dfa_bench.runs import provenance
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.record import Record
+from dfa_bench.runs.rule import build_rule
 from dfa_bench.runs.status import told_as_running
 from dfa_bench.runs.store import owned, record_of
 from dfa_bench.runs.summary import RunSummary
@@ -90,7 +91,7 @@ def execute(settings: RunSettings) -> Outcome:
             data_rows=card.rows,
             data_sha256=card.sha256,
             versions=provenance.versions(),
-            numerics=numerics(settings.trainer, device, bool(settings.rule.arguments.get("streaming")), state.captured),
+            numerics=numerics(settings.trainer, device, build_rule(settings.rule).streaming, state.captured),
             metrics=metrics,
             message=message,
         )

@@ -89,7 +89,7 @@ class WandbLogger:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """What goes wrong with a dashboard is told, and costs no run."""
+        """A failing dashboard is reported and costs no run."""
         try:
             yield
         except Exception as error:  # wandb raises many kinds

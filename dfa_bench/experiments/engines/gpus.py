@@ -12,7 +12,7 @@ ASK = ("nvidia-smi", "--query-gpu=index,uuid,memory.total,memory.used,utilizatio
 
 @dataclass(frozen=True)
 class Load:
-    """Of one GPU, by all that use it."""
+    """The load of one GPU, from all its users."""
 
     total_mib: float
     used_mib: float

@@ -46,12 +46,14 @@ class Running:
 
 
 class LocalEngine:
-    """Args:
-    settings: how many runs at a time.
-    runs: that may come; whether they use GPUs, and how many each, decides about the rest.
+    """Runs in processes of this machine.
+
+    Args:
+        settings: how many runs at a time.
+        runs: that may come; whether they use GPUs, and how many each, decides about the rest.
 
     Raises:
-        ConfigError: how full a GPU is cannot be told, where that decides.
+        ConfigError: engine.per_gpu=auto, and nvidia-smi does not answer.
     """
 
     def __init__(self, settings: LocalSettings, runs: Sequence[RunSettings]) -> None:

@@ -29,9 +29,11 @@ GONE_AFTER = 3  # looks at which a job is in no queue and has no result before i
 
 
 class SlurmEngine:
-    """Args:
-    settings: what each run needs of the cluster.
-    store: of the runs; jobs' scripts and output go below it, so it must be seen by the nodes.
+    """Runs as job arrays of SLURM.
+
+    Args:
+        settings: what each run needs of the cluster.
+        store: of the runs; jobs' scripts and output go below it, so it must be seen by the nodes.
     """
 
     def __init__(self, settings: SlurmSettings, store: Path) -> None:

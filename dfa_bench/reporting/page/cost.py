@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
+from dfa_bench.errors import counted
 from dfa_bench.reporting.grid import Grid, cells
 from dfa_bench.reporting.tables import Table
 from dfa_bench.runs.summary import RunSummary
@@ -45,7 +46,7 @@ def _heads(unit: str, costed: Sequence[str], pairs: Sequence[tuple[str, str]]) -
 
 
 def machine(run: RunSummary) -> str:
-    return f"{run.device}, {run.threads} thread{'s' if run.threads > 1 else ''}"
+    return f"{run.device}, {counted(run.threads, 'thread')}"
 
 
 def _milliseconds(runs: Sequence[RunSummary]) -> float:

@@ -76,6 +76,10 @@ def command(
     name = " ".join(names).removeprefix("figure").strip()
     if name not in NAMES:
         raise ConfigError(f"unknown figure '{name}'.{did_you_mean(name, NAMES)} Figures: {', '.join(NAMES)}.")
+    if name != "1" and (scenes or not neighbours):
+        raise ConfigError(f"--scenes and --neighbours are of figure 1; figure {name} has none. Leave them out.")
+    if name != "alignment" and models:
+        raise ConfigError(f"--models is of figure alignment; figure {name} has no panels for models. Leave it out.")
     if name == "1" and seeds > 1:
         raise ConfigError("figure 1 is drawn from one seed, and no claim counts its seeds. Leave --seeds out.")
     if name == "1":

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 def command(request: Request) -> int:
     """Write DIR/report.html from the recorded runs: one file that needs no network. Runs nothing.
 
+    A report of some tables only is written as DIR/report-part.html.
+
     It shows the paper's claims with verdicts, each table beside the paper's numbers, the curves and figures in DIR, the
     cost, and for every number its runs, seeds, configuration and the command that repeats it. With logger=wandb all
     results are logged as an artifact of Weights & Biases too.
@@ -42,7 +44,8 @@ def command(request: Request) -> int:
     found = existing(request)
     changed = any(each.table.changed for each in found)
     text = render(build_page(found, request))
-    path = request.results / f"report{file_suffix(False, changed)}.html"
+    part = "" if request.whole else "-part"
+    path = request.results / f"report{part}{file_suffix(False, changed)}.html"
     with atomic(path) as file:
         file.write(text)
     print(f"Written: {path} ({len(text.encode()) / 2**20:.1f} MiB)")

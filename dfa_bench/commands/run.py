@@ -69,6 +69,8 @@ def run(config: DictConfig) -> None:
             raise Diverged(f"{outcome.result.message}\nRecorded in {outcome.folder}; force=true repeats the run.")
         if place_among_processes().leads:
             _print_outcome(outcome)
+            if outcome.reused and settings.logger.name != "none":
+                print(f"logger={settings.logger.name}: nothing was logged, as no epoch was trained.", file=sys.stderr)
     except UserError as error:
         message = str(error)
     except Exception:  # a bug, or a library's error: the sweep goes on, the trace is kept

@@ -7,6 +7,7 @@ import operator
 import re
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -19,7 +20,9 @@ from dfa_bench.commands.grammar import COUNT, RESULTS, Command, words_argument
 from dfa_bench.errors import ConfigError, counted, did_you_mean
 from dfa_bench.reporting.grid import Grid, cells, terminal
 from dfa_bench.runs.ledger import Ledger
-from dfa_bench.runs.listing import ALIKE, Group, all_runs, groups, metrics, read_store
+from dfa_bench.runs.listing import ALIKE, Group, StoreContents, all_runs, groups, metrics, read_store
+from dfa_bench.runs.record import Record
+from dfa_bench.runs.status import status, store_time
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.overrides import is_whereabouts, whereabouts
 
@@ -65,7 +68,8 @@ def command(words: Sequence[str], seeds: int, age: str | None, metric: str | Non
 
     \b
     FILTER  KEY=PATTERN,...: model=gcn,gat device='*EPYC*'. Keys: task, dataset, model, rule, variant, scale,
-            protocol, data_kind, seed, status, identity, commit, device
+            protocol, data_kind, seed, status, identity, commit, device.
+            status=failed,lost,running,begun lists runs that are not done
             METRIC>NUMBER, also <, >= and <=: 'test/accuracy>0.8'
     """
     given = [word for word in words if is_whereabouts(word)]
@@ -76,7 +80,10 @@ def command(words: Sequence[str], seeds: int, age: str | None, metric: str | Non
     wanted = Wanted([*passes, *([_younger(age, now)] if age else [])], metric, seeds, each or "each" in filters)
     runs = list(all_runs(Ledger(results / "runs.csv"), store).values())
     kept = [run for run in runs if all(check(run) for check in wanted.passes)]
+    if metric and wanted.each:
+        kept = [run for run in kept if metric in run.metrics]
     found = [group for group in groups(kept) if len(group.seeds) >= wanted.seeds]
+    found = [group for group in found if not metric or group.values(metric)]
     if wanted.metric and runs and wanted.metric not in (known := metrics(runs)):
         raise ConfigError(
             f"unknown metric '{wanted.metric}'.{did_you_mean(wanted.metric, known)} Metrics: {', '.join(known)}."
@@ -84,11 +91,25 @@ def command(words: Sequence[str], seeds: int, age: str | None, metric: str | Non
     if found:
         Console(width=None if sys.stdout.isatty() else 180).print(terminal(_grid(found, wanted)))
     shown = sum(len(group.runs) for group in found)
-    unfinished = f", {len(store.unfinished)} more unfinished" if store.unfinished else ""
+    unfinished = _unfinished(store, [word for word in filters if word.startswith("status=")])
     print(f"{shown} of {counted(len(runs), 'run')}{unfinished}.")
     for problem in store.problems:
         print(problem, file=sys.stderr)
     return 0
+
+
+def _unfinished(store: StoreContents, filters: Sequence[str]) -> str:
+    """How many runs are not done, by what they do; prints those whose status was asked for."""
+    if not store.unfinished:
+        return ""
+    now = store_time(store.unfinished[0].parent)
+    states = {folder: status(Record(folder), now) for folder in store.unfinished}
+    patterns = [pattern for word in filters for pattern in word.partition("=")[2].lower().split(",")]
+    for folder, found in states.items():
+        if any(fnmatch.fnmatchcase(found.state, pattern) for pattern in patterns):
+            print(f"{folder}: {found.state}{f', {found.text}' if found.text else ''}")
+    counts = Counter(found.state for found in states.values())
+    return f"; not done: {', '.join(f'{number} {state}' for state, number in sorted(counts.items()))}"
 
 
 def parse(filters: Sequence[str]) -> list[Callable[[RunSummary], bool]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @table_command(
     default=("all",),
+    seeds=1,
     examples="""
     dfa-bench watch table3 --seeds 10
     dfa-bench watch all store.root=/shared/runs --once

@@ -80,8 +80,20 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RecordError(
             f"{path} cannot be written: {error.strerror or error}. Free some space or choose another folder "
-            f"(store.root=DIR for runs, results=DIR for results); then run the same command to continue."
+            f"(store.root=DIR for runs, --results DIR for results); then run the same command to continue."
         ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and see whether files can be written to it: before hours of work for it.
+
+    Raises:
+        RecordError: they cannot.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def sealed(values: Mapping[str, Any]) -> str:

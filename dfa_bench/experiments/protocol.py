@@ -95,7 +95,7 @@ def _refuse_own(own: Sequence[str], overrides: Sequence[str]) -> None:
         key = key_of(override)
         if key in taken:
             raise ConfigError(
-                f"{override}: this table or figure sets {key} itself ({taken[key]}). Leave it out, or train runs of "
+                f"{override}: {key} is set by this table or figure ({taken[key]}). Leave it out, or train runs of "
                 f"your own with `dfa-bench run {override}`."
             )
 

@@ -310,7 +310,7 @@ def tallies(checked: Iterable[Checked]) -> dict[str, Counter[Verdict]]:
 
 def tally_text(protocol: str, verdicts: Counter[Verdict]) -> str:
     """One line of them, such as "With the paper's protocol: 5 supported, 1 undecided"."""
-    known = {"": "Without runs", "paper": "With the paper's protocol", "reduced": "With a reduced protocol"}
+    known = {"": "Without such runs", "paper": "With the paper's protocol", "reduced": "With a reduced protocol"}
     counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
     return f"{known.get(protocol, 'With both protocols')}: {counts}."
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from dfa_bench.data.writing import check_writable
 from dfa_bench.errors import KEPT, CorruptData, MissingData, Preempted, counted
 from dfa_bench.experiments.dispatch import Failure, do_all
 from dfa_bench.experiments.engines import Engine, build_engine
@@ -37,6 +38,7 @@ class Work:
 
 def reproduce(request: Request) -> int:
     """Run what is missing, then write the tables. Returns the exit status: 1 if a run failed."""
+    check_writable(request.results)
     console = Console()
     ledger = request.ledger()
     with console.status("Composing runs"):  # on a terminal only
@@ -48,12 +50,14 @@ def reproduce(request: Request) -> int:
         elif lacking := {run.settings.dataset.name: None for run in work.runs if run not in work.real}:
             print(f"{work.experiment.name}: no data, so no runs, of {', '.join(lacking)}.")
     wanted = [run for work in works for run in (*work.real, *work.stand_in) if run.settings.seed < request.seeds]
-    todo = [run for run in missing(wanted, ledger) if not is_skipped(run, request.skip)]
+    lacking_runs = missing(wanted, ledger)
+    todo = [run for run in lacking_runs if not is_skipped(run, request.skip)]
     failures: list[Failure] = []
     status = 0
-    total = len({run.identity for run in wanted})
+    done, skipped = len({run.identity for run in wanted}) - len(lacking_runs), len(lacking_runs) - len(todo)
+    counts = f"{counted(len(todo), 'run')} to do, {done} done{f', {skipped} skipped' if skipped else ''}"
     try:
-        failures = _do(todo, works, ledger, request, console, total)
+        failures = _do(todo, works, ledger, request, console, counts)
     except Preempted as signal:
         print(f"\n{signal} {KEPT}", file=sys.stderr)
         status = signal.status
@@ -67,13 +71,13 @@ def reproduce(request: Request) -> int:
 
 
 def _do(
-    todo: Sequence[PlannedRun], works: Sequence[Work], ledger: Ledger, request: Request, console: Console, total: int
+    todo: Sequence[PlannedRun], works: Sequence[Work], ledger: Ledger, request: Request, console: Console, counts: str
 ) -> list[Failure]:
     if not todo:
-        print(f"{counted(total, 'run')}, 0 of them to do.", flush=True)
+        print(f"{counts}.", flush=True)
         return []
     engine = build_engine(request.engine, [run.settings for run in todo])
-    print(f"{counted(total, 'run')}, {len(todo)} of them to do, {engine.says}.", flush=True)
+    print(f"{counts}; {engine.says}.", flush=True)
     return do_shown(todo, engine, works, ledger, request, console)
 
 
@@ -136,8 +140,8 @@ def list_missing(request: Request) -> int:
         if lacking := dict.fromkeys(run.settings.dataset.name for run in todo if not run.has_data):
             print(f"  No data here for {', '.join(lacking)}; `dfa-bench data` says where to get them.")
         for run, cost in zip(todo, costs, strict=True):
-            cell = run.cell
-            print(f"  {cell.row}, {cell.column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
+            cell, column = run.cell, experiment.column_text(run.cell.column, run.cell.variant)
+            print(f"  {cell.row}, {column}, {cell.rule}, seed {run.settings.seed}: {cost}\n    {run.command}")
     jobs = request.at_a_time
     about = f", about {time_text(total / jobs)} with --jobs {jobs}" if total else ""
     print(f"Total: {counted(len(told), 'run')}{about}.")
@@ -195,7 +199,7 @@ def write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
     if table.entries:
         print_table(table)
         if table.stand_in:
-            print("Stand-in runs stay in the run store; nothing was written to results.")
+            print(f"Stand-in runs stay in the run store; nothing was written to {request.results}.")
         elif table.changed:
             print("Your settings make a different experiment: only its rows in runs.csv were written.")
         else:

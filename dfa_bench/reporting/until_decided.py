@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
+from dfa_bench.data.writing import check_writable
 from dfa_bench.errors import KEPT, Preempted, counted
 from dfa_bench.experiments.dispatch import Failure
 from dfa_bench.experiments.engines import build_engine
@@ -98,6 +99,7 @@ class Undecided:
 def decide(request: Request) -> int:
     """Run the seeds that decide most until nothing is in reach, then write the tables. Returns the exit status."""
     assert request.until_decided is not None
+    check_writable(request.results)
     console, ledger = Console(), request.ledger()
     with console.status("Composing runs"):  # on a terminal only
         works = plan_all(request, _seeds(request, ledger), ledger)

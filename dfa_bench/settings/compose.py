@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dfa_bench.errors import ConfigError, did_you_mean
 from dfa_bench.settings import resolvers, scenes
 from dfa_bench.settings.resources import resource_folder
-from dfa_bench.settings.schema import RunSettings, parse_settings
+from dfa_bench.settings.schema import RunSettings, parse_settings, unknown_setting
 
 # In every process that composes: workers of a sweep import this module too.
 resolvers.register()
@@ -42,8 +42,9 @@ def explain_hydra(error: Exception) -> str:
     """What Hydra or OmegaConf refuse, in one sentence."""
     text = str(error)
     if found := re.match(r"Could not override '(.*?)'\.\n(No match in the defaults list)?", text):
-        what = "group" if found[2] else "setting"
-        return f"unknown {what} '{found[1]}'. `dfa-bench run --help` lists the groups, `--cfg job` the settings."
+        if not found[2]:
+            return unknown_setting(found[1])
+        return f"unknown group '{found[1]}'. `dfa-bench run --help` lists the groups, `--cfg job` the settings."
     if found := re.search(r"Could not find '(.*?)'\n\nAvailable options in '(.*?)':\n((?:\t.*\n)*)", text):
         options = found[3].split()
         close = did_you_mean(found[1].rpartition("/")[2], options)

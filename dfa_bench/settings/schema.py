@@ -5,13 +5,14 @@ Hydra composes `configs/` into plain values; `RunSettings.model_validate` refuse
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dfa_bench.errors import ConfigError
+from dfa_bench.errors import ConfigError, did_you_mean
 from dfa_bench.settings.rules import FACTS, RuleEntry, RuleName, rules
 from dfa_bench.settings.trust import check_targets
 
@@ -210,6 +211,22 @@ def parse_settings(values: Mapping[str, Any]) -> RunSettings:
         raise ConfigError(explain(error)) from None
 
 
+def unknown_setting(key: str) -> str:
+    close = did_you_mean(key, setting_names(RunSettings))
+    return f"unknown setting '{key}'.{close} `dfa-bench run --cfg job` lists all settings."
+
+
+def setting_names(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """The settings that every run has, as dotted keys: "seed", "trainer.max_epochs"."""
+    names = []
+    for name, field in model.model_fields.items():
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
+            names += setting_names(field.annotation, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
 ONE_OF_SEVERAL = re.compile(r"(constrained-)?(bool|int|float|str)|literal\[.*\]")
 
 
@@ -238,7 +255,7 @@ def _sentence(mistake: Any, prefix: str) -> str:
     if mistake["type"] == "value_error":
         return str(mistake["ctx"]["error"])
     if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown setting '{key}'. `dfa-bench run --cfg job` lists all settings."
+        return unknown_setting(key)
     if mistake["type"] in ("missing", "missing_argument"):
         return f"The setting '{key}' is missing. Give it as {key}=VALUE."
     return f"{key}={mistake['input']}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}."

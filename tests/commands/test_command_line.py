@@ -15,7 +15,7 @@ import pytest
 
 from dfa_bench.commands.main import main
 from dfa_bench.data import resolve
-from dfa_bench.errors import MissingData
+from dfa_bench.errors import MissingData, counted
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.reporting.figures.embeddings import TSNE_SETTINGS
@@ -212,7 +212,7 @@ def test_a_reproduction_that_is_interrupted_keeps_what_is_finished_and_goes_on(d
     assert 1 <= kept < 3
     said = dfa_bench(*arguments)
     assert said.code == 0
-    assert f"9 runs, {3 - kept} of them to do" in said.out
+    assert f"{counted(3 - kept, 'run')} to do, {kept} done, 6 skipped" in said.out
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_cells_without_data_are_left_out_and_named_once(dfa_bench, tmp_path, mon
     assert said.err.count("Its archive can only be downloaded in a browser") == 2  # one an archive
     assert "The same holds for drums, ficus, hotdog, materials, mic, ship." in said.err
     assert "table1: no data, so no runs, of chair, drums, ficus," in said.out
-    assert "3 runs, 0 of them to do" in said.out  # of lego; no stand-ins beside it
+    assert "0 runs to do, 0 done, 3 skipped." in said.out  # of lego; no stand-ins beside it
     shown = dfa_bench("table", "table1", f"results={tmp_path}/results", *where)
     assert "table1: no data here for chair, drums, ficus," in shown.err
 
@@ -365,7 +365,7 @@ def test_a_table_on_stand_ins_is_shown_apart_and_done_once(dfa_bench, tmp_path, 
     assert said.code == 0
     assert "STAND-IN DATA" in said.out
     assert not Path("results").exists()
-    assert "0 of them to do" in dfa_bench("reproduce", "table4", "scale=smoke").out
+    assert "0 runs to do, 9 done." in dfa_bench("reproduce", "table4", "scale=smoke").out
 
 
 @pytest.mark.parametrize("arguments", [["table9"], ["table3", "seeds=0"], ["table3", "skip=Cora/Nothing"]])
@@ -417,7 +417,7 @@ def test_a_reproduction_with_fewer_seeds_keeps_the_seeds_that_are_done(dfa_bench
     shutil.copy(RUNS, tmp_path / "results")
     said = dfa_bench("reproduce", "table4", "seeds=1", *where)
     assert said.code == 0
-    assert "9 runs, 0 of them to do" in said.out
+    assert "0 runs to do, 9 done." in said.out
     rows = (tmp_path / "results" / "table4.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 9
     assert all(int(row.split(",")[8]) >= 10 for row in rows[1:])
@@ -474,6 +474,12 @@ def test_a_table_whose_runs_all_diverged_says_so(dfa_bench, run, tmp_path):
     [
         (["runs", "age=99999999999999d"], "too long ago"),
         (["report", "table4", "results=/dev/null/x"], "cannot be written"),
+        (["reproduce", "table4", "scale=smoke", "results=/dev/null/x"], "cannot be written"),  # before it trains
+        (["reproduce", "table4", "--until-decided", "1", "results=/dev/null/x"], "cannot be written"),
+        (["figure", "2", "--scenes", "lego"], "are of figure 1"),
+        (["figure", "1", "--models", "gcn"], "is of figure alignment"),
+        (["table", "3", "trainer.max_epoch=10"], "Did you mean 'trainer.max_epochs'?"),
+        (["run", "recipe.lrr=0.02"], "Did you mean 'recipe.lr'?"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_sentence(dfa_bench, tmp_path, arguments, said):
@@ -488,7 +494,7 @@ def test_a_report_of_stand_ins_says_so_and_is_published_on_request(dfa_bench, tm
     )
     said = dfa_bench("report", "table4", *where, "logger=wandb", "logger.mode=offline")
     assert said.code == 0
-    page = (tmp_path / "results" / "report.html").read_text()
+    page = (tmp_path / "results" / "report-part.html").read_text()
     assert "Stand-in runs" in page
     assert "paper 0." not in page
     assert list((tmp_path / "runs" / "wandb").glob("offline-run-*"))

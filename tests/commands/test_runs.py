@@ -31,7 +31,7 @@ def listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
 
     def list_runs(*arguments: str) -> tuple[str, str]:
         given = [f"results={tmp_path}", f"store.root={tmp_path / 'runs'}", *arguments]
-        assert command.main(given, standalone_mode=False) == 0
+        assert command.main(given, standalone_mode=False, help_option_names=["-h", "--help"]) == 0
         said = capsys.readouterr()
         return said.out, said.err
 
@@ -67,7 +67,8 @@ def test_filters_keep_what_they_say(listed, filters, kept):
 def test_each_shows_identities_and_metric_chooses_what_is_shown(listed):
     out, _ = listed("each", "rule=dfa", "metric=val/accuracy")
     lines = [line for line in out.splitlines() if "│ c " in line or "│ d " in line]
-    assert ["0.6" in line for line in lines] == [True, False]
+    assert ["0.6" in line for line in lines] == [True], "d has no such metric"
+    assert "1 of 5 runs." in out
 
 
 @pytest.mark.parametrize(
@@ -96,10 +97,15 @@ def test_damaged_old_doubled_and_unfinished_records_are_told(smoke, tmp_path, li
     store = read_store(tmp_path / "runs")
     assert (len(store.runs), store.unfinished) == (1, [done[2]])
     out, err = listed("scale=smoke")
-    assert "1 of 6 runs, 1 more unfinished." in out
+    assert "1 of 6 runs; not done: 1 begun." in out
     assert "(stand-in)" in out
     for said in ("version 0", "is damaged", "a copy is a second record of the run"):
         assert said in err
+    (done[2] / "failed.json").write_text('{"reason": "no memory"}')
+    out, _ = listed("status=failed")
+    assert f"{done[2]}: failed, no memory" in out
+    assert "0 of 6 runs; not done: 1 failed." in out
+    assert "no memory" not in listed("status=lost")[0]
 
 
 def test_ages_and_single_values_are_short():

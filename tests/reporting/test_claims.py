@@ -434,7 +434,7 @@ def test_verdicts_are_counted_by_protocol():
     assert [tally_text(*counted) for counted in tallies(checked).items()] == [
         "With the paper's protocol: 2 contradicted.",
         "With a reduced protocol: 1 contradicted at reduced scale.",
-        "Without runs: 1 not tested.",
+        "Without such runs: 1 not tested.",
     ]
 
 

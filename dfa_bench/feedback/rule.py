@@ -61,17 +61,17 @@ class Rule(ABC):
         paths = [paths] if isinstance(paths, FeedbackPath) else list(paths)
         resolve(model, paths)  # every rule checks them, so that one switch changes the rule
         attachment = self.build(model, paths, example)
-        attachment.start()
-        if example is not None:
-            try:
+        try:
+            attachment.start()
+            if example is not None:
                 with attachment.unstreamed():
                     run_once(model, example)
                     attachment.check_axes(lambda: run_once(model, example))
                     attachment.warn_of_other_rows(example, partial(run_once, model))
-            except BaseException:
-                attachment.remove()
-                raise
-            attachment.forget_example()
+                attachment.forget_example()
+        except BaseException:
+            attachment.remove()
+            raise
         return attachment
 
     @abstractmethod

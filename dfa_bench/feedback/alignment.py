@@ -17,13 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfa_bench.feedback.attachment import Attachment
-from dfa_bench.feedback.compiler import without_compiler
 from dfa_bench.feedback.errors import PassesDiffer
 from dfa_bench.feedback.recording import Recording, recorded
-from dfa_bench.feedback.state import State
+from dfa_bench.feedback.state import State, no_trace
 
 
 @dataclass(frozen=True)
@@ -71,15 +70,11 @@ def alignment(attached: Attachment, backward: Callable[[], object]) -> Alignment
         PassesDiffer: the two passes cannot be compared, or `backward` sends no gradient.
         FeedbackError: the rule was removed.
     """
-    state = State(attached.model)
-    try:
-        with _gradients_aside(attached.model), as_it_is(attached), without_compiler():
-            comparison = GradientComparison(attached)
-            with comparison.by_rule():
-                backward()
-            return comparison.with_bp(backward)
-    finally:
-        state.restore()
+    with no_trace(attached.model), as_it_is(attached):
+        comparison = GradientComparison(attached)
+        with comparison.by_rule():
+            backward()
+        return comparison.with_bp(backward)
 
 
 class GradientComparison:
@@ -105,18 +100,10 @@ class GradientComparison:
 
     def with_bp(self, backward: Callable[[], object]) -> Alignment:
         """Run `backward` once more, by BP, and compare; leaves no trace. Raises: see `alignment`."""
-        after = State(self._model)
-        self._before.restore()
-        try:
-            with (
-                _gradients_aside(self._model),
-                self._attached.paused(),
-                recorded(self._model) as by_bp,
-                without_compiler(),
-            ):
+        with no_trace(self._model):
+            self._before.restore()
+            with self._attached.paused(), recorded(self._model) as by_bp:
                 backward()
-        finally:
-            after.restore()
         return self._compare(by_bp)
 
     def _compare(self, by_bp: Recording) -> Alignment:
@@ -186,19 +173,6 @@ class GradientComparison:
         if not len(cosine):
             return None
         return WeightAlignment(float(cosine), float(our.norm() / their.norm()))
-
-
-@contextmanager
-def _gradients_aside(model: nn.Module) -> Iterator[None]:
-    """Inside, parameters begin without gradient; afterwards they have theirs back."""
-    before = [(parameter, parameter.grad) for parameter in model.parameters()]
-    for parameter, _ in before:
-        parameter.grad = None
-    try:
-        yield
-    finally:
-        for parameter, gradient in before:
-            parameter.grad = gradient
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from dfa_bench.feedback.alignment import alignment, as_it_is
 from dfa_bench.feedback.attachment import Attachment
-from dfa_bench.feedback.compiler import in_backward, without_compiler
+from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.describe import BY_BACKPROP, describe_graph, main_tensor
 from dfa_bench.feedback.errors import FeedbackError
-from dfa_bench.feedback.state import State
+from dfa_bench.feedback.state import no_trace
 
 MOST_POINTS = 8  # of which each takes a forward and a backward
 
@@ -104,7 +104,7 @@ def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
     """
     points = frozenset(attached.point_names)
     with as_it_is(attached):
-        with _no_trace(attached.model):
+        with no_trace(attached.model):
             attached.check_axes(backward)
         measured = alignment(attached, backward)
         learns_from = _learns_from(attached, backward)
@@ -124,7 +124,7 @@ def _learns_from(attached: Attachment, backward: Callable[[], object]) -> dict[s
         found.append(describe_graph(attached.model, tensors).learns_from)
         run(tensors, *args, **options)
 
-    with _no_trace(attached.model), attached.unstreamed(), patch.object(torch.autograd, "backward", noted):
+    with no_trace(attached.model), attached.unstreamed(), patch.object(torch.autograd, "backward", noted):
         backward()
     if not found:  # the loss was differentiated in another way
         return attached.describe().learns_from
@@ -160,7 +160,7 @@ def _sees_above(
 def _gradients(attached: Attachment, backward: Callable[[], object]) -> dict[str, Tensor]:
     """By the rule, with an error at each source that does not depend on the loss; leaves no trace."""
     model = attached.model
-    with _no_trace(model), ExitStack() as hooks:
+    with no_trace(model), ExitStack() as hooks:
         for source in attached.error_sources:
             hooks.callback(model.get_submodule(source.name).register_forward_hook(_hold_error).remove)
         backward()
@@ -168,22 +168,6 @@ def _gradients(attached: Attachment, backward: Callable[[], object]) -> dict[str
             name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
             for name, parameter in model.named_parameters()
         }
-
-
-@contextmanager
-def _no_trace(model: nn.Module) -> Iterator[None]:
-    """Inside, parameters begin without gradient and code is not compiled; afterwards all is as it was."""
-    kept = [(parameter, parameter.grad) for parameter in model.parameters()]
-    state = State(model)
-    try:
-        for parameter, _ in kept:
-            parameter.grad = None
-        with without_compiler():
-            yield
-    finally:
-        for parameter, gradient in kept:
-            parameter.grad = gradient
-        state.restore()
 
 
 def _hold_error(module: nn.Module, args: object, output: object) -> None:

@@ -60,7 +60,7 @@ class DirectKolenPollack(DirectFeedback):
             raise ValueError("streaming: the matrices learn from activations, which streaming does not keep.")
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
-        return LearnedAttachment(model, found, self.recipe(), self.lr, self.decay)
+        return LearnedAttachment(model, found, self, self.lr, self.decay)
 
 
 class LearnedAttachment(BroadcastAttachment):

@@ -85,7 +85,7 @@ class GraphAttachment(BroadcastAttachment):
     needs = frozenset({"edge_index"})
 
     def __init__(self, model: nn.Module, found: Sequence[ResolvedPath], rule: GraphFeedback) -> None:
-        super().__init__(model, found, rule.recipe(), partial(GraphRoute, rule))
+        super().__init__(model, found, rule, partial(GraphRoute, rule))
         ends = [module for path in found for module in (*path.points.values(), path.source)]
         for module in _convolutions(model, ends):  # first, so that a convolution that is a point counts
             self.keep(module.register_forward_hook(CountConvolution(self.graph_routes), prepend=True))

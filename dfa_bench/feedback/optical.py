@@ -102,4 +102,4 @@ class OpticalFeedback(DirectFeedback):
         return Optics(self.threshold, self.bits, self.noise)
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
-        return BroadcastAttachment(model, found, self.recipe(), partial(ProjectedRoute, self.optics()))
+        return BroadcastAttachment(model, found, self, partial(ProjectedRoute, self.optics()))

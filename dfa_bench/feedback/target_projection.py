@@ -50,7 +50,7 @@ class TargetProjection(DirectFeedback):
             raise ValueError("projection: TargetProjection sends no error that could be projected.")
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
-        return TargetAttachment(model, found, self.recipe(), TargetRoute)
+        return TargetAttachment(model, found, self, TargetRoute)
 
 
 class TargetAttachment(BroadcastAttachment):

@@ -44,7 +44,7 @@ class Attachment(nn.Module, ABC):
         error_sources: where the errors are whose rows `alignment` compares.
     """
 
-    # Names of what `begin_step` wants to be given: methods of a task that take a batch, such as "targets".
+    # Names of what `begin_step` takes before each forward: methods of a task that take a batch, such as "targets".
     needs: frozenset[str] = frozenset()
     # Whether its matrices are others after a step, because they learn or are drawn again.
     changes_matrices: ClassVar[bool] = False

@@ -175,3 +175,5 @@ class BroadcastAttachment(Attachment):
             return
         for route in self._inner:
             route.check_entered()
+        if self.needs:
+            self.forget_step()  # the next batch has others

@@ -104,11 +104,6 @@ class GraphAttachment(BroadcastAttachment):
         for route in self.graph_routes:
             route.edges = edges
 
-    def _end(self, model: nn.Module, args: object, output: object) -> None:
-        super()._end(model, args, output)
-        if torch.is_grad_enabled():
-            self.forget_step()  # the next batch may have another graph
-
     def forget_step(self) -> None:
         for route in self.graph_routes:
             route.edges = None

@@ -69,11 +69,6 @@ class TargetAttachment(BroadcastAttachment):
             if isinstance(route, TargetRoute):
                 route.targets = targets
 
-    def _end(self, model: nn.Module, args: object, output: object) -> None:
-        super()._end(model, args, output)
-        if torch.is_grad_enabled():
-            self.forget_step()  # the next batch has targets of its own
-
     def forget_step(self) -> None:
         for route in self.paths:
             if isinstance(route, TargetRoute):

@@ -13,7 +13,7 @@ from dfa_bench.feedback.errors import PointNotFound, PointsOverlap, ShapeMismatc
 # What torch.compile, DistributedDataParallel and Lightning Fabric put before the names of the modules that they wrap.
 WRAPPERS = ("_orig_mod", "_forward_module", "module")
 # What wrappers of a whole model put before its names (PEFT's two last), and wrappers of parts anywhere between.
-PREFIXES = ("_orig_mod", "_forward_module", "module", "base_model", "model")
+PREFIXES = (*WRAPPERS, "base_model", "model")
 INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 

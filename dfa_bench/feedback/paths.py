@@ -54,7 +54,25 @@ class FeedbackPath:
 
     @staticmethod
     def auto(model: nn.Module, example: object) -> FeedbackPath:
-        """The path that `propose` finds for a model: its blocks, else activations or layers, and its head."""
+        """A path for any model: its blocks, else its activations, else its layers; with the error at its head.
+
+        >>> path = FeedbackPath.auto(model, example)
+        >>> print(path)  # to look at, change, and paste
+        >>> attached = DirectFeedback(seed=0).attach(model, path, example=example)
+
+        Blocks are modules of one class side by side in a list. The head is the module whose output the model returns
+        (or returns after functions without weights). A layer norm right above the last block makes the points
+        `normalised`. Blocks whose rows are not those of the error, such as an encoder's beside a longer decoder, are
+        left out. Where points have one axis more than the error, such as the tokens of a classifier, each row gets the
+        error of its sample (`rows`).
+
+        Args:
+            model: any module; it is run once, with gradients, and left as it was.
+            example: as in `attach`.
+
+        Raises:
+            PointNotFound: nothing below the head can be a point.
+        """
         from dfa_bench.feedback.propose import propose  # which needs this class
 
         return propose(model, example)

@@ -29,13 +29,7 @@ from dfa_bench.feedback.paths import ResolvedPath
 
 @dataclass(frozen=True)
 class Optics:
-    """The projection itself, for `DirectFeedback(projection=Optics(...))`; see the top of this file.
-
-    Args:
-        threshold: t; None: the error goes in as it is.
-        bits: b, of the read-out; None: exact.
-        noise: standard deviation of ε, relative to the projection's root mean square.
-    """
+    """The projection itself; its fields are those of `OpticalFeedback`."""
 
     threshold: float | None = 0.5
     bits: int | None = 8
@@ -84,7 +78,10 @@ class OpticalFeedback(DirectFeedback):
 
     Args:
         seed, distribution, scale, shared, density: of the matrix, as in DirectFeedback.
-        threshold, bits, noise: of the projection, as in `Optics`.
+        threshold: t, relative to the error's root mean square: below it an error counts as 0, above it as its sign;
+            None: the error goes in as it is.
+        bits: b, of the read-out; None: exact.
+        noise: standard deviation of ε, relative to the projection's root mean square.
     """
 
     threshold: float | None = 0.5

@@ -16,7 +16,6 @@ from dfa_bench.feedback import (
     GraphFeedback,
     KolenPollack,
     OpticalFeedback,
-    Optics,
     ShapeMismatch,
     SignSymmetry,
     StepNotEnded,
@@ -24,7 +23,7 @@ from dfa_bench.feedback import (
     TargetsMissing,
     alignment,
 )
-from dfa_bench.feedback.optical import read_out, ternary
+from dfa_bench.feedback.optical import Optics, read_out, ternary
 from tests.feedback.models import assert_same, gradients, mlp_and_batch, mlp_reference, squared_error
 from tests.feedback.test_feedback_alignment import learned, matrices, mlp_equations
 

@@ -103,7 +103,7 @@ class BroadcastAttachment(Attachment):
 
     @property
     def waiting(self) -> list[str]:
-        return [name for route in self.paths for name, _ in route.kept]
+        return [each.name for route in self.paths for each in route.kept]
 
     @property
     def paths(self) -> list[Route]:

@@ -25,7 +25,7 @@ from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.kolen_pollack import check_decay
 from dfa_bench.feedback.matrix import MatrixRecipe
 from dfa_bench.feedback.paths import ResolvedPath
-from dfa_bench.feedback.route import Route, Segment
+from dfa_bench.feedback.route import Route, Segment, mapped_rows
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,14 @@ class LearnedAttachment(BroadcastAttachment):
 class LearnedRoute(Route):
     """A path whose matrix gets a gradient, summed over backwards until `end_step`."""
 
-    def send(self, error_at: Tensor, matrix: Tensor, segment: Segment, kept: Sequence[Tensor]) -> Tensor:
+    def send(self, error_at: Tensor, matrix: Tensor, segment: Segment, activations: Sequence[Tensor]) -> Tensor:
         assert self.matrix is not None
         if not (self.matrix.requires_grad and self.matrix.is_leaf):  # drawn, or moved to another device
             self.matrix = self.matrix.detach().requires_grad_()
-        matrix = self.matrix.to(error_at.device)
-        _, batch_axes, names, spans, _, rows, _, _ = segment
-        sent: Tensor = LearnedBroadcast.apply(error_at, matrix, batch_axes, names, spans, rows or None, *kept)
+        matrix, rows = self.matrix.to(error_at.device), mapped_rows(segment.kept) or None
+        sent: Tensor = LearnedBroadcast.apply(
+            error_at, matrix, segment.batch_axes, segment.names, segment.spans, rows, *activations
+        )
         return sent
 
 

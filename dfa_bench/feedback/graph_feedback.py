@@ -37,7 +37,7 @@ from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.errors import ShapeMismatch, TargetsMissing
 from dfa_bench.feedback.matrix import MatrixRecipe
 from dfa_bench.feedback.paths import ResolvedPath
-from dfa_bench.feedback.route import Route
+from dfa_bench.feedback.route import Kept, Route
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class GraphRoute(Route):
         return super().at_source(module, args, output)
 
     def sending(
-        self, error_at: Tensor, batch_axes: int, rows: Sequence[Tensor]
+        self, error_at: Tensor, batch_axes: int, kept: Sequence[Kept]
     ) -> tuple[Projection, PointFeedback | None]:
         if self.rule.hops is None and self._ran and min(self._ran) == self.convolutions and not self.told_of_none:
             self.told_of_none = True

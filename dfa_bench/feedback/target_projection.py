@@ -26,7 +26,7 @@ from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
 from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.errors import ShapeMismatch, TargetsMissing
 from dfa_bench.feedback.paths import ResolvedPath
-from dfa_bench.feedback.route import Route
+from dfa_bench.feedback.route import Kept, Route
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ class TargetRoute(Route):
     targets: Tensor | None = None
 
     def sending(
-        self, error_at: Tensor, batch_axes: int, rows: Sequence[Tensor]
+        self, error_at: Tensor, batch_axes: int, kept: Sequence[Kept]
     ) -> tuple[Projection, PointFeedback | None]:
         batch, width = error_at.shape[:batch_axes], math.prod(error_at.shape[batch_axes:])
         if self.targets is not None:
             _check(self.targets, self.source_name, batch, width)
-        _, at_point = super().sending(error_at, batch_axes, rows)
+        _, at_point = super().sending(error_at, batch_axes, kept)
         return partial(self._project_targets, self.targets), at_point
 
     def _project_targets(self, targets: Tensor | None, error: Tensor, matrix: Tensor) -> Tensor:

@@ -47,8 +47,8 @@ class DirectFeedback(MatrixRecipe, Rule):
         projection: None: the error is multiplied by B. Else a function of the error, (rows, error width), and B,
             (error width, columns), that returns (rows, columns), in the backward; `optical.py` is an example.
         streaming: True: no activation is kept for the backward, which runs the model again and lets each block go when
-            it has its gradients. The same gradients with memory that is constant in depth, for a second forward; needs
-            an example in `attach`. See `streaming.py`.
+            it has its gradients. Gradients are the same and memory is constant in depth, at the cost of a second
+            forward; needs an example in `attach`. See `streaming.py`.
 
     Raises (at the forward or the backward, if streaming):
         CannotStream: the model, or what is done with it, would give other gradients.
@@ -60,7 +60,7 @@ class DirectFeedback(MatrixRecipe, Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rank is not None and self.projection is not None:
-            raise ValueError("projection and rank exclude each other: a projection of its own gets B as one matrix.")
+            raise ValueError("projection and rank exclude each other: a projection of your own takes B as one matrix.")
 
     def build(self, model: nn.Module, paths: Sequence[FeedbackPath], example: object) -> Attachment:
         if not any(path.points for path in paths):
@@ -79,7 +79,7 @@ class DirectFeedback(MatrixRecipe, Rule):
         return attached
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
-        """In which rules that build on this one differ."""
+        """The attachment of this rule; rules that build on it override this."""
         if self.projection is None:
             return BroadcastAttachment(model, found, self)
         return BroadcastAttachment(model, found, self, partial(ProjectedRoute, self.projection))
@@ -91,7 +91,7 @@ class DirectFeedback(MatrixRecipe, Rule):
 
 
 class ProjectedRoute(Route):
-    """A path whose error is projected by a function of the user's."""
+    """A path whose error is projected by the user's function."""
 
     projects_columns_apart = False
 

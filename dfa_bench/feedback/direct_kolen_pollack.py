@@ -69,7 +69,7 @@ class DirectKolenPollack(DirectFeedback):
 
 
 class LearnedAttachment(BroadcastAttachment):
-    """DFA's, with matrices that take a step after the optimizer's."""
+    """DFA's attachment, with matrices that take a step after the optimizer's."""
 
     changes_matrices = True
 
@@ -114,7 +114,7 @@ class LearnedRoute(Route):
 
 
 def _mean_over_processes(gradient: Tensor) -> Tensor:
-    """As DistributedDataParallel does with those of the model."""
+    """As DistributedDataParallel averages those of the model."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return gradient
     gradient = gradient.clone()

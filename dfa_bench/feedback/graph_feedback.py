@@ -6,7 +6,7 @@ and the error source gets
 
     (S^T)^k Ē B_i        S = D^-1/2 (A + I) D^-1/2
 
-with the fixed random B_i in the place of the weights. In semi-supervised learning only some nodes have an error; the
+with the fixed random B_i in place of the weights. In semi-supervised learning only some nodes have an error; the
 others get a pseudo error, that of the labelled ones spread over the graph,
 
     Ē = Z_T where a node has no error, E elsewhere        Z_{t+1} = α S Z_t + (1 − α) E        Z_0 = E
@@ -14,7 +14,7 @@ others get a pseudo error, that of the labelled ones spread over the graph,
 as label spreading does (Zhou et al. 2003). The topology of the convolutions above is transported, their weights are
 not.
 
-Neither the authors' code nor the body of the paper was at hand: what their generator of pseudo errors does besides
+Neither the authors' code nor the body of the paper was available: what their generator of pseudo errors does besides
 spreading, and the node filter that their ablation names, are left out, and α and T are ours.
 """
 
@@ -48,12 +48,12 @@ class GraphFeedback(DirectFeedback):
     >>> attached.begin_step(edge_index=edge_index)  # before each forward: (2, edges), sources and targets
     >>> loss(model(graph), labels).backward()
 
-    Convolutions are the modules whose class is named so at its end (GCNConv, SAGEConv, ...), as in PyTorch Geometric
-    and DGL; they are counted in the forward, as those that run between a point and the error source. One around others
-    counts as one, unless a point or the error source lies in it. A warning says when there is none.
+    Convolutions are the modules whose class has a name that ends in Conv (GCNConv, SAGEConv, ...), as in PyTorch
+    Geometric and DGL; those that run between a point and the error source are counted in the forward. One that contains
+    others counts as one, unless it contains a point or the error source. A warning says when there is none.
 
     Args:
-        seed, distribution, scale, shared, density, rank: of the matrix, as in DirectFeedback.
+        seed, distribution, scale, shared, density, rank: those of the matrix, as in DirectFeedback.
         hops: k, for all points; None: counted.
         spread: α of the pseudo errors, below 1; 0: nodes without an error have none.
         spread_steps: T.
@@ -80,7 +80,7 @@ class GraphFeedback(DirectFeedback):
 
 
 class GraphAttachment(BroadcastAttachment):
-    """DFA's, which is told the graph of each batch and counts the convolutions that run."""
+    """DFA's attachment, given the graph of each batch; it counts the convolutions that run."""
 
     needs = frozenset({"edge_index"})
 
@@ -158,7 +158,7 @@ class GraphRoute(Route):
             warnings.warn(
                 f"No graph convolution ran between the feedback points and the error source '{self.source_name}', so "
                 f"feedback goes along no edges, as in DFA. GraphFeedback counts modules whose class has a name that "
-                f"ends in 'Conv'; if this model calls them otherwise, or means it so, say how many there are: "
+                f"ends in 'Conv'; if this model calls them otherwise, or intends that, say how many there are: "
                 f"GraphFeedback(hops=...).",
                 stacklevel=2,
             )
@@ -170,7 +170,7 @@ class GraphRoute(Route):
 
     def _without_graph(self, error: Tensor, matrix: Tensor) -> Tensor:
         raise TargetsMissing(
-            "GraphFeedback sends errors along the edges of the graph, and was not told them. Call "
+            "GraphFeedback sends errors along the edges of the graph, but was not given them. Call "
             "attached.begin_step(edge_index=edge_index) before each forward."
         )
 
@@ -188,7 +188,7 @@ class GraphRoute(Route):
         if batch_axes != 1 or (edges.numel() and int(edges.max()) >= nodes):
             raise ShapeMismatch(
                 f"The error at '{self.source_name}' has shape {tuple(error_at.shape)} and {batch_axes} batch axes, but "
-                f"edge_index names nodes up to {int(edges.max()) if edges.numel() else 0}: an error has one row a node."
+                f"edge_index names nodes up to {int(edges.max()) if edges.numel() else 0}: an error has a row per node."
             )
         if self._operator is None or self._operator[0] is not edges or self._operator[1].shape[0] != nodes:
             self._operator = edges, transposed_operator(edges, nodes)

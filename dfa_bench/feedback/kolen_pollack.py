@@ -1,6 +1,6 @@
 """Kolen–Pollack (Kolen & Pollack 1994; Akrout et al. 2019, arXiv 1904.05391) on an untouched model.
 
-As feedback alignment, with feedback that learns: B begins at random and goes through the changes of W, and both decay
+Like feedback alignment, with feedback that learns: B begins at random and goes through the changes of W, and both decay
 (Akrout et al., eqs. 16 and 17),
 
     W ← W + ΔW − λW        B ← B + ΔW − λB,
@@ -10,8 +10,8 @@ decay ΔW is a function of the δ and h of the layer, which are at hand where B 
 (`weight_decay`) is a part of ΔW that depends on W: leave it at 0 and set `decay` here, to be strict.
 
 ΔW is whatever the optimizer does (Adam's step too), measured as the difference between the weights before and after it.
-That costs one copy of the weights. A weight that no optimizer has changed keeps its value, and its B too: frozen ones,
-and those that are in no optimizer. Weights that layers share decay once a step. Which modules are layers: see
+That costs one copy of the weights. A weight that no optimizer has changed keeps its value, and so does its B: frozen
+ones, and those in no optimizer. Weights that layers share decay once per step. Which modules are layers: see
 `layerwise_rule.py`.
 """
 
@@ -42,7 +42,7 @@ class KolenPollack(FeedbackAlignment):
     that it changes; the others, frozen or in no optimizer, neither decay nor does their B.
 
     Args:
-        seed, distribution, scale: of the initial matrices, as in FeedbackAlignment.
+        seed, distribution, scale: those of the initial matrices, as in FeedbackAlignment.
         decay: λ, the share of W and of B that is lost at each step of the optimizer. 0: B keeps its distance from W.
     """
 

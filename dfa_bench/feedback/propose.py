@@ -1,4 +1,4 @@
-"""Feedback points for a model that one has not seen: what it runs, looked at once."""
+"""Feedback points for a model never seen before, from one look at what it runs."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Route(nn.Module):
 
     matrix: Tensor | None  # B; of low rank: V
     factor: Tensor | None  # of low rank: U
-    # Whether some columns of a projection need those columns of B only.
+    # Whether some columns of a projection need only those columns of B.
     projects_columns_apart: ClassVar[bool] = True
 
     def __init__(self, found: ResolvedPath, recipe: MatrixRecipe, number: int) -> None:
@@ -111,7 +111,7 @@ class Route(nn.Module):
             super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Activations of an unfinished forward belong to no copy.
+        # Copies do not take over the activations of an unfinished forward.
         return self.__dict__ | {"kept": [], "chain": (), "ambiguous": None, "learning": False}
 
     # Hooks, in the order in which a forward meets them.
@@ -264,7 +264,7 @@ class Route(nn.Module):
     def sending(
         self, error_at: Tensor, batch_axes: int, kept: Sequence[Kept]
     ) -> tuple[Projection, PointFeedback | None]:
-        """What projects the error, and what makes a point's rows of those of the error, where they are not the same.
+        """What projects the error, and what turns the error's rows into a point's, where they are not the same.
 
         Args:
             error_at, batch_axes: a_y, and how many axes of it are rows.
@@ -298,7 +298,7 @@ class Route(nn.Module):
             return
         if not self.learning:
             raise FeedbackError(
-                f"The forward of {self._scope()} called itself, or ran in two threads at a time, so the calls of its "
+                f"The forward of {self._scope()} called itself, or ran in two threads at once, so the calls of its "
                 f"points cannot be told apart. Choose error_at and points inside a module that does not, and give each "
                 f"thread a copy of the model."
             )
@@ -335,7 +335,7 @@ class Route(nn.Module):
         self.kept, self.chain, self.ambiguous = [], (), None
 
     def check_entered(self) -> None:
-        """After a forward of the model with gradients: did it come to this path?"""
+        """After a forward of the model with gradients: did it reach this path?"""
         names = self.point_names or self.cut_names
         if self.entered is None:
             raise PointNotReached(
@@ -355,7 +355,7 @@ class Route(nn.Module):
         return torch.tensor(list(json.dumps(self.widths).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, saved: Tensor | dict[str, int]) -> None:
-        # A dictionary: from before they were a tensor.
+        # A dictionary: saved before they were a tensor.
         state: dict[str, int] = json.loads(bytes(saved.tolist())) if isinstance(saved, Tensor) else saved
         if set(state) != set(self.point_names) and (state or self.matrix is not None):
             raise FeedbackError(
@@ -503,7 +503,7 @@ class PointHook(LearningHook):
 
 
 def _is_the_same(error_at: Tensor, activation: Tensor) -> bool:
-    """Whether a point's output is the source's, which a cut has made another tensor of."""
+    """Whether a point's output is the source's, which a cut has turned into another tensor."""
     if torch.compiler.is_compiling() or error_at.shape != activation.shape or not error_at.numel():
         return False
     return 0 != error_at.data_ptr() == activation.data_ptr()  # 0: on the meta device

@@ -39,7 +39,7 @@ class GeneratorStates:
 
 
 class Autocast:
-    """Whether, and to what, operations on some kinds of devices are cast now."""
+    """Whether, and to which dtype, operations on some kinds of devices are cast now."""
 
     def __init__(self, devices: Iterable[str]) -> None:
         known = [kind for kind in devices if torch.amp.is_autocast_available(kind)]

@@ -9,7 +9,7 @@ B_i δa_y, and is let go. After the last point that forward is broken off.
 The gradient of a loss with detached points is the sum of what comes past the points and of what each point sends down,
 so that the two may be found one after the other: gradients are those of ordinary DFA, shared weights, skip connections
 and several error sources included. A chain of layers costs two forwards and the gradients of weights, three matrix
-products a layer, as many as by BP, since no gradient goes from a point to the one before.
+products per layer, as many as by BP, since no gradient goes from a point to the one before.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Stream:
         self.to_compare = COMPARED
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"call": None}  # of an unfinished forward, which belongs to no copy
+        return self.__dict__ | {"call": None}  # copies do not take over an unfinished forward
 
     def enter(self, scope: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before all other hooks of the scope."""
@@ -218,7 +218,7 @@ class SecondForward:
                 else:
                     given = self.projected[:, start : start + width]
                 feedback = feedback_at(place, given, target.shape, target.dtype, segment.at_point)
-                # What blocks share is gone through again; what no other holds is freed with the block's output.
+                # What blocks share is traversed again; what nothing else holds is freed with the block's output.
                 torch.autograd.backward(target, feedback, retain_graph=True)
         finally:
             self.in_block = False
@@ -233,7 +233,7 @@ class SecondForward:
 
 @torch.no_grad()
 def _size(activation: Tensor) -> Tensor:
-    """Tells activations apart, all but those that differ by rounding."""
+    """A number that tells activations apart, except those that differ only by rounding."""
     return torch.linalg.vector_norm(activation, 1, dtype=torch.promote_types(activation.dtype, torch.float32))
 
 

@@ -1,14 +1,14 @@
 """Direct random target projection (Frenkel, Lefebvre & Bol 2021, arXiv 1909.01311) on an untouched model.
 
-As DFA, with the target in the place of the error: each point gets
+Like DFA, with the target in place of the error: each point gets
 
     B_i y* / n
 
-where y* is the one-hot target of the row (or the target itself, if it is not a class) and n how many rows have one, as
-in a loss that is a mean over rows. Of the error only the sign is used, which for one-hot targets and outputs between 0
-and 1 is known beforehand. So a layer needs neither weights from above nor the end of the forward. Modules above the
-points, and the error source itself, learn by the loss as always. The released code leaves out the 1/n, and so do its
-learning rates.
+where y* is the one-hot target of the row (or the target itself, if it is not a class) and n the number of rows that
+have one, as in a loss that is a mean over rows. Of the error only the sign is used, which for one-hot targets and
+outputs between 0 and 1 is known beforehand. So a layer needs neither weights from above nor the end of the forward.
+Modules above the points, and the error source itself, learn by the loss as always. The released code leaves out the
+1/n, so its learning rates are those for feedback without it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class TargetProjection(DirectFeedback):
     >>> attached.begin_step(targets=targets)  # before each forward
     >>> loss(model(inputs), targets).backward()
 
-    Targets are classes, whole numbers in the shape of the error's batch axes, with a negative one where a row has none;
-    or numbers in the shape of the error.
+    Targets are classes, whole numbers in the shape of the error's batch axes, negative where a row has none; or
+    numbers in the shape of the error.
 
     Args:
-        seed, distribution, scale, shared, density, rank: of the matrix, as in DirectFeedback.
+        seed, distribution, scale, shared, density, rank: those of the matrix, as in DirectFeedback.
     """
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class TargetProjection(DirectFeedback):
 
 
 class TargetAttachment(BroadcastAttachment):
-    """DFA's, which is told the targets of each batch."""
+    """DFA's attachment, given the targets of each batch."""
 
     needs = frozenset({"targets"})
 
@@ -92,7 +92,7 @@ class TargetRoute(Route):
     def _project_targets(self, targets: Tensor | None, error: Tensor, matrix: Tensor) -> Tensor:
         if targets is None:
             raise TargetsMissing(
-                "TargetProjection sends the targets of a batch, and was not told them. Call "
+                "TargetProjection sends the targets of a batch, but was not given them. Call "
                 "attached.begin_step(targets=targets) before each forward."
             )
         targets = targets.to(error.device)

@@ -34,10 +34,10 @@ class DirectFeedback(MatrixRecipe, Rule):
     >>> loss(model(inputs), targets).backward()
 
     Args:
-        seed: of the feedback matrices only; they have a generator of their own, so that weights and data order are as
+        seed: for the feedback matrices only; they have a generator of their own, so that weights and data order are as
             by BP.
-        distribution: of the raw draw: "uniform" in [-1, 1), "normal" with variance 1, or "orthogonal" (orthonormal rows
-            or columns, whichever are fewer).
+        distribution: that of the raw draw: "uniform" in [-1, 1), "normal" with variance 1, or "orthogonal" (orthonormal
+            rows or columns, whichever are fewer).
         scale: factor on the raw draw; None: 1/sqrt(width of the widest point), and 1 for orthogonal.
         shared: True, as the authors' code: one matrix per path, of which each point takes its first columns; False, as
             the paper's text, eq. (3): one per point, each with its own scale, side by side in B.

@@ -40,9 +40,9 @@ from dfa_bench.feedback.feedback_alignment import FeedbackAlignment
 from dfa_bench.feedback.graph_feedback import GraphFeedback
 from dfa_bench.feedback.kolen_pollack import KolenPollack
 from dfa_bench.feedback.measure import measure, norms
-from dfa_bench.feedback.optical import OpticalFeedback, Optics
+from dfa_bench.feedback.optical import OpticalFeedback
 from dfa_bench.feedback.paths import ErrorSource, FeedbackPath
-from dfa_bench.feedback.propose import of_sample, propose
+from dfa_bench.feedback.propose import of_sample
 from dfa_bench.feedback.rule import Rule
 from dfa_bench.feedback.shallow import Shallow
 from dfa_bench.feedback.sign_symmetry import SignSymmetry
@@ -72,7 +72,6 @@ __all__ = [
     "ModelChanged",
     "NotATensor",
     "OpticalFeedback",
-    "Optics",
     "PassesDiffer",
     "PointAboveSource",
     "PointChangedInPlace",
@@ -95,5 +94,4 @@ __all__ = [
     "measure",
     "norms",
     "of_sample",
-    "propose",
 ]

@@ -4,7 +4,7 @@ Appendix A of the paper. Two kinds. `paper`: the gradients that arrive at the ou
 modules, those that run no other module, compared row by row; a row is what has an error of its own (a sample, a node, a
 token, a point of a ray).
 `weights`: the gradients of each parameter, as one vector. A vector of zeros has no angle, so a row in which a gradient
-is zero is left out, and what the rule sends no gradient (below a cut) does not appear at all.
+is zero is left out, and what gets no gradient from the rule (below a cut) does not appear at all.
 
 The released code differs in two points: it gives rows in which both gradients vanish a cosine of 1, and for graphs it
 takes the loss of all nodes in evaluation mode, where here batch and mode are those of training.
@@ -17,18 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfa_bench.feedback.attachment import Attachment
-from dfa_bench.feedback.compiler import without_compiler
 from dfa_bench.feedback.errors import PassesDiffer
 from dfa_bench.feedback.recording import Recording, recorded
-from dfa_bench.feedback.state import State
+from dfa_bench.feedback.state import State, no_trace
 
 
 @dataclass(frozen=True)
 class RowAlignment:
-    """Cosines between two gradients at the output of a module, one a row."""
+    """Cosines between two gradients at the output of a module, one per row."""
 
     mean: float
     std: float  # over rows
@@ -41,12 +40,12 @@ class WeightAlignment:
     """Two gradients of a parameter."""
 
     cosine: float
-    norm_ratio: float  # of the rule's to BP's
+    norm_ratio: float  # norm of the rule's, divided by that of BP's
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Of one batch: `paper` by module, `weights` by parameter, both in the order of the model."""
+    """The alignment of one batch: `paper` by module, `weights` by parameter, both in the order of the model."""
 
     paper: dict[str, RowAlignment]
     weights: dict[str, WeightAlignment]
@@ -64,26 +63,22 @@ def alignment(attached: Attachment, backward: Callable[[], object]) -> Alignment
 
     Args:
         attached: the rule, as `rule.attach` returned it.
-        backward: runs the forward of one batch and calls `backward()` on its loss; twice the same, but for what is
-            drawn from the generators of Python and PyTorch.
+        backward: runs the forward of one batch and calls `backward()` on its loss; it must do the same both times,
+            except for what is drawn from the generators of Python and PyTorch.
 
     Raises:
         PassesDiffer: the two passes cannot be compared, or `backward` sends no gradient.
         FeedbackError: the rule was removed.
     """
-    state = State(attached.model)
-    try:
-        with _gradients_aside(attached.model), as_it_is(attached), without_compiler():
-            comparison = GradientComparison(attached)
-            with comparison.by_rule():
-                backward()
-            return comparison.with_bp(backward)
-    finally:
-        state.restore()
+    with no_trace(attached.model), as_it_is(attached):
+        comparison = GradientComparison(attached)
+        with comparison.by_rule():
+            backward()
+        return comparison.with_bp(backward)
 
 
 class GradientComparison:
-    """A training step's own forward and backward, to be compared with BP's: one more of each, and nothing else.
+    """Compares a training step's own forward and backward with BP's, which takes one more of each and nothing else.
 
     >>> comparison = GradientComparison(attached)
     >>> with comparison.by_rule():
@@ -105,18 +100,10 @@ class GradientComparison:
 
     def with_bp(self, backward: Callable[[], object]) -> Alignment:
         """Run `backward` once more, by BP, and compare; leaves no trace. Raises: see `alignment`."""
-        after = State(self._model)
-        self._before.restore()
-        try:
-            with (
-                _gradients_aside(self._model),
-                self._attached.paused(),
-                recorded(self._model) as by_bp,
-                without_compiler(),
-            ):
+        with no_trace(self._model):
+            self._before.restore()
+            with self._attached.paused(), recorded(self._model) as by_bp:
                 backward()
-        finally:
-            after.restore()
         return self._compare(by_bp)
 
     def _compare(self, by_bp: Recording) -> Alignment:
@@ -147,7 +134,7 @@ class GradientComparison:
         return next(first for first, module in self._model.named_modules() if module is wanted)
 
     def _batches(self, by_bp: Recording) -> list[torch.Size]:
-        """Shapes of the axes that have an error of their own, one a path and call."""
+        """Shapes of the axes that have an error of their own, one per path and call."""
         found = []
         for source in self._attached.error_sources:
             for error in by_bp.outputs.get(self._name(source.name), []):
@@ -189,21 +176,8 @@ class GradientComparison:
 
 
 @contextmanager
-def _gradients_aside(model: nn.Module) -> Iterator[None]:
-    """Inside, parameters begin without gradient; afterwards they have theirs back."""
-    before = [(parameter, parameter.grad) for parameter in model.parameters()]
-    for parameter, _ in before:
-        parameter.grad = None
-    try:
-        yield
-    finally:
-        for parameter, gradient in before:
-            parameter.grad = gradient
-
-
-@contextmanager
 def as_it_is(attached: Attachment) -> Iterator[None]:
-    """What the rule draws inside, or learns in a backward, is put back afterwards; none changes a buffer in place."""
+    """What the rule draws inside, or learns in a backward, is put back afterwards; rules change no buffer in place."""
     before = [
         (module, name, buffer, buffer.grad if buffer.is_leaf else None)
         for module in attached.modules()

@@ -44,16 +44,16 @@ class Attachment(nn.Module, ABC):
         error_sources: where the errors are whose rows `alignment` compares.
     """
 
-    # Names of what `begin_step` wants to be given: methods of a task that take a batch, such as "targets".
+    # Names of what `begin_step` takes before each forward: methods of a task that take a batch, such as "targets".
     needs: frozenset[str] = frozenset()
-    # Whether its matrices are others after a step, because they learn or are drawn again.
+    # Whether its matrices change from step to step, because they learn or are drawn again.
     changes_matrices: ClassVar[bool] = False
     # Whether the backward runs layers a second time, with the random numbers of the first.
     runs_layers_again: bool = False
 
     def __init__(self, model: nn.Module, error_sources: Sequence[ErrorSource] = ()) -> None:
         super().__init__()
-        self._model = (model,)  # in a tuple: the model is no part of the attachment
+        self._model = (model,)  # in a tuple: the model is not part of the attachment
         self._description: Description | None = None
         self._looked_for_parallel_tensors = False
         self._loaded_mark: str | None = None  # of weights that were loaded before the matrices were drawn
@@ -67,7 +67,7 @@ class Attachment(nn.Module, ABC):
     @property
     @abstractmethod
     def point_names(self) -> list[str]:
-        """Names of the modules whose outputs get feedback; cuts are none."""
+        """Names of the modules whose outputs get feedback; cuts are not among them."""
 
     @property
     @abstractmethod
@@ -75,10 +75,10 @@ class Attachment(nn.Module, ABC):
         """The fixed random matrices of the rule."""
 
     def check_axes(self, forward: Callable[[], object]) -> None:
-        """Refuse points whose rows are not those of the error, though as many; `forward` runs the model once."""
+        """Refuse points whose rows are not those of the error, only equal in number; `forward` runs the model once."""
 
     def warn_of_other_rows(self, example: object, run: Callable[[object], object]) -> None:
-        """Warn of points that belong to another sequence than the error; `run` takes such an example."""
+        """Warn of points that belong to a different sequence from the error's; `run` takes such an example."""
 
     @property
     def waiting(self) -> list[str]:
@@ -92,7 +92,7 @@ class Attachment(nn.Module, ABC):
         """After the optimizer's step: here a rule may train its own matrices."""
 
     def forget_example(self) -> None:
-        """After the example, which is no step."""
+        """After the example, which is not a step."""
         self.forget_step()
         self._looked_for_parallel_tensors = False  # the model may be made parallel later
 
@@ -100,7 +100,7 @@ class Attachment(nn.Module, ABC):
         """Drop what a forward without its step has left, such as that of the example; the next step begins afresh."""
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
-        """Call `end_step` after each step of an optimizer from now on. Rules without learned feedback need no call."""
+        """Call `end_step` after each step of an optimizer from now on. Only rules that learn feedback need it."""
         self.keep(optimizer.register_step_post_hook(self._after_step))
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
@@ -111,7 +111,7 @@ class Attachment(nn.Module, ABC):
         self._handles.append(handle)
 
     def watch(self, modules: Mapping[str, nn.Module]) -> None:
-        """Refuse to run once another module has taken the place of one of these, which no hook is on."""
+        """Refuse to run once another module, which has no hook, has taken the place of one of these."""
         for name, module in modules.items():
             if name:
                 parent, _, key = name.rpartition(".")
@@ -141,7 +141,7 @@ class Attachment(nn.Module, ABC):
             if isinstance(parameter, DTensor) and id(parameter) not in whole:
                 raise FeedbackError(
                     f"'{name}' is a DTensor: with tensor parallelism an activation, or the error, is only a part of "
-                    f"itself on each device, and feedback would be another one than on one device. Use "
+                    f"itself on each device, and feedback would differ from that on one device. Use "
                     f"DistributedDataParallel or fully_shard."
                 )
 
@@ -164,7 +164,7 @@ class Attachment(nn.Module, ABC):
         return self._description
 
     def check(self, backward: Callable[[], object]) -> Check:
-        """Prove what every parameter learns from, at the weights of now: see `dfa_bench.feedback.check`.
+        """Prove what every parameter learns from, at the current weights: see `dfa_bench.feedback.check`.
 
         >>> print(attached.check(lambda: loss(model(inputs), targets).backward()))
         """
@@ -245,7 +245,7 @@ class Attachment(nn.Module, ABC):
         if any(each.requires_grad for each in tensors_in([args, kwargs])):
             self._told_of_inputs = True
             warnings.warn(
-                f"An input of {type(model).__name__} wants a gradient. What it gets is feedback, no derivative of "
+                f"An input of {type(model).__name__} wants a gradient. What it gets is feedback, not a derivative of "
                 f"the output. Where you need derivatives (physics-informed losses, forces, saliency, the generator "
                 f"of a GAN), run that forward and its backward in `with attached.paused():`.",
                 stacklevel=2,
@@ -270,12 +270,12 @@ class Attachment(nn.Module, ABC):
             self._check_loaded_mark()
 
     def warn_of(self, description: Description, output: object) -> None:
-        """Called when the model is described, with what its forward returned: warn of what nobody can have meant."""
+        """Called when the model is described, with what its forward returned: warn of what nobody can have intended."""
 
     # Checkpoints of the model know which feedback it was trained with.
 
     def fingerprint(self) -> str | None:
-        """Tells fixed feedback matrices from others, in 16 letters; None where there are none yet, or they change."""
+        """16 letters that tell fixed feedback matrices apart; None where there are none yet, or they change."""
         try:
             matrices = [] if self.changes_matrices else self.matrices
         except MatrixNotDrawn:
@@ -288,7 +288,7 @@ class Attachment(nn.Module, ABC):
 
     def _mark(self, model: nn.Module, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
         if (mark := self.fingerprint()) is not None:
-            metadata["feedback"] = mark  # beside the version of the module's state: no key, so any model loads it
+            metadata["feedback"] = mark  # beside the version of the module's state: not a key, so any model loads it
 
     def _compare_mark(self, model: nn.Module, state: Any, prefix: str, metadata: dict[str, Any], *args: object) -> None:
         self._loaded_mark = metadata.get("feedback")
@@ -301,7 +301,7 @@ class Attachment(nn.Module, ABC):
         saved, self._loaded_mark = self._loaded_mark, None
         if saved not in (None, now):
             warnings.warn(
-                "These weights were trained with other feedback matrices than the ones that are attached now. To go on "
+                "These weights were trained with feedback matrices other than those attached now. To go on "
                 "with the same, attach with the same rule, seed and paths, or load the attachment's own state_dict too "
                 "(before the model's).",
                 stacklevel=2,

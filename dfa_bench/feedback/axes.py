@@ -1,8 +1,8 @@
-"""Whether the rows of a point are those of the error, or only as many: equal lengths are not equal axes.
+"""Whether the rows of a point are those of the error, or only equal in number: equal lengths are not equal axes.
 
 Sequence-first models whose batch is as long as their sequence, and the N × N logits of CLIP, pass all checks of shapes.
-The forward tells: where rows are the same, an error's row does not depend on another row of the point, or, where batch
-norm and attention mix rows, on no other one as much.
+The forward tells: where rows are the same, an error's row depends on no other row of the point, or, where batch norm
+and attention mix rows, on none as much.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CLEARLY, ALIKE = 5, 2  # times
 
 
 def check_axes(model: nn.Module, source: ErrorSource, points: Sequence[str], forward: Callable[[], object]) -> None:
-    """Refuse points whose rows are others than those of the error, where shapes cannot tell.
+    """Refuse points whose rows are not those of the error, where shapes cannot tell.
 
     A batch axis of the error is taken for the same axis of a point unless another pair of axes shows that it is not: a
     row of the error depends on one row of the point along this pair, at least `CLEARLY` times as much as on the others,
@@ -80,7 +80,7 @@ def _compare(error_at: Tensor, source: ErrorSource, points: dict[str, Tensor]) -
                 if _depends_on_its_own(error_at, of_error, h, of_point) > CLEARLY:
                     raise ShapeMismatch(
                         f"The feedback point '{name}' has shape {tuple(h.shape)} and the error at '{source.name}' "
-                        f"{tuple(error_at.shape)}, but axis {axis} is not the same in both, only as long: axis "
+                        f"{tuple(error_at.shape)}, but axis {axis} is not the same in both, only of equal length: axis "
                         f"{of_error} of the error belongs to axis {of_point} of the point. Put the point where its "
                         f"rows come first (a permuted copy through an nn.Identity), choose another error source, or "
                         f"say which row gets which error, FeedbackPath(rows=...)."
@@ -88,8 +88,8 @@ def _compare(error_at: Tensor, source: ErrorSource, points: dict[str, Tensor]) -
 
 
 def _depends_on_its_own(error_at: Tensor, of_error: int, h: Tensor, of_point: int) -> float:
-    """How many times as much the first and the last row of the error along an axis depend on the same row of the point
-    as on another one, in the mean; of the two rows, the less clear one."""
+    """How many times more the first and last rows of the error along an axis depend on the same row of the point than
+    on another one, on average; the smaller of the two rows' values."""
     times = []
     for row in (0, error_at.shape[of_error] - 1):
         part = error_at.select(of_error, row)

@@ -1,4 +1,4 @@
-"""The one autograd function of Direct Feedback Alignment, and what the rules that build on it do otherwise."""
+"""The one autograd function of Direct Feedback Alignment, and what the rules that build on it do differently."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ class Broadcast(torch.autograd.Function):
 def feedback_at(
     place: int, projected: Tensor, shape: torch.Size, dtype: torch.dtype, at_point: PointFeedback | None
 ) -> Tensor:
-    """What one kept activation gets of the projected error, (rows, its width)."""
+    """What one kept activation gets, from its columns of the projected error, (rows, its width)."""
     given = at_point(place, projected) if at_point else projected
     return given.reshape(shape).to(dtype)
 
 
 def to_rows(errors: Tensor, belongs: Tensor) -> Tensor:
-    """What each row gets, (*belongs, width), of what each error gives, (errors, width): none where it is negative."""
+    """What each row gets, (*belongs, width), from what each error sends, (errors, width); 0 where negative."""
     return errors[belongs.clamp(min=0)].masked_fill((belongs < 0).unsqueeze(-1), 0)
 
 
 @with_known_signature
 class LearnedBroadcast(torch.autograd.Function):
-    """As Broadcast, with a gradient for B too: that of a direct connection from each point to a_y, δa_y h_i^T."""
+    """Like Broadcast, with a gradient for B too: that of a direct connection from each point to a_y, δa_y h_i^T."""
 
     @staticmethod
     def forward(

@@ -26,10 +26,10 @@ class BroadcastAttachment(Attachment):
     """Routes that broadcast the error of their source to their points.
 
     Args:
-        model: that learns.
+        model: the one that learns.
         found: its paths.
-        recipe: of their matrices.
-        route: makes the route of a path, where a rule has its own kind: from path, recipe and number.
+        recipe: how their matrices are drawn.
+        route: makes a route from a path, the recipe and the path's number; for rules with a kind of their own.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class BroadcastAttachment(Attachment):
         route: Callable[[ResolvedPath, MatrixRecipe, int], Route] = Route,
     ) -> None:
         super().__init__(model, [path.error_source for path in found])
-        self._inner: list[Route] = []  # whose scope is a part of the model, which a forward may pass by
+        self._inner: list[Route] = []  # those whose scope is a part of the model, which a forward may skip
         self.routes = nn.ModuleList()
         for number, path in enumerate(found):
             made = route(path, recipe or MatrixRecipe(), number)
@@ -94,16 +94,16 @@ class BroadcastAttachment(Attachment):
             if found:
                 shown = ", ".join(f"'{name}'" for name in found[:3]) + (" ..." if len(found) > 3 else "")
                 warnings.warn(
-                    f"The rows of {shown} seem to be of another sequence than those of the error at "
-                    f"'{route.source_name}', only as many (an encoder's and a decoder's?): they follow another input. "
-                    f"Each would get the error that happens to stand at its place. Leave these points out, or say "
-                    f"which row gets which error, FeedbackPath(rows=...).",
+                    f"The rows of {shown} seem to belong to a different sequence from those of the error at "
+                    f"'{route.source_name}', only equal in number (an encoder's and a decoder's?): they follow another "
+                    f"input. Each would get the error that happens to be at its position. Leave these points out, or "
+                    f"say which row gets which error, FeedbackPath(rows=...).",
                     stacklevel=3,
                 )
 
     @property
     def waiting(self) -> list[str]:
-        return [name for route in self.paths for name, _ in route.kept]
+        return [each.name for route in self.paths for each in route.kept]
 
     @property
     def paths(self) -> list[Route]:
@@ -136,7 +136,7 @@ class BroadcastAttachment(Attachment):
             return
         is_frozen = any(not parameter.requires_grad for parameter in self.model.parameters())
         by_bp = any(BY_BACKPROP in sources for sources in description.learns_from.values())
-        # It is meant where something learns by BP above it: the Transformer's projection above its last block.
+        # It is intended where something learns by BP above it: the Transformer's projection above its last block.
         if not by_bp and (not is_frozen or any(route.source_is_point for route in self.paths)):
             warnings.warn(
                 "The layer whose output is the error is a feedback point itself, so that it learns from feedback. Take "
@@ -146,7 +146,7 @@ class BroadcastAttachment(Attachment):
         if repeated := [name for route in self.paths for name in route.repeated]:
             warnings.warn(
                 f"The feedback point '{repeated[0]}' ran several times before one error, and gets the same feedback at "
-                f"each call. Recurrent and shared layers are meant that way. For several inputs of one network "
+                f"each call. That is right for recurrent and shared layers. For several inputs of one network "
                 f"(Siamese networks), choose an error source that runs once after each.",
                 stacklevel=2,
             )
@@ -175,3 +175,5 @@ class BroadcastAttachment(Attachment):
             return
         for route in self._inner:
             route.check_entered()
+        if self.needs:
+            self.forget_step()  # the next batch has others

@@ -1,4 +1,4 @@
-"""For training loops that are not one's own: callbacks of Hugging Face's Trainer and of Lightning's.
+"""For training loops that are not your own: callbacks of Hugging Face's Trainer and of Lightning's.
 
 Neither package is imported: both trainers call methods by name.
 """
@@ -40,13 +40,13 @@ class TrainerCallback(_Callback):
     >>> trainer = Trainer(model, args, train_dataset=data, callbacks=[TrainerCallback(attached, every=100)])
     >>> trainer.train(resume_from_checkpoint=True)
 
-    It also tells rules whose matrices learn of each step. Without it, a run that is resumed with another seed goes on
+    It also reports each step to rules whose matrices learn. Without it, a run that is resumed with another seed goes on
     with other feedback: `Trainer` saves weights as safetensors, which know nothing of it. With Accelerate, call
     `accelerator.register_for_checkpointing(attached)` instead.
 
     Args:
         attached: the rule, as `rule.attach` returned it.
-        every: measure at every so many steps, on the batch of the step (see `measure`); 0: never.
+        every: steps from one measurement to the next, each on the batch of its step (see `measure`); 0: none.
         log: takes what was measured. None: it goes into `trainer.state.log_history`. To send it to Weights & Biases and
             others as well, `trainer.add_callback(TrainerCallback(attached, every=100, log=trainer.log))`.
         remove_at_end: take the rule off the model when training ends, before you save it.
@@ -134,10 +134,11 @@ class LightningCallback(_Callback):
         rule, paths, example: as in `rule.attach`. The rule is attached before Lightning wraps the model.
         part: name of the module that your `training_step` calls: "net" if it calls `self.net(x)`; "" if it calls
             `self(x)`.
-        every: measure at every so many optimizer steps, on the batch of the step (see `measure`); 0: never.
-        loss: of the LightningModule and a batch, to be measured. None: what `training_step` returns; it runs twice more
-            then, without its `self.log`, and metrics that it updates count the batch three times.
-        begin: of a batch, to what the rule's `begin_step` takes, such as `lambda batch: {"targets": batch[1]}`.
+        every: optimizer steps from one measurement to the next, each on the batch of its step (see `measure`); 0: none.
+        loss: function from the LightningModule and a batch to the loss to measure. None: what `training_step` returns;
+            it runs twice more then, without its `self.log`, and metrics that it updates count the batch three times.
+        begin: function from a batch to what the rule's `begin_step` takes, such as
+            `lambda batch: {"targets": batch[1]}`.
         remove_at_end: take the rule off the model when training ends.
     """
 

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from dfa_bench.feedback.alignment import alignment, as_it_is
 from dfa_bench.feedback.attachment import Attachment
-from dfa_bench.feedback.compiler import in_backward, without_compiler
+from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.describe import BY_BACKPROP, describe_graph, main_tensor
 from dfa_bench.feedback.errors import FeedbackError
-from dfa_bench.feedback.state import State
+from dfa_bench.feedback.state import no_trace
 
-MOST_POINTS = 8  # of which each takes a forward and a backward
+MOST_POINTS = 8  # each takes a forward and a backward
 
 
 @dataclass(frozen=True)
 class CheckedParameter:
-    """What was found of one parameter."""
+    """What was found out about one parameter."""
 
     learns_from: tuple[str, ...]  # as in a description, but in this backward
     cosine: float | None  # with BP's gradient; None: one of the two is zero or missing
@@ -32,7 +32,7 @@ class CheckedParameter:
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of a model, by parameter; `print` it."""
+    """What was found out about a model, by parameter; `print` it."""
 
     parameters: Mapping[str, CheckedParameter]
     points: frozenset[str]
@@ -80,18 +80,18 @@ class Check:
 
 
 def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
-    """Find out what every parameter really learns from, at the weights of now.
+    """Find out what every parameter really learns from, at the current weights.
 
     >>> found = prove(attached, lambda: loss(model(inputs), targets).backward())
     >>> print(found)
     >>> found.assert_active()
 
-    What each parameter learns from is read off the graph of the loss that `backward` is called on: one that passes the
-    error source by is seen. Two proofs more. The cosine with BP's gradient is 1 where a parameter learns by BP, and
-    near 0 where feedback is random and training has not begun. And for each point (some of them, in a model of many)
-    the weights above it are changed while the error at the source is held: by DFA the gradients below stay what they
-    were, by BP they do not.
-    Weights, gradients, buffers and random state are as before afterwards.
+    What each parameter learns from is read off the graph of the loss that `backward` is called on: one that bypasses
+    the error source is seen. There are two more proofs. The cosine with BP's gradient is 1 where a parameter learns by
+    BP, and near 0 where feedback is random and training has not begun. And for each point (some of them, in a model of
+    many) the weights above it are changed while the error at the source is held fixed: by DFA the gradients below stay
+    what they were, by BP they do not.
+    Weights, gradients, buffers and random state are afterwards as they were before.
 
     Args:
         attached: the rule, as `rule.attach` returned it.
@@ -99,12 +99,12 @@ def prove(attached: Attachment, backward: Callable[[], object]) -> Check:
 
     Raises:
         PassesDiffer: see `alignment`.
-        ShapeMismatch: rows of a point are not those of the error, though as many.
+        ShapeMismatch: rows of a point are not those of the error, only equal in number.
         FeedbackError: the rule was removed.
     """
     points = frozenset(attached.point_names)
     with as_it_is(attached):
-        with _no_trace(attached.model):
+        with no_trace(attached.model):
             attached.check_axes(backward)
         measured = alignment(attached, backward)
         learns_from = _learns_from(attached, backward)
@@ -124,7 +124,7 @@ def _learns_from(attached: Attachment, backward: Callable[[], object]) -> dict[s
         found.append(describe_graph(attached.model, tensors).learns_from)
         run(tensors, *args, **options)
 
-    with _no_trace(attached.model), attached.unstreamed(), patch.object(torch.autograd, "backward", noted):
+    with no_trace(attached.model), attached.unstreamed(), patch.object(torch.autograd, "backward", noted):
         backward()
     if not found:  # the loss was differentiated in another way
         return attached.describe().learns_from
@@ -160,7 +160,7 @@ def _sees_above(
 def _gradients(attached: Attachment, backward: Callable[[], object]) -> dict[str, Tensor]:
     """By the rule, with an error at each source that does not depend on the loss; leaves no trace."""
     model = attached.model
-    with _no_trace(model), ExitStack() as hooks:
+    with no_trace(model), ExitStack() as hooks:
         for source in attached.error_sources:
             hooks.callback(model.get_submodule(source.name).register_forward_hook(_hold_error).remove)
         backward()
@@ -168,22 +168,6 @@ def _gradients(attached: Attachment, backward: Callable[[], object]) -> dict[str
             name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
             for name, parameter in model.named_parameters()
         }
-
-
-@contextmanager
-def _no_trace(model: nn.Module) -> Iterator[None]:
-    """Inside, parameters begin without gradient and code is not compiled; afterwards all is as it was."""
-    kept = [(parameter, parameter.grad) for parameter in model.parameters()]
-    state = State(model)
-    try:
-        for parameter, _ in kept:
-            parameter.grad = None
-        with without_compiler():
-            yield
-    finally:
-        for parameter, gradient in kept:
-            parameter.grad = gradient
-        state.restore()
 
 
 def _hold_error(module: nn.Module, args: object, output: object) -> None:
@@ -199,7 +183,7 @@ def _same_error(error: Tensor) -> Tensor:
 
 @contextmanager
 def _order_of_points(attached: Attachment, order: list[str]) -> Iterator[None]:
-    """In which the points run, each once."""
+    """Inside, the names of points are added to `order` when they first run."""
 
     def note(name: str) -> Callable[[nn.Module, object, object], None]:
         def hook(module: nn.Module, args: object, output: object) -> None:

@@ -1,4 +1,4 @@
-"""What runs a hook: compiled code, which does not look for hooks that were added or removed later, or a backward."""
+"""What a hook runs inside: compiled code, which ignores hooks added or removed later, or a backward."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def reset_compiler() -> None:
 
 
 def compile_by_hooks() -> None:
-    """Let compiled code be told apart by the hooks of its modules, from now on and in the whole process.
+    """Make the compiler tell models apart by the hooks of their modules, from now on and in the whole process.
 
-    By default it is not: a model with hooks would run the code that was compiled for another one of its class without.
+    By default it does not: a model with hooks would run the code compiled for another model of its class without any.
     """
     import torch._dynamo.config as dynamo  # slow, but an optimizer imports it too
 

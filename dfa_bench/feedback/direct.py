@@ -19,14 +19,14 @@ from dfa_bench.feedback.attachment import Attachment
 from dfa_bench.feedback.broadcast import Projection
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
 from dfa_bench.feedback.errors import MatrixNotDrawn, PointNotFound, ShapeMismatch
-from dfa_bench.feedback.matrix import Distribution, MatrixRecipe
+from dfa_bench.feedback.matrix import MatrixRecipe
 from dfa_bench.feedback.paths import FeedbackPath, ResolvedPath, resolve
 from dfa_bench.feedback.route import Route
 from dfa_bench.feedback.rule import Rule, differing
 
 
 @dataclass(frozen=True)
-class DirectFeedback(Rule):
+class DirectFeedback(MatrixRecipe, Rule):
     """Direct Feedback Alignment, eq. (3): the gradient that arrives at each point is B_i δa_y.
 
     >>> path = FeedbackPath(points=["layers.*.activation"], error_at="head")
@@ -34,38 +34,33 @@ class DirectFeedback(Rule):
     >>> loss(model(inputs), targets).backward()
 
     Args:
-        seed: of the feedback matrices only.
-        distribution: "uniform" in [-1, 1), "normal" or "orthogonal".
-        scale: factor on the draw; None: 1/sqrt(widest point), and 1 for orthogonal.
-        shared: True, as the authors' code: one matrix per path, sliced; False, as the paper's text: one per point.
+        seed: for the feedback matrices only; they have a generator of their own, so that weights and data order are as
+            by BP.
+        distribution: that of the raw draw: "uniform" in [-1, 1), "normal" with variance 1, or "orthogonal" (orthonormal
+            rows or columns, whichever are fewer).
+        scale: factor on the raw draw; None: 1/sqrt(width of the widest point), and 1 for orthogonal.
+        shared: True, as the authors' code: one matrix per path, of which each point takes its first columns; False, as
+            the paper's text, eq. (3): one per point, each with its own scale, side by side in B.
         density: share of B's entries that are not zero; these are larger by 1/sqrt(density).
-        rank: None: B is full. Else B = U V, kept as its two factors: less memory where errors and points are wide.
+        rank: None: B is full. Else B = U V, kept as its two factors, of which V is drawn as B otherwise would be: less
+            memory where errors and points are wide.
         projection: None: the error is multiplied by B. Else a function of the error, (rows, error width), and B,
             (error width, columns), that returns (rows, columns), in the backward; `optical.py` is an example.
         streaming: True: no activation is kept for the backward, which runs the model again and lets each block go when
-            it has its gradients. The same gradients with memory that is constant in depth, for a second forward; needs
-            an example in `attach`. See `streaming.py`.
+            it has its gradients. Gradients are the same and memory is constant in depth, at the cost of a second
+            forward; needs an example in `attach`. See `streaming.py`.
 
     Raises (at the forward or the backward, if streaming):
         CannotStream: the model, or what is done with it, would give other gradients.
     """
 
-    seed: int = 0
-    distribution: Distribution = "uniform"
-    scale: float | None = None
-    shared: bool = True
-    density: float = 1.0
-    rank: int | None = None
     projection: Projection | None = None
     streaming: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        self.recipe()  # which refuses impossible settings
+        super().__post_init__()
         if self.rank is not None and self.projection is not None:
-            raise ValueError("projection and rank exclude each other: a projection of its own gets B as one matrix.")
-
-    def recipe(self) -> MatrixRecipe:
-        return MatrixRecipe(self.seed, self.distribution, self.scale, self.shared, self.density, self.rank)
+            raise ValueError("projection and rank exclude each other: a projection of your own takes B as one matrix.")
 
     def build(self, model: nn.Module, paths: Sequence[FeedbackPath], example: object) -> Attachment:
         if not any(path.points for path in paths):
@@ -84,10 +79,10 @@ class DirectFeedback(Rule):
         return attached
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
-        """In which rules that build on this one differ."""
+        """The attachment of this rule; rules that build on it override this."""
         if self.projection is None:
-            return BroadcastAttachment(model, found, self.recipe())
-        return BroadcastAttachment(model, found, self.recipe(), partial(ProjectedRoute, self.projection))
+            return BroadcastAttachment(model, found, self)
+        return BroadcastAttachment(model, found, self, partial(ProjectedRoute, self.projection))
 
     def outcome(self, paths: Sequence[FeedbackPath]) -> dict[str, Any]:
         settings = differing(self)
@@ -96,7 +91,7 @@ class DirectFeedback(Rule):
 
 
 class ProjectedRoute(Route):
-    """A path whose error is projected by a function of the user's."""
+    """A path whose error is projected by the user's function."""
 
     projects_columns_apart = False
 

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from dfa_bench.feedback.broadcast import LearnedBroadcast
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
 from dfa_bench.feedback.direct import DirectFeedback
+from dfa_bench.feedback.errors import FeedbackError
 from dfa_bench.feedback.kolen_pollack import check_decay
 from dfa_bench.feedback.matrix import MatrixRecipe
 from dfa_bench.feedback.paths import ResolvedPath
-from dfa_bench.feedback.route import Route, Segment
+from dfa_bench.feedback.route import Route, Segment, mapped_rows
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,16 @@ class DirectKolenPollack(DirectFeedback):
     >>> optimizer.step()
     >>> attached.end_step()  # or once, before training: attached.follow(optimizer)
 
-    With torch.amp.GradScaler, which multiplies the error, the steps are as many times too long: use bfloat16.
+    In mixed precision use bfloat16. float16 needs torch.amp.GradScaler, which multiplies the errors that the matrices
+    learn from, and this rule cannot see by how much: their steps would be as many times too long.
 
     Args:
         seed, distribution, scale, density: of the initial matrices, as in DirectFeedback; `shared` must be False.
         lr: η, the step size of the matrices.
         decay: λ.
+
+    Raises (at the forward):
+        FeedbackError: the error or an activation is in float16.
     """
 
     shared: bool = False
@@ -60,11 +65,11 @@ class DirectKolenPollack(DirectFeedback):
             raise ValueError("streaming: the matrices learn from activations, which streaming does not keep.")
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
-        return LearnedAttachment(model, found, self.recipe(), self.lr, self.decay)
+        return LearnedAttachment(model, found, self, self.lr, self.decay)
 
 
 class LearnedAttachment(BroadcastAttachment):
-    """DFA's, with matrices that take a step after the optimizer's."""
+    """DFA's attachment, with matrices that take a step after the optimizer's."""
 
     changes_matrices = True
 
@@ -91,18 +96,25 @@ class LearnedAttachment(BroadcastAttachment):
 class LearnedRoute(Route):
     """A path whose matrix gets a gradient, summed over backwards until `end_step`."""
 
-    def send(self, error_at: Tensor, matrix: Tensor, segment: Segment, kept: Sequence[Tensor]) -> Tensor:
+    def send(self, error_at: Tensor, matrix: Tensor, segment: Segment, activations: Sequence[Tensor]) -> Tensor:
         assert self.matrix is not None
+        if any(each.dtype == torch.float16 for each in (error_at, *activations)):
+            raise FeedbackError(
+                "DirectKolenPollack does not train in float16: a GradScaler, which float16 needs, multiplies the "
+                "errors that its matrices learn from, so that their steps would be thousands of times too long. Use "
+                "bfloat16 or float32."
+            )
         if not (self.matrix.requires_grad and self.matrix.is_leaf):  # drawn, or moved to another device
             self.matrix = self.matrix.detach().requires_grad_()
-        matrix = self.matrix.to(error_at.device)
-        _, batch_axes, names, spans, _, rows, _, _ = segment
-        sent: Tensor = LearnedBroadcast.apply(error_at, matrix, batch_axes, names, spans, rows or None, *kept)
+        matrix, rows = self.matrix.to(error_at.device), mapped_rows(segment.kept) or None
+        sent: Tensor = LearnedBroadcast.apply(
+            error_at, matrix, segment.batch_axes, segment.names, segment.spans, rows, *activations
+        )
         return sent
 
 
 def _mean_over_processes(gradient: Tensor) -> Tensor:
-    """As DistributedDataParallel does with those of the model."""
+    """As DistributedDataParallel averages those of the model."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return gradient
     gradient = gradient.clone()

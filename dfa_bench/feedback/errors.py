@@ -6,15 +6,15 @@ class FeedbackError(Exception):
 
 
 class PointNotFound(FeedbackError):
-    """A pattern matches no module of the model, or an error source more than one."""
+    """A pattern matches no module of the model, or that of an error source more than one."""
 
 
 class PointsOverlap(FeedbackError):
-    """One module stands twice: in two paths, or as point and as cut."""
+    """One module is named twice: in two paths, or as point and as cut."""
 
 
 class PointNotReached(FeedbackError):
-    """A forward of the model passed by a feedback point, a cut or the error source."""
+    """A forward of the model skipped a feedback point, a cut or the error source."""
 
 
 class PointAboveSource(FeedbackError):
@@ -26,7 +26,7 @@ class PointWithoutGradient(FeedbackError):
 
 
 class PointChangedInPlace(FeedbackError):
-    """A kept activation was changed in place so that feedback would follow another graph than the one it belongs to."""
+    """A kept activation was changed in place so that feedback would follow a graph other than its own."""
 
 
 class ShapeMismatch(FeedbackError):
@@ -46,15 +46,15 @@ class MatrixNotDrawn(FeedbackError):
 
 
 class PassesDiffer(FeedbackError):
-    """The forward and backward by the rule and those by BP, whose gradients are to be compared, are not of one kind."""
+    """The forward and backward by the rule and those by BP do not match, so their gradients cannot be compared."""
 
 
 class LayersUnknown(FeedbackError):
-    """A rule that goes layer by layer cannot tell which layers take part: no example, or one that passed a layer by."""
+    """A rule that goes layer by layer cannot tell which layers take part: no example, or one that skipped a layer."""
 
 
 class LayerNotReplayable(FeedbackError):
-    """A layer cannot be run once more with other weights, as its input gradient would need."""
+    """A layer cannot be run once more with other weights, which its input gradient would need."""
 
 
 class ModelChanged(FeedbackError):
@@ -62,12 +62,12 @@ class ModelChanged(FeedbackError):
 
 
 class StepNotEnded(FeedbackError):
-    """A rule whose feedback learns was not told of the optimizer's step, by `end_step` or `follow`."""
+    """A rule whose feedback learns was not told of the optimizer's step: call `end_step` or `follow`."""
 
 
 class TargetsMissing(FeedbackError):
-    """A rule that projects targets, or knows a graph, was not given them by `begin_step`."""
+    """A rule that needs targets or a graph was not given them by `begin_step`."""
 
 
 class CannotStream(FeedbackError):
-    """The second forward that streaming needs would not be the first one again, or its gradients would get lost."""
+    """The second forward that streaming needs would not repeat the first one, or its gradients would be lost."""

@@ -3,11 +3,11 @@
 BP sends W^T δ to the layer below; feedback alignment sends B^T δ, with a fixed random B in the shape of W. The gradient
 of W itself is the ordinary one, given the δ that arrives. So layer by layer, from above:
 
-    δ_{i-1} = (∂h_i / ∂h_{i-1} with B_i in the place of W_i)^T δ_i
+    δ_{i-1} = (∂h_i / ∂h_{i-1} with B_i in place of W_i)^T δ_i
 
 Which modules are layers: see `layerwise_rule.py`.
 
-B is drawn in the size of the layer's initial weights, as Lillicrap et al. do: its entries have their root mean square,
+B has the size of the layer's initial weights, as in Lillicrap et al.: its entries have their root mean square,
 so that the gradients of a deep network neither vanish nor grow at the start where BP's do not.
 """
 
@@ -32,13 +32,13 @@ class FeedbackAlignment(LayerwiseRule):
     >>> attached = FeedbackAlignment(seed=0).attach(model, example=inputs)
     >>> loss(model(inputs), targets).backward()
 
-    Paths have no influence on its gradients: their error sources say what a row is when alignment is measured.
+    Paths do not influence its gradients; their error sources only say what a row is when alignment is measured.
 
     Tensors that need a gradient must reach a layer as its arguments, or in lists, tuples and dictionaries of them.
 
     Args:
-        seed: of the feedback matrices only.
-        distribution: of their entries, "uniform" or "normal", with mean zero.
+        seed: for the feedback matrices only.
+        distribution: that of their entries, "uniform" or "normal", with mean zero.
         scale: root mean square of the entries, relative to that of the layer's weights when the rule is attached;
             weights that are all zero count as 1/sqrt(their longest axis).
     """

@@ -6,7 +6,7 @@ and the error source gets
 
     (S^T)^k Ē B_i        S = D^-1/2 (A + I) D^-1/2
 
-with the fixed random B_i in the place of the weights. In semi-supervised learning only some nodes have an error; the
+with the fixed random B_i in place of the weights. In semi-supervised learning only some nodes have an error; the
 others get a pseudo error, that of the labelled ones spread over the graph,
 
     Ē = Z_T where a node has no error, E elsewhere        Z_{t+1} = α S Z_t + (1 − α) E        Z_0 = E
@@ -14,7 +14,7 @@ others get a pseudo error, that of the labelled ones spread over the graph,
 as label spreading does (Zhou et al. 2003). The topology of the convolutions above is transported, their weights are
 not.
 
-Neither the authors' code nor the body of the paper was at hand: what their generator of pseudo errors does besides
+Neither the authors' code nor the body of the paper was available: what their generator of pseudo errors does besides
 spreading, and the node filter that their ablation names, are left out, and α and T are ours.
 """
 
@@ -37,7 +37,7 @@ from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.errors import ShapeMismatch, TargetsMissing
 from dfa_bench.feedback.matrix import MatrixRecipe
 from dfa_bench.feedback.paths import ResolvedPath
-from dfa_bench.feedback.route import Route
+from dfa_bench.feedback.route import Kept, Route
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class GraphFeedback(DirectFeedback):
     >>> attached.begin_step(edge_index=edge_index)  # before each forward: (2, edges), sources and targets
     >>> loss(model(graph), labels).backward()
 
-    Convolutions are the modules whose class is named so at its end (GCNConv, SAGEConv, ...), as in PyTorch Geometric
-    and DGL; they are counted in the forward, as those that run between a point and the error source. One around others
-    counts as one, unless a point or the error source lies in it. A warning says when there is none.
+    Convolutions are the modules whose class has a name that ends in Conv (GCNConv, SAGEConv, ...), as in PyTorch
+    Geometric and DGL; those that run between a point and the error source are counted in the forward. One that contains
+    others counts as one, unless it contains a point or the error source. A warning says when there is none.
 
     Args:
-        seed, distribution, scale, shared, density, rank: of the matrix, as in DirectFeedback.
+        seed, distribution, scale, shared, density, rank: those of the matrix, as in DirectFeedback.
         hops: k, for all points; None: counted.
         spread: α of the pseudo errors, below 1; 0: nodes without an error have none.
         spread_steps: T.
@@ -80,12 +80,12 @@ class GraphFeedback(DirectFeedback):
 
 
 class GraphAttachment(BroadcastAttachment):
-    """DFA's, which is told the graph of each batch and counts the convolutions that run."""
+    """DFA's attachment, given the graph of each batch; it counts the convolutions that run."""
 
     needs = frozenset({"edge_index"})
 
     def __init__(self, model: nn.Module, found: Sequence[ResolvedPath], rule: GraphFeedback) -> None:
-        super().__init__(model, found, rule.recipe(), partial(GraphRoute, rule))
+        super().__init__(model, found, rule, partial(GraphRoute, rule))
         ends = [module for path in found for module in (*path.points.values(), path.source)]
         for module in _convolutions(model, ends):  # first, so that a convolution that is a point counts
             self.keep(module.register_forward_hook(CountConvolution(self.graph_routes), prepend=True))
@@ -103,11 +103,6 @@ class GraphAttachment(BroadcastAttachment):
             )
         for route in self.graph_routes:
             route.edges = edges
-
-    def _end(self, model: nn.Module, args: object, output: object) -> None:
-        super()._end(model, args, output)
-        if torch.is_grad_enabled():
-            self.forget_step()  # the next batch may have another graph
 
     def forget_step(self) -> None:
         for route in self.graph_routes:
@@ -156,14 +151,14 @@ class GraphRoute(Route):
         return super().at_source(module, args, output)
 
     def sending(
-        self, error_at: Tensor, batch_axes: int, rows: Sequence[Tensor]
+        self, error_at: Tensor, batch_axes: int, kept: Sequence[Kept]
     ) -> tuple[Projection, PointFeedback | None]:
         if self.rule.hops is None and self._ran and min(self._ran) == self.convolutions and not self.told_of_none:
             self.told_of_none = True
             warnings.warn(
                 f"No graph convolution ran between the feedback points and the error source '{self.source_name}', so "
                 f"feedback goes along no edges, as in DFA. GraphFeedback counts modules whose class has a name that "
-                f"ends in 'Conv'; if this model calls them otherwise, or means it so, say how many there are: "
+                f"ends in 'Conv'; if this model calls them otherwise, or intends that, say how many there are: "
                 f"GraphFeedback(hops=...).",
                 stacklevel=2,
             )
@@ -175,7 +170,7 @@ class GraphRoute(Route):
 
     def _without_graph(self, error: Tensor, matrix: Tensor) -> Tensor:
         raise TargetsMissing(
-            "GraphFeedback sends errors along the edges of the graph, and was not told them. Call "
+            "GraphFeedback sends errors along the edges of the graph, but was not given them. Call "
             "attached.begin_step(edge_index=edge_index) before each forward."
         )
 
@@ -193,7 +188,7 @@ class GraphRoute(Route):
         if batch_axes != 1 or (edges.numel() and int(edges.max()) >= nodes):
             raise ShapeMismatch(
                 f"The error at '{self.source_name}' has shape {tuple(error_at.shape)} and {batch_axes} batch axes, but "
-                f"edge_index names nodes up to {int(edges.max()) if edges.numel() else 0}: an error has one row a node."
+                f"edge_index names nodes up to {int(edges.max()) if edges.numel() else 0}: an error has a row per node."
             )
         if self._operator is None or self._operator[0] is not edges or self._operator[1].shape[0] != nodes:
             self._operator = edges, transposed_operator(edges, nodes)

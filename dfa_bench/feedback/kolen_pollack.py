@@ -1,6 +1,6 @@
 """Kolen–Pollack (Kolen & Pollack 1994; Akrout et al. 2019, arXiv 1904.05391) on an untouched model.
 
-As feedback alignment, with feedback that learns: B begins at random and goes through the changes of W, and both decay
+Like feedback alignment, with feedback that learns: B begins at random and goes through the changes of W, and both decay
 (Akrout et al., eqs. 16 and 17),
 
     W ← W + ΔW − λW        B ← B + ΔW − λB,
@@ -10,8 +10,8 @@ decay ΔW is a function of the δ and h of the layer, which are at hand where B 
 (`weight_decay`) is a part of ΔW that depends on W: leave it at 0 and set `decay` here, to be strict.
 
 ΔW is whatever the optimizer does (Adam's step too), measured as the difference between the weights before and after it.
-That costs one copy of the weights. A weight that no optimizer has changed keeps its value, and its B too: frozen ones,
-and those that are in no optimizer. Weights that layers share decay once a step. Which modules are layers: see
+That costs one copy of the weights. A weight that no optimizer has changed keeps its value, and so does its B: frozen
+ones, and those in no optimizer. Weights that layers share decay once per step. Which modules are layers: see
 `layerwise_rule.py`.
 """
 
@@ -42,7 +42,7 @@ class KolenPollack(FeedbackAlignment):
     that it changes; the others, frozen or in no optimizer, neither decay nor does their B.
 
     Args:
-        seed, distribution, scale: of the initial matrices, as in FeedbackAlignment.
+        seed, distribution, scale: those of the initial matrices, as in FeedbackAlignment.
         decay: λ, the share of W and of B that is lost at each step of the optimizer. 0: B keeps its distance from W.
     """
 
@@ -56,6 +56,16 @@ class KolenPollack(FeedbackAlignment):
         return KolenPollackAttachment(model, layers, self.decay)
 
 
+@dataclass
+class Followed:
+    """What is known of a weight whose changes its feedback goes through."""
+
+    keys: list[str]  # of its feedback: several where layers share the weight
+    before: Tensor | None = None  # the weight when last known; None where it does not learn, or nothing is known
+    version: int = 0  # of the weight at that time
+    is_under_way: bool = False  # its step has begun and not ended
+
+
 class KolenPollackAttachment(LayerwiseAttachment):
     """Feedback that goes through the changes of the weights."""
 
@@ -65,61 +75,59 @@ class KolenPollackAttachment(LayerwiseAttachment):
     def __init__(self, model: nn.Module, layers: Layers, decay: float) -> None:
         super().__init__(model, layers)
         self.decay = decay
-        # In a dictionary, so that they are no part of the state.
-        self._keys: dict[nn.Parameter, list[str]] = {}  # several where layers share a weight
+        self._followed: dict[nn.Parameter, Followed] = {}  # in a dictionary, so that they are not part of the state
         for key, weight in zip(self.keys, layers.weights, strict=True):
-            self._keys.setdefault(weight, []).append(key)
-        self._before: dict[nn.Parameter, Tensor] = {}  # weights that may learn, as they were when last known
-        self._versions: dict[nn.Parameter, int] = {}
-        self._under_way: set[nn.Parameter] = set()  # weights whose step has begun and not ended
+            self._followed.setdefault(weight, Followed([])).keys.append(key)
         self.keep(model.register_forward_pre_hook(self._before_forward))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._versions = {weight: weight._version for weight in self._before}  # a copied weight counts from 0
+        for weight, known in self._followed.items():
+            known.version = weight._version  # a copied weight counts from 0
 
     def begin_step(self, **given: object) -> None:
-        self._before = {weight: weight.detach().clone() for weight in self._keys if weight.requires_grad}
-        self._versions = {weight: weight._version for weight in self._before}
-        self._under_way = {*self._before}
+        for weight, known in self._followed.items():
+            known.before = weight.detach().clone() if weight.requires_grad else None
+            known.version, known.is_under_way = weight._version, weight.requires_grad
 
     def _before_forward(self, model: nn.Module, args: object) -> None:
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or in_backward():
             return
-        if any(map(self._is_new, self._under_way)):
+        if any(known.is_under_way and known.version != weight._version for weight, known in self._followed.items()):
             raise StepNotEnded(
                 "The weights have changed since the last forward, and the feedback did not follow. Call "
                 "attached.end_step() after each optimizer.step(), or attached.follow(optimizer) once before training, "
                 "for every optimizer. If they changed otherwise, such as by loading a file, call "
                 "attached.forget_step()."
             )
-        if any(weight.requires_grad and weight not in self._under_way for weight in self._keys):
+        if any(weight.requires_grad and not known.is_under_way for weight, known in self._followed.items()):
             self.begin_step()
 
     @torch.no_grad()
     def end_step(self) -> None:
-        if not self._before and any(weight.requires_grad for weight in self._keys):
+        learning = [(weight, known) for weight, known in self._followed.items() if known.before is not None]
+        if not learning and any(weight.requires_grad for weight in self._followed):
             raise StepNotEnded(
                 "There was no forward with gradients outside torch.compile, so how the weights have changed is "
                 "unknown. With a compiled model call attached.begin_step() before the forward."
             )
-        new = {weight for weight in self._before if self._is_new(weight)}
-        for weight, before in self._before.items():
+        new = {weight for weight, known in learning if known.version != weight._version}
+        for weight, known in learning:
+            before = known.before
+            assert before is not None
             # Fused optimizers leave the version as it was. A look at the values here would wait for a GPU.
             decay = self.decay if weight in new else self.decay * (weight != before).any().to(weight.dtype)
             change = weight - before
-            for key in self._keys[weight]:
+            for key in known.keys:
                 getattr(self, key).mul_(1 - decay).add_(change)
             weight.data.sub_(decay * before)  # which is no change to a graph that waits for another optimizer
             before.copy_(weight)
-            self._versions[weight] = weight._version
-        self._under_way = self._under_way - new if new else set()
+            known.version = weight._version
+            known.is_under_way = known.is_under_way and bool(new) and weight not in new
 
     def forget_step(self) -> None:
-        self._before, self._versions, self._under_way = {}, {}, set()
-
-    def _is_new(self, weight: nn.Parameter) -> bool:
-        return weight._version != self._versions[weight]
+        for known in self._followed.values():
+            known.before, known.is_under_way = None, False
 
 
 def check_decay(decay: float) -> None:

@@ -77,7 +77,7 @@ class LayerwiseAttachment(Attachment):
         return [getattr(self, key) for key in self.keys]
 
     def in_place_of(self, module: nn.Module, keys: Mapping[str, str]) -> dict[str, Tensor]:
-        """What stands in the place of a layer's weights on the way back, by the name that they have in the layer.
+        """What replaces a layer's weights on the way back, by the name that they have in the layer.
 
         Args:
             module: the layer, whose forward has just run.
@@ -108,7 +108,7 @@ class Call:
         return cls(leaves, spec, inputs, places)
 
     def with_inputs(self, inputs: Sequence[Tensor]) -> tuple[Any, Any]:
-        """Arguments with other tensors in the place of the inputs."""
+        """Arguments with other tensors in place of the inputs."""
         leaves = [inputs[self.places[at]] if at in self.places else leaf for at, leaf in enumerate(self.leaves)]
         args, kwargs = pytree.tree_unflatten(leaves, self.spec)
         return args, kwargs
@@ -123,7 +123,7 @@ class LayerHook(LearningHook):
         self.random: GeneratorStates | None = None  # at its start, where it must be run once more
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"call": None, "random": None}  # what a failed forward has left belongs to no copy
+        return self.__dict__ | {"call": None, "random": None}  # copies do not take over what a failed forward left
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         self.call = None
@@ -183,12 +183,12 @@ class LayerHook(LearningHook):
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether PyTorch has a function for the input gradient of a layer: no subclass, whose forward may do anything."""
+    """Whether PyTorch has a function for a layer's input gradient: not for subclasses, which may do anything."""
     return type(module) is nn.Linear or type(module) in INPUT_GRADIENT
 
 
 class PassedBy(LearningHook):
-    """Pre-hook of a module with weights that the example did not run: on the way of a gradient, it would send W^T δ."""
+    """Pre-hook of a module with weights that the example did not run: a gradient through it would be W^T δ."""
 
     def __init__(self, name: str) -> None:
         self.name = name

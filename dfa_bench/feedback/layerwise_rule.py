@@ -5,7 +5,7 @@ module owns the weights of those below it that are not called themselves (DNACon
 and norms are left alone; they learn, and hand back, by ordinary derivatives.
 
 How a layer's input gradient is computed: for linear and convolutional layers directly; for all others by running the
-same module once more, during the backward, with other weights in the place of its own. For a layer that is not linear
+same module once more, during the backward, with other weights in place of its own. For a layer that is not linear
 in its input, such as attention, it is the derivative at the point (x, B).
 """
 
@@ -31,7 +31,7 @@ LEFT_ALONE = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSN
 
 
 class LayerwiseRule(Rule):
-    """On the way back, each layer's weights are replaced by others, in which these rules differ."""
+    """On the way back, other weights replace each layer's own; the rules differ in which."""
 
     leaves_parameters_out: ClassVar[bool] = False
 

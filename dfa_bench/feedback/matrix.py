@@ -14,18 +14,7 @@ Distribution = Literal["uniform", "normal", "orthogonal"]
 
 @dataclass(frozen=True)
 class MatrixRecipe:
-    """How the matrix of a path is drawn.
-
-    Args:
-        seed: of the matrix only; a generator of its own keeps weights and data order as they are with BP.
-        distribution: of the raw draw: "uniform" in [-1, 1), "normal" with variance 1, or "orthogonal"
-            (orthonormal rows or columns, whichever are fewer).
-        scale: factor on the raw draw. None: 1/sqrt(width of the widest point); 1 if orthogonal.
-        shared: True: one matrix, of which each point takes its first columns (the released code).
-            False: one B_i per point, each with its own scale (eq. 3); B holds them side by side.
-        density: share of entries that are not zero; these are larger by 1/sqrt(density).
-        rank: None: full. Else B = U V, with U of (error width, rank), and V as B otherwise would be.
-    """
+    """How the matrix of a path is drawn: the first settings of `DirectFeedback`, which says what each one means."""
 
     seed: int = 0
     distribution: Distribution = "uniform"

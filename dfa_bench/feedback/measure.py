@@ -17,13 +17,13 @@ def measure(attached: Attachment, backward: Callable[[], object]) -> dict[str, f
     ...     wandb.log(measure(attached, lambda: loss(model(inputs), targets).backward()), step)
 
     Args:
-        attached, backward: as in `alignment`, which runs one more forward and backward by the rule and by BP each and
+        attached, backward: as in `alignment`, which runs one more forward and backward by the rule, and one by BP, and
             leaves no trace.
 
     Returns:
         `alignment/MODULE`: cosine between the gradients at its output by the rule and by BP, mean over rows.
         `weight_alignment/PARAMETER`, `norm_ratio/PARAMETER`: cosine of the two gradients, and the norm of the rule's
-        by that of BP's. And what `norms` returns.
+        divided by that of BP's. And what `norms` returns.
 
     Raises: see `alignment`.
     """

@@ -1,16 +1,16 @@
 """DFA through an optical processor (arXiv 2012.06373; Wang et al. 2024, arXiv 2409.12965), modelled.
 
-Light is scattered by a medium that multiplies by a large fixed random matrix. What goes in is a mirror array: an error
-of three values; what comes out is read by a camera: few bits, with noise. In the place of B_i δa_y a point gets
+Light is scattered by a medium that multiplies by a large fixed random matrix. A mirror array puts the error in, with
+three values; a camera reads the projection, with few bits and noise. In place of B_i δa_y a point gets
 
     Q_b(B_i T_t(δa_y) + ε)
 
 with T_t(e) = sign(e) where |e| > t rms(e) and 0 elsewhere, times the factor that keeps the root mean square of e; ε
-Gaussian, of a size relative to the projection's; and Q_b the nearest of 2^b − 1 equal steps from the
-largest size in the batch, with a minus, to itself. Each of the three can be left out.
+is Gaussian, with a size relative to the projection's; and Q_b rounds to the nearest of 2^b − 1 equally spaced levels
+from −m to m, m being the largest magnitude in the batch. Each of the three can be left out.
 
 The thresholds in the papers are absolute, for errors of a known size; here they are relative, since a mean over the
-batch makes errors as small as the batch is large.
+batch makes errors smaller the larger the batch is.
 """
 
 from __future__ import annotations
@@ -29,13 +29,7 @@ from dfa_bench.feedback.paths import ResolvedPath
 
 @dataclass(frozen=True)
 class Optics:
-    """The projection itself, for `DirectFeedback(projection=Optics(...))`; see the top of this file.
-
-    Args:
-        threshold: t; None: the error goes in as it is.
-        bits: b, of the read-out; None: exact.
-        noise: standard deviation of ε, relative to the projection's root mean square.
-    """
+    """The projection itself; its fields are those of `OpticalFeedback`."""
 
     threshold: float | None = 0.5
     bits: int | None = 8
@@ -59,7 +53,7 @@ class Optics:
 
 
 def ternary(error: Tensor, threshold: float) -> Tensor:
-    """T_t of a batch of errors, (rows, error width): three values, as large as the error is."""
+    """T_t of a batch of errors, (rows, error width): three values, with the error's root mean square."""
     signs = error.sign() * (error.abs() > threshold * _size(error))
     size = _size(signs)
     return signs * torch.where(size > 0, _size(error) / size, size)
@@ -83,8 +77,11 @@ class OpticalFeedback(DirectFeedback):
     """DFA whose projection is that of an optical processor: ternary errors, a matrix, a read-out of few bits, noise.
 
     Args:
-        seed, distribution, scale, shared, density: of the matrix, as in DirectFeedback.
-        threshold, bits, noise: of the projection, as in `Optics`.
+        seed, distribution, scale, shared, density: those of the matrix, as in DirectFeedback.
+        threshold: t, relative to the error's root mean square: below it an error counts as 0, above it as its sign;
+            None: the error goes in as it is.
+        bits: b, of the read-out; None: exact.
+        noise: standard deviation of ε, relative to the projection's root mean square.
     """
 
     threshold: float | None = 0.5
@@ -102,4 +99,4 @@ class OpticalFeedback(DirectFeedback):
         return Optics(self.threshold, self.bits, self.noise)
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
-        return BroadcastAttachment(model, found, self.recipe(), partial(ProjectedRoute, self.optics()))
+        return BroadcastAttachment(model, found, self, partial(ProjectedRoute, self.optics()))

@@ -13,7 +13,7 @@ from dfa_bench.feedback.errors import PointNotFound, PointsOverlap, ShapeMismatc
 # What torch.compile, DistributedDataParallel and Lightning Fabric put before the names of the modules that they wrap.
 WRAPPERS = ("_orig_mod", "_forward_module", "module")
 # What wrappers of a whole model put before its names (PEFT's two last), and wrappers of parts anywhere between.
-PREFIXES = ("_orig_mod", "_forward_module", "module", "base_model", "model")
+PREFIXES = (*WRAPPERS, "base_model", "model")
 INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
@@ -21,8 +21,8 @@ INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 class FeedbackPath:
     """One error source and the feedback points that receive its error.
 
-    Patterns go over the dotted names of `model.named_modules()`, name by name, as those of paths do: within a name `*`
-    stands for any letters, `?` for one, `[0-9]` for one of some; `**` stands for any names (`layers.**.activation`).
+    Patterns match the dotted names of `model.named_modules()` name by name, as those of files do: within a name `*`
+    stands for any letters, `?` for one, `[0-9]` for one of several; `**` stands for any names (`layers.**.activation`).
     What wrappers put before names (torch.compile, DistributedDataParallel, Fabric, PEFT) need not be written.
 
     Args:
@@ -33,14 +33,14 @@ class FeedbackPath:
             the rest is flattened. None: all but the last. An a_y of shape (N,) counts as (N, 1).
         first_of_tuple: where a point, a cut or the source returns a tuple, take its first tensor; the others of a point
             or a cut are detached.
-        normalised: all that reads the points normalises them first, as in a pre-norm transformer: the feedback goes
+        normalised: whatever reads the points normalises them first, as in a pre-norm transformer: the feedback goes
             through the derivative of a layer norm (without weights) at each point, so that it cannot make it grow.
         rows: where rows of points are not those of the error (pooling, one label for a sequence or a graph): a function
             that takes a point's output and returns which error each of its rows gets, whole numbers in the shape of its
             row axes. Errors are counted over the batch axes, from 0. Such a row gets the whole projected error; one
             with a negative number, such as padding, gets none.
-        optional: a forward may pass points by, as those of layers that are dropped (LayerDrop) or of experts that no
-            token is sent to; by default that is an error.
+        optional: a forward may skip points, such as those of dropped layers (LayerDrop) or of experts that no token is
+            sent to; by default that is an error.
     """
 
     points: Sequence[str]
@@ -54,7 +54,25 @@ class FeedbackPath:
 
     @staticmethod
     def auto(model: nn.Module, example: object) -> FeedbackPath:
-        """The path that `propose` finds for a model: its blocks, else activations or layers, and its head."""
+        """A path for any model: its blocks, else its activations, else its layers; with the error at its head.
+
+        >>> path = FeedbackPath.auto(model, example)
+        >>> print(path)  # to look at, change, and paste
+        >>> attached = DirectFeedback(seed=0).attach(model, path, example=example)
+
+        Blocks are modules of one class side by side in a list. The head is the module whose output the model returns
+        (or returns after functions without weights). A layer norm right above the last block makes the points
+        `normalised`. Blocks whose rows are not those of the error, such as an encoder's beside a longer decoder, are
+        left out. Where points have one axis more than the error, such as the tokens of a classifier, each row gets the
+        error of its sample (`rows`).
+
+        Args:
+            model: any module; it is run once, with gradients, and left as it was.
+            example: as in `attach`.
+
+        Raises:
+            PointNotFound: nothing below the head can be a point.
+        """
         from dfa_bench.feedback.propose import propose  # which needs this class
 
         return propose(model, example)
@@ -107,7 +125,7 @@ class ErrorSource:
 
 @dataclass
 class ResolvedPath:
-    """A path whose patterns have met a model. `scope` is the lowest module around all of them that has a forward."""
+    """A path matched with a model. `scope` is the lowest module around all that it names that has a forward."""
 
     path: FeedbackPath
     points: dict[str, nn.Module]
@@ -203,7 +221,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _is_wrapped(name: str, among: Mapping[str, object]) -> bool:
-    """Whether a part of the model (compiled or checkpointed by a wrapper) is there with its wrapper: that is hooked."""
+    """Whether a part of the model is matched beside its wrapper (compiled, checkpointed), which is hooked instead."""
     outer, _, last = name.rpartition(".")
     return last in INNER and (outer in among or _is_wrapped(outer, among))
 
@@ -245,7 +263,7 @@ def _not_found(model: nn.Module, pattern: str, role: str) -> str:
 
 
 def _across(pattern: str) -> str:
-    """A pattern whose `*` matched dots, as one that says so."""
+    """A pattern whose `*` matched dots, rewritten to say so."""
     return ".".join(
         "**" if part == "*" else f"**.{part}" if part.startswith("*") else part for part in pattern.split(".")
     )

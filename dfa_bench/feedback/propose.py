@@ -1,4 +1,4 @@
-"""Feedback points for a model that one has not seen: what it runs, looked at once."""
+"""Feedback points for a model never seen before, from one look at what it runs."""
 
 from __future__ import annotations
 
@@ -18,25 +18,7 @@ ACTIVATIONS = "torch.nn.modules.activation"
 
 
 def propose(model: nn.Module, example: object) -> FeedbackPath:
-    """A feedback path for any model: its blocks, else its activations, else its layers; with the error at its head.
-
-    >>> path = propose(model, example)
-    >>> print(path)  # to look at, change, and paste
-    >>> attached = DirectFeedback(seed=0).attach(model, path, example=example)
-
-    Blocks are modules of one class side by side in a list. The head is the module whose output the model returns (or
-    returns after functions without weights). A layer norm right above the last block makes the points `normalised`.
-    Blocks that have other rows than the error, as an encoder has beside a longer decoder, are left out.
-    Where points have one more axis than the error, as the tokens of a classifier have, each row gets the error of its
-    sample (`rows`).
-
-    Args:
-        model: any module; it is run once, with gradients, and left as it was.
-        example: as in `attach`.
-
-    Raises:
-        PointNotFound: nothing below the head can be a point.
-    """
+    """See `FeedbackPath.auto`."""
     model = unwrap(model)
     ran = _watch(model, example)
     head = _head(ran)

@@ -17,8 +17,8 @@ from dfa_bench.feedback.compiler import in_backward
 class Recording:
     """What has arrived.
 
-    `outputs` has one gradient a call of each module that ran, None where none came back; of several tensors that a call
-    returns it is the first. `parameters` has those that got one.
+    `outputs` has, for each module that ran, one gradient per call (None where none came back); of several returned
+    tensors, the first one's. `parameters` has those that got one.
     """
 
     outputs: dict[str, list[Tensor | None]] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Recording:
 
 @contextmanager
 def recorded(model: nn.Module) -> Iterator[Recording]:
-    """Record all modules and parameters of a model inside the block; what happens there does not change by it.
+    """Record all modules and parameters of a model inside the block, which changes nothing there.
 
     The output of a feedback point is what the point itself returned: what its rule hands on is another tensor.
     """

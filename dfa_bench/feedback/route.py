@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 PER_FORWARD = frozenset(
     [
         "kept",
-        "rows",
         "chain",
-        "snapshots",
         "reached",
         "source_runs",
         "learning",
@@ -50,17 +48,30 @@ PER_FORWARD = frozenset(
 )
 
 
+class Kept(NamedTuple):
+    """The output of one call of a point, until the error source runs."""
+
+    name: str  # of the point
+    activation: Tensor  # if streaming, one of the same shape that takes no memory
+    rows: Tensor | None  # which error each of its rows gets, negative: none; None: rows are those of the error
+    snapshot: Snapshot | None = None  # to notice in-place changes; None: not looked for
+    size: Tensor | None = None  # to compare it with the second forward's, if streaming
+
+
 class Segment(NamedTuple):
     """What one call of an error source sends, and to which of the points that ran since the call before."""
 
     number: int  # of the call within the forward of the scope
     batch_axes: int  # of the error
-    names: list[str]  # of the point of each kept activation
+    kept: list[Kept]
+    axes: list[int]  # how many axes of each activation are rows
     spans: list[tuple[int, int]]  # its first column in the matrix, and how many
-    axes: list[int]  # how many axes of it are rows
-    rows: list[Tensor]  # which error each of its rows gets, negative: none; empty where they are the same
     project: Projection
     at_point: PointFeedback | None
+
+    @property
+    def names(self) -> list[str]:
+        return [each.name for each in self.kept]
 
 
 class Route(nn.Module):
@@ -68,7 +79,7 @@ class Route(nn.Module):
 
     matrix: Tensor | None  # B; of low rank: V
     factor: Tensor | None  # of low rank: U
-    # Whether some columns of a projection need those columns of B only.
+    # Whether some columns of a projection need only those columns of B.
     projects_columns_apart: ClassVar[bool] = True
 
     def __init__(self, found: ResolvedPath, recipe: MatrixRecipe, number: int) -> None:
@@ -81,10 +92,8 @@ class Route(nn.Module):
         self.source_is_linear = isinstance(found.source, nn.Linear)
         self.register_buffer("matrix", None)
         self.register_buffer("factor", None)
-        self.kept: list[tuple[str, Tensor]] = []
-        self.rows: list[Tensor] = []  # of the kept activations, where rows are mapped
+        self.kept: list[Kept] = []
         self.chain: tuple[Any, ...] = ()  # what compiled points have kept, last first: (hook, activation, those before)
-        self.snapshots: list[Snapshot] = []  # of the kept activations, to notice in-place changes
         self.stream: Stream | None = None  # keeps no activations and runs the scope again in the backward
         self.reached: list[str] = []
         self.source_runs = 0
@@ -102,9 +111,8 @@ class Route(nn.Module):
             super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Activations of an unfinished forward belong to no copy.
-        unfinished: dict[str, Any] = {"kept": [], "rows": [], "chain": (), "snapshots": []}
-        return self.__dict__ | unfinished | {"ambiguous": None, "learning": False}
+        # Copies do not take over the activations of an unfinished forward.
+        return self.__dict__ | {"kept": [], "chain": (), "ambiguous": None, "learning": False}
 
     # Hooks, in the order in which a forward meets them.
 
@@ -112,7 +120,7 @@ class Route(nn.Module):
         if in_backward():
             return
         if self.kept:
-            self._tell_of_no_source(self.kept[0][0])
+            self._tell_of_no_source(self.kept[0].name)
         self.forget()  # what a forward that never reached the source has left
         self.reached = []
         self.source_runs = 0
@@ -150,19 +158,17 @@ class Route(nn.Module):
     def _keep(self, name: str, activation: Tensor, args: tuple[object, ...]) -> None:
         if self.chain:
             self._take_chain()
-        if not self.learning and any(name == other for other, _ in self.kept):
+        if not self.learning and any(name == other.name for other in self.kept):
             self.forget()  # called outside the scope, perhaps with another batch: an endless loop keeps one call
             self.ambiguous = name
             self._tell_of_no_source(name)
         self.reached.append(name)
-        if self.path.rows is not None:
-            self.rows.append(self._rows(activation))
+        rows = None if self.path.rows is None else self._rows(activation)
         if self.stream is not None and self.stream.is_on:
-            self.kept.append((name, self.stream.stand_in(activation)))
-            return
-        self.kept.append((name, activation))
-        if not torch.compiler.is_compiling():
-            self.snapshots.append(Snapshot.of(activation, args))
+            self.kept.append(self.stream.stand_in(name, activation, rows))
+        else:
+            snapshot = None if torch.compiler.is_compiling() else Snapshot.of(activation, args)
+            self.kept.append(Kept(name, activation, rows, snapshot))
 
     def _tell_of_no_source(self, name: str) -> None:
         if not self.told_of_no_source and not torch.compiler.is_compiling():
@@ -191,76 +197,80 @@ class Route(nn.Module):
             self.stream.replay.at_source()
             return None
         error_at, rebuild = self._tensor(output, f"error source '{self.source_name}'", is_source=True)
-        self._take_chain()
-        kept, rows, snapshots, ambiguous = self.kept, self.rows, self.snapshots, self.ambiguous
-        self.forget()
-        if in_backward():
-            kept, rows, snapshots = [], [], []
-        elif kept and ambiguous and not self.learning:
-            raise PointNotReached(
-                f"The feedback point '{ambiguous}' ran several times outside the forward of {self._scope()} before the "
-                f"error source '{self.source_name}' did, so which call the error belongs to is unknown. Call "
-                f"{self._scope()}, or run what needs no gradient under torch.no_grad()."
-            )
-        elif not kept and not self.learning:
-            return None  # the source called on its own
-        elif not kept and self.source_runs:
-            raise PointNotReached(
-                f"The error source '{self.source_name}' ran again with no feedback point before it, so its second "
-                f"error would reach no point. Choose a source that runs once after its points, such as a parent module."
-            )
+        kept = self._take_kept()
+        if kept is None:
+            return None
         self.source_runs += 1
         self.entered = True  # perhaps past the scope's own forward
         if not kept and self.matrix is None:
             return None  # `leave` says what is missing
         batch_axes = self.error.batch_axes(error_at)
-        axes = [each.ndim for each in rows] if self.path.rows is not None else [batch_axes] * len(kept)
-        widths = [math.prod(activation.shape[first:]) for (_, activation), first in zip(kept, axes, strict=True)]
-        self._check_shapes(error_at, batch_axes, kept, widths)
-        for (name, activation), before in zip(kept[: len(snapshots)], snapshots, strict=True):
-            if before.is_broken_by(activation):
-                raise PointChangedInPlace(
-                    f"The output of the feedback point '{name}' was changed in place where its true gradient is lost. "
-                    f"Use the operation that makes a new tensor (y = y + z, inplace=False) after this point."
-                )
+        axes = [batch_axes if each.rows is None else each.rows.ndim for each in kept]
+        widths = [math.prod(each.activation.shape[first:]) for each, first in zip(kept, axes, strict=True)]
+        self._check(error_at, batch_axes, kept, widths)
         if self.matrix is None:
-            self.source_is_point = any(_is_the_same(error_at, activation) for _, activation in kept)
-            names = [name for name, _ in kept]
-            self.repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-            self._draw(error_at, batch_axes, [name for name, _ in kept], widths)
+            self._draw(error_at, batch_axes, kept, widths)
         if self.matrix is None:
             return None  # a point was not reached: `leave` names it
-        starts = columns(self.recipe, self.widths)
-        names = [name for name, _ in kept]
-        activations = [activation for _, activation in kept]
-        spans = [(starts[name], width) for name, width in zip(names, widths, strict=True)]
-        matrix = self.matrix.to(error_at.device)
-        if self.stream is not None and self.stream.is_on and not kept:
+        stream = self.stream if self.stream is not None and self.stream.is_on else None
+        if stream is not None and not kept:
             return None  # nothing came before the source, or checkpointing recomputes what is above
-        project, at_point = self.sending(error_at, batch_axes, rows)
-        segment = Segment(self.source_runs - 1, batch_axes, names, spans, axes, rows, project, at_point)
-        if self.stream is not None and self.stream.is_on:
-            return rebuild(self.stream.send(error_at, matrix, segment, activations))
+        matrix, segment = self.matrix.to(error_at.device), self._segment(error_at, batch_axes, kept, axes, widths)
+        if stream is not None:
+            return rebuild(stream.send(error_at, matrix, segment))
+        activations = [each.activation for each in kept]
         if self.path.normalised:
             activations = [normalised(activation, first) for activation, first in zip(activations, axes, strict=True)]
         return rebuild(self.send(error_at, matrix, segment, activations))
 
-    def send(self, error_at: Tensor, matrix: Tensor, segment: Segment, kept: Sequence[Tensor]) -> Tensor:
-        """The error source's output a_y, through the function whose backward feeds the points what they have kept."""
-        _, batch_axes, names, spans, _, _, project, at_point = segment
-        sent: Tensor = Broadcast.apply(error_at, matrix, batch_axes, names, spans, project, at_point, *kept)
+    def _take_kept(self) -> list[Kept] | None:
+        """What points have kept since the error source ran last; None: it was called on its own."""
+        self._take_chain()
+        kept, ambiguous = self.kept, self.ambiguous
+        self.forget()
+        if in_backward():
+            return []  # checkpointing recomputes what has been sent
+        if kept and ambiguous and not self.learning:
+            raise PointNotReached(
+                f"The feedback point '{ambiguous}' ran several times outside the forward of {self._scope()} before the "
+                f"error source '{self.source_name}' did, so which call the error belongs to is unknown. Call "
+                f"{self._scope()}, or run what needs no gradient under torch.no_grad()."
+            )
+        if not kept and not self.learning:
+            return None
+        if not kept and self.source_runs:
+            raise PointNotReached(
+                f"The error source '{self.source_name}' ran again with no feedback point before it, so its second "
+                f"error would reach no point. Choose a source that runs once after its points, such as a parent module."
+            )
+        return kept
+
+    def _segment(
+        self, error_at: Tensor, batch_axes: int, kept: list[Kept], axes: list[int], widths: Sequence[int]
+    ) -> Segment:
+        starts = columns(self.recipe, self.widths)
+        spans = [(starts[each.name], width) for each, width in zip(kept, widths, strict=True)]
+        project, at_point = self.sending(error_at, batch_axes, kept)
+        return Segment(self.source_runs - 1, batch_axes, kept, axes, spans, project, at_point)
+
+    def send(self, error_at: Tensor, matrix: Tensor, segment: Segment, activations: Sequence[Tensor]) -> Tensor:
+        """The error source's output a_y, through the function whose backward feeds the activations."""
+        _, batch_axes, _, _, spans, project, at_point = segment
+        sent: Tensor = Broadcast.apply(
+            error_at, matrix, batch_axes, segment.names, spans, project, at_point, *activations
+        )
         return sent
 
     def sending(
-        self, error_at: Tensor, batch_axes: int, rows: Sequence[Tensor]
+        self, error_at: Tensor, batch_axes: int, kept: Sequence[Kept]
     ) -> tuple[Projection, PointFeedback | None]:
-        """What projects the error, and what makes a point's rows of those of the error, where they are not the same.
+        """What projects the error, and what turns the error's rows into a point's, where they are not the same.
 
         Args:
             error_at, batch_axes: a_y, and how many axes of it are rows.
-            rows: see `Segment`.
+            kept: what the error is sent to.
         """
-        return self.project, None if self.path.rows is None else partial(_to_rows, rows)
+        return self.project, partial(_to_rows, rows) if (rows := mapped_rows(kept)) else None
 
     def _rows(self, activation: Tensor) -> Tensor:
         assert self.path.rows is not None
@@ -288,12 +298,12 @@ class Route(nn.Module):
             return
         if not self.learning:
             raise FeedbackError(
-                f"The forward of {self._scope()} called itself, or ran in two threads at a time, so the calls of its "
+                f"The forward of {self._scope()} called itself, or ran in two threads at once, so the calls of its "
                 f"points cannot be told apart. Choose error_at and points inside a module that does not, and give each "
                 f"thread a copy of the model."
             )
         self._take_chain()
-        late = [name for name, _ in self.kept]
+        late = [each.name for each in self.kept]
         reached = {*self.reached}
         missed = [name for name in self.point_names + self.cut_names if name not in reached]
         if missed and not self.path.optional:
@@ -322,10 +332,10 @@ class Route(nn.Module):
             self.stream.call = None
 
     def forget(self) -> None:
-        self.kept, self.rows, self.chain, self.snapshots, self.ambiguous = [], [], (), [], None
+        self.kept, self.chain, self.ambiguous = [], (), None
 
     def check_entered(self) -> None:
-        """After a forward of the model with gradients: did it come to this path?"""
+        """After a forward of the model with gradients: did it reach this path?"""
         names = self.point_names or self.cut_names
         if self.entered is None:
             raise PointNotReached(
@@ -345,7 +355,7 @@ class Route(nn.Module):
         return torch.tensor(list(json.dumps(self.widths).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, saved: Tensor | dict[str, int]) -> None:
-        # A dictionary: from before they were a tensor.
+        # A dictionary: saved before they were a tensor.
         state: dict[str, int] = json.loads(bytes(saved.tolist())) if isinstance(saved, Tensor) else saved
         if set(state) != set(self.point_names) and (state or self.matrix is not None):
             raise FeedbackError(
@@ -361,33 +371,19 @@ class Route(nn.Module):
                 setattr(self, name, torch.empty_like(saved))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _draw(self, error_at: Tensor, batch_axes: int, names: Sequence[str], widths: Sequence[int]) -> None:
+    def _draw(self, error_at: Tensor, batch_axes: int, kept: Sequence[Kept], widths: Sequence[int]) -> None:
+        """Draw the matrix, and note what else the first forward shows; not where `leave` will name a missing point."""
         if torch.compiler.is_compiling():
             raise MatrixNotDrawn(
                 "The feedback matrix cannot be drawn inside a compiled forward. "
                 "Pass an example batch to attach(model, paths, example=...), or run one forward before torch.compile."
             )
-        for name in self.point_names:
-            calls = [width for point, width in zip(names, widths, strict=True) if point == name]
-            if calls:
-                self.widths[name] = max(calls)
-        if self.path.optional and self.recipe.shared and self.widths:
-            widest = max(self.widths.values())  # of one matrix, a point takes its first columns
-            self.widths = {name: self.widths.get(name, widest) for name in self.point_names}
-        if len(self.widths) < len(self.point_names):
-            missed = [name for name in self.point_names if name not in self.widths]
-            self.widths = {}
-            if self.path.optional and not self.recipe.shared:
-                raise PointNotReached(
-                    f"The feedback point '{missed[0]}' was passed by, so how wide its own matrix must be is unknown. "
-                    f"Attach with an example that reaches every point (model.eval() runs layers that training drops)."
-                )
-            if not self.learning:  # outside the scope's forward: no `leave` to name it
-                raise PointNotReached(
-                    f"The error source '{self.source_name}' ran before the feedback point '{missed[0]}', so the matrix "
-                    f"cannot be drawn. Call {self._scope()}, which runs both, or remove the point from the path."
-                )
+        names = [each.name for each in kept]
+        self.widths = self._widths_to_draw(names, widths)
+        if not self.widths:
             return
+        self.source_is_point = any(_is_the_same(error_at, each.activation) for each in kept)
+        self.repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         error_width = math.prod(error_at.shape[batch_axes:])
         if self.source_is_linear and error_at.ndim - batch_axes > 1:
             warnings.warn(
@@ -402,14 +398,38 @@ class Route(nn.Module):
             factor = draw_factor(self.recipe, self.number, error_width)
             self.factor = None if factor is None else factor.to(error_at.device, dtype)
 
+    def _widths_to_draw(self, names: Sequence[str], widths: Sequence[int]) -> dict[str, int]:
+        """How wide each point is, from its calls in the first forward; nothing where `leave` will name a missing point.
+
+        Raises:
+            PointNotReached: a width is unknown, and `leave` would not say so.
+        """
+        found: dict[str, int] = {}
+        for name, width in zip(names, widths, strict=True):
+            found[name] = max(width, found.get(name, 0))
+        if self.path.optional and self.recipe.shared and found:
+            widest = max(found.values())  # of one matrix, a point takes its first columns
+            found = {name: found.get(name, widest) for name in self.point_names}
+        missed = [name for name in self.point_names if name not in found]
+        if missed and self.path.optional and not self.recipe.shared:
+            raise PointNotReached(
+                f"The feedback point '{missed[0]}' was passed by, so how wide its own matrix must be is unknown. "
+                f"Attach with an example that reaches every point (model.eval() runs layers that training drops)."
+            )
+        if missed and not self.learning:  # outside the scope's forward: no `leave` to name it
+            raise PointNotReached(
+                f"The error source '{self.source_name}' ran before the feedback point '{missed[0]}', so the matrix "
+                f"cannot be drawn. Call {self._scope()}, which runs both, or remove the point from the path."
+            )
+        return {} if missed else {name: found[name] for name in self.point_names}
+
     # Axes.
 
-    def _check_shapes(
-        self, error_at: Tensor, batch_axes: int, kept: Sequence[tuple[str, Tensor]], widths: Sequence[int]
-    ) -> None:
+    def _check(self, error_at: Tensor, batch_axes: int, kept: Sequence[Kept], widths: Sequence[int]) -> None:
+        """Whether the shapes fit each other and the matrix, and the activations are what the points returned."""
         batch = error_at.shape[:batch_axes]
-        for (name, activation), width in zip(kept, widths, strict=True):
-            if self.path.rows is None and activation.shape[:batch_axes] != batch:
+        for (name, activation, rows, snapshot, _), width in zip(kept, widths, strict=True):
+            if rows is None and activation.shape[:batch_axes] != batch:
                 raise ShapeMismatch(
                     f"The feedback point '{name}' returns shape {tuple(activation.shape)}, but the error at "
                     f"'{self.source_name}' has shape {tuple(error_at.shape)}: the point's shape must begin with "
@@ -420,6 +440,11 @@ class Route(nn.Module):
                 raise ShapeMismatch(
                     f"The feedback point '{name}' is now {width} wide; its matrix was drawn for {self.widths[name]}. "
                     f"Draw it from the widest batch: attach(model, paths, example=...)."
+                )
+            if snapshot is not None and snapshot.is_broken_by(activation):
+                raise PointChangedInPlace(
+                    f"The output of the feedback point '{name}' was changed in place where its true gradient is lost. "
+                    f"Use the operation that makes a new tensor (y = y + z, inplace=False) after this point."
                 )
         drawn = self.matrix if self.factor is None else self.factor
         if drawn is not None and (width := math.prod(error_at.shape[batch_axes:])) != drawn.shape[0]:
@@ -478,10 +503,15 @@ class PointHook(LearningHook):
 
 
 def _is_the_same(error_at: Tensor, activation: Tensor) -> bool:
-    """Whether a point's output is the source's, which a cut has made another tensor of."""
+    """Whether a point's output is the source's, which a cut has turned into another tensor."""
     if torch.compiler.is_compiling() or error_at.shape != activation.shape or not error_at.numel():
         return False
     return 0 != error_at.data_ptr() == activation.data_ptr()  # 0: on the meta device
+
+
+def mapped_rows(kept: Sequence[Kept]) -> list[Tensor]:
+    """Which error each row of each activation gets; empty where rows are those of the error."""
+    return [each.rows for each in kept if each.rows is not None]
 
 
 def _to_rows(rows: Sequence[Tensor], place: int, feedback: Tensor) -> Tensor:

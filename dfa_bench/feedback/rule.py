@@ -1,10 +1,10 @@
 """What all learning rules have in common.
 
-How to add one: a file with a frozen dataclass below `Rule`, whose fields are its settings, and whose `build` hooks a
-model through an `Attachment` of its own; and `configs/rule/NAME.yaml`, which makes it known under a name and says how
-it is drawn. Nothing else changes: the trainer, tables, curves, alignment and the report ask these two. Rules that send
-the error straight to points build on `DirectFeedback` (`target_projection.py` is an example), those that go layer by
-layer on `LayerwiseRule` (`sign_symmetry.py`).
+How to add one: a file with a frozen dataclass that inherits from `Rule`, whose fields are its settings, and whose
+`build` hooks a model through an `Attachment` of its own; and `configs/rule/NAME.yaml`, which makes it known under a
+name and says how it is drawn. Nothing else changes: the trainer, tables, curves, alignment and the report ask these
+two. Rules that send the error straight to points build on `DirectFeedback` (`target_projection.py` is an example),
+those that go layer by layer on `LayerwiseRule` (`sign_symmetry.py`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Rule(ABC):
             model: any module.
             paths: where feedback comes from and goes to.
             example: a batch for one forward, after which buffers and random state are restored: it draws the feedback
-                matrices at once and lets `describe()` speak. A tuple gives the positional arguments of the model, a
+                matrices at once and lets `describe()` answer. A tuple gives the positional arguments of the model, a
                 dict the named ones, anything else the only one.
 
         Raises:
@@ -61,17 +61,17 @@ class Rule(ABC):
         paths = [paths] if isinstance(paths, FeedbackPath) else list(paths)
         resolve(model, paths)  # every rule checks them, so that one switch changes the rule
         attachment = self.build(model, paths, example)
-        attachment.start()
-        if example is not None:
-            try:
+        try:
+            attachment.start()
+            if example is not None:
                 with attachment.unstreamed():
                     run_once(model, example)
                     attachment.check_axes(lambda: run_once(model, example))
                     attachment.warn_of_other_rows(example, partial(run_once, model))
-            except BaseException:
-                attachment.remove()
-                raise
-            attachment.forget_example()
+                attachment.forget_example()
+        except BaseException:
+            attachment.remove()
+            raise
         return attachment
 
     @abstractmethod
@@ -80,7 +80,7 @@ class Rule(ABC):
 
     @abstractmethod
     def outcome(self, paths: Sequence[FeedbackPath]) -> dict[str, Any]:
-        """Everything in the rule's settings and the paths that can change gradients, without what is a default.
+        """Everything in the rule's settings and the paths that can change gradients, except defaults.
 
         Its values can be written as JSON: two runs that agree in it, and in all but the rule, are one run.
         """

@@ -1,4 +1,4 @@
-"""Whether the rows of a point are those of the error, where both mix: an encoder may be as long as its decoder.
+"""Whether the rows of a point are those of the error, where both mix: an encoder can be as long as its decoder.
 
 Attention carries every position to every other one, in one sequence as between two, so gradients do not tell. Inputs
 do: what is changed at one position of an encoder's tokens moves the encoder there most, and the decoder anywhere; what
@@ -18,7 +18,7 @@ from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.describe import main_tensor
 from dfa_bench.feedback.paths import ErrorSource
 
-SHORTEST = 3  # rows: of two, one is the larger half of the time
+SHORTEST = 3  # rows: of two, the right one is the larger half the time by chance
 
 
 def points_of_other_rows(
@@ -65,7 +65,7 @@ def _moved(
     axis: int,
     batch_axes: int,
 ) -> dict[str, Tensor]:
-    """By output, (changed rows, rows): how far each row moved when one of the input became another one."""
+    """By output, (changed rows, rows): how far each row moved when one of the input's was replaced."""
     moved: dict[str, list[Tensor]] = {}
     for changed in _changed(leaves[leaf], axis):
         try:

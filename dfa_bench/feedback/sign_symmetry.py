@@ -1,11 +1,11 @@
 """Sign-symmetry (Liao, Leibo & Poggio 2016, arXiv 1510.05067) on an untouched model.
 
-As feedback alignment, with feedback that shares the signs of the weights: the layer below gets V^T δ, where
+Like feedback alignment, with feedback that shares the signs of the weights: the layer below gets V^T δ, where
 
     V = M ∘ sign(W)
 
 and the magnitudes M of a layer are all equal (uniform, "uSF"), drawn anew for each batch ("brSF"), or drawn once
-("frSF"). What is transported is one bit a weight, at every step. Moskovitz, Litwin-Kumar & Abbott 2018 (arXiv
+("frSF"). What is transported is one bit per weight, at every step. Moskovitz, Litwin-Kumar & Abbott 2018 (arXiv
 1812.06488) find that this goes a long way on convolutional networks, where feedback alignment does not.
 
 M has the root mean square of the layer's weights when the rule is attached; how that size changes is not followed.
@@ -39,9 +39,9 @@ class SignSymmetry(LayerwiseRule):
     >>> loss(model(inputs), targets).backward()
 
     Args:
-        seed: of the magnitudes only.
+        seed: for the magnitudes only.
         magnitude: "uniform": all of a layer's are equal (uSF); "batch": drawn for each forward with gradients (brSF);
-            "fixed": drawn once (frSF). Draws are uniform, from 0 on.
+            "fixed": drawn once (frSF). Draws are uniform and not negative.
         scale: root mean square of the magnitudes, relative to that of the layer's weights when the rule is attached;
             weights that are all zero count as 1/sqrt(their longest axis).
     """
@@ -80,7 +80,7 @@ class SignAttachment(LayerwiseAttachment):
 
 
 class BatchSignAttachment(SignAttachment):
-    """Magnitudes are drawn anew before each forward with gradients; a checkpoint knows how often they were."""
+    """Magnitudes are drawn anew before each forward with gradients; a checkpoint knows how many times."""
 
     changes_matrices: ClassVar[bool] = True
     draws: Tensor

@@ -1,4 +1,4 @@
-"""Notice in-place changes of a kept activation that would falsify gradients."""
+"""Notices in-place changes of a kept activation that would falsify gradients."""
 
 from __future__ import annotations
 

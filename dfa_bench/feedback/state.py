@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from dfa_bench.feedback.compiler import without_compiler
+
 
 class GeneratorStates:
     """State of Python's and of PyTorch's generators, on the CPU and on CUDA devices, as it is now."""
@@ -37,7 +39,7 @@ class GeneratorStates:
 
 
 class Autocast:
-    """Whether, and to what, operations on some kinds of devices are cast now."""
+    """Whether, and to which dtype, operations on some kinds of devices are cast now."""
 
     def __init__(self, devices: Iterable[str]) -> None:
         known = [kind for kind in devices if torch.amp.is_autocast_available(kind)]
@@ -68,3 +70,19 @@ class State:
         with torch.no_grad():
             for module, name, buffer, values in self._buffers:
                 module._buffers[name] = buffer.copy_(values)
+
+
+@contextmanager
+def no_trace(model: nn.Module) -> Iterator[None]:
+    """Inside, parameters begin without gradient and code is not compiled; afterwards all is as it was."""
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    state = State(model)
+    try:
+        for parameter, _ in gradients:
+            parameter.grad = None
+        with without_compiler():
+            yield
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        state.restore()

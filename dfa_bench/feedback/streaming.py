@@ -9,13 +9,13 @@ B_i δa_y, and is let go. After the last point that forward is broken off.
 The gradient of a loss with detached points is the sum of what comes past the points and of what each point sends down,
 so that the two may be found one after the other: gradients are those of ordinary DFA, shared weights, skip connections
 and several error sources included. A chain of layers costs two forwards and the gradients of weights, three matrix
-products a layer, as many as by BP, since no gradient goes from a point to the one before.
+products per layer, as many as by BP, since no gradient goes from a point to the one before.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 from dfa_bench.feedback.broadcast import feedback_at
 from dfa_bench.feedback.compiler import in_backward, without_compiler
 from dfa_bench.feedback.errors import CannotStream
-from dfa_bench.feedback.route import Route, Segment, normalised
+from dfa_bench.feedback.route import Kept, Route, Segment, normalised
 from dfa_bench.feedback.state import Autocast, GeneratorStates
 
 COMPARED = 2  # backwards in which the activations of both forwards are compared, at the price of waiting for a GPU
@@ -46,11 +46,10 @@ class Stream:
         self.is_on = True
         self.call: ScopeCall | None = None  # under way, with gradients
         self.replay: SecondForward | None = None
-        self.sizes: list[Tensor] = []  # of the activations that a source's next call will feed
         self.to_compare = COMPARED
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"call": None, "sizes": []}  # of an unfinished forward, which belongs to no copy
+        return self.__dict__ | {"call": None}  # copies do not take over an unfinished forward
 
     def enter(self, scope: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before all other hooks of the scope."""
@@ -58,27 +57,23 @@ class Stream:
             return
         if torch.compiler.is_compiling():  # with fullgraph=True an error; else the compiler leaves modules with hooks
             raise CannotStream("Streaming runs the model again in the backward: compile it without fullgraph=True.")
-        self.call, self.sizes = ScopeCall(scope, args, kwargs), []
+        self.call = ScopeCall(scope, args, kwargs)
 
-    def stand_in(self, activation: Tensor) -> Tensor:
-        """A tensor of the same shape that takes no memory."""
-        if self.to_compare:
-            self.sizes.append(_size(activation))
-        hollow = activation.new_empty(()).expand(activation.shape)
-        return hollow.requires_grad_(activation.requires_grad)
+    def stand_in(self, name: str, activation: Tensor, rows: Tensor | None) -> Kept:
+        """A tensor of the same shape that takes no memory, in the place of an activation."""
+        hollow = activation.new_empty(()).expand(activation.shape).requires_grad_(activation.requires_grad)
+        return Kept(name, hollow, rows, size=_size(activation) if self.to_compare else None)
 
-    def send(self, error_at: Tensor, matrix: Tensor, segment: Segment, kept: Sequence[Tensor]) -> Tensor:
+    def send(self, error_at: Tensor, matrix: Tensor, segment: Segment) -> Tensor:
         """The error source's output, through the function whose backward runs the scope again."""
         if self.call is None:
             raise CannotStream(
                 f"The points ran outside the forward of '{self.route.scope_name}', which streaming has to run again. "
                 f"Call that module itself, or leave out streaming=True."
             )
-        sizes, self.sizes = self.sizes, []
         # Without an input that wants a gradient there would be no backward, when all that is above is frozen.
-        wanted = error_at.new_empty(0).requires_grad_(any(each.requires_grad for each in kept))
-        forms = [(activation.shape, activation.dtype) for activation in kept]
-        replay = partial(SecondForward, self, self.call, matrix, segment, forms, sizes)
+        wanted = error_at.new_empty(0).requires_grad_(any(each.activation.requires_grad for each in segment.kept))
+        replay = partial(SecondForward, self, self.call, matrix, segment)
         sent: Tensor = Streamed.apply(error_at, wanted, replay, *self.call.inputs)
         return sent
 
@@ -164,18 +159,8 @@ class PointsDone(Exception):
 class SecondForward:
     """The second forward of a scope: what its points do there."""
 
-    def __init__(
-        self,
-        stream: Stream,
-        call: ScopeCall,
-        matrix: Tensor,
-        segment: Segment,
-        forms: Sequence[tuple[torch.Size, torch.dtype]],
-        sizes: Sequence[Tensor],
-        error: Tensor,
-    ) -> None:
-        self.stream, self.route, self.call = stream, stream.route, call
-        self.segment, self.forms, self.sizes = segment, forms, sizes
+    def __init__(self, stream: Stream, call: ScopeCall, matrix: Tensor, segment: Segment, error: Tensor) -> None:
+        self.stream, self.route, self.call, self.segment = stream, stream.route, call, segment
         axes = segment.batch_axes
         self.error = error.reshape(math.prod(error.shape[:axes]), math.prod(error.shape[axes:]))
         self.matrix = matrix.to(error.dtype)
@@ -193,26 +178,28 @@ class SecondForward:
             gradients = self.call.again(self.route.scope_name)
         finally:
             self.stream.replay = None
-        if self.place < len(self.segment.names):
-            raise self._differs(f"did not run the point '{self.segment.names[self.place]}'")
-        if self.sizes:
+        if self.place < len(self.segment.kept):
+            raise self._differs(f"did not run the point '{self.segment.kept[self.place].name}'")
+        if any(each.size is not None for each in self.segment.kept):
             self.stream.to_compare = max(0, self.stream.to_compare - 1)
         return gradients
 
     def at_point(self, name: str, activation: Tensor) -> None:
-        if self.in_block or self.sources != self.segment.number or self.place == len(self.segment.names):
+        kept = self.segment.kept
+        if self.in_block or self.sources != self.segment.number or self.place == len(kept):
             return
-        if (name, activation.shape, activation.dtype) != (self.segment.names[self.place], *self.forms[self.place]):
+        first = kept[self.place]
+        was = first.activation
+        if (name, activation.shape, activation.dtype) != (first.name, was.shape, was.dtype):
             raise self._differs(
-                f"has {tuple(activation.shape)} of '{name}' where there was {tuple(self.forms[self.place][0])} of "
-                f"'{self.segment.names[self.place]}'"
+                f"has {tuple(activation.shape)} of '{name}' where there was {tuple(was.shape)} of '{first.name}'"
             )
-        if self.sizes and not torch.allclose(_size(activation), self.sizes[self.place], rtol=1e-2, equal_nan=True):
+        if first.size is not None and not torch.allclose(_size(activation), first.size, rtol=1e-2, equal_nan=True):
             raise self._differs(f"computes other values at the point '{name}'")
         if activation.requires_grad:
             self._send_down(activation)
         self.place += 1
-        if self.place == len(self.segment.names):
+        if self.place == len(kept):
             raise PointsDone
 
     def at_source(self) -> None:
@@ -231,7 +218,7 @@ class SecondForward:
                 else:
                     given = self.projected[:, start : start + width]
                 feedback = feedback_at(place, given, target.shape, target.dtype, segment.at_point)
-                # What blocks share is gone through again; what no other holds is freed with the block's output.
+                # What blocks share is traversed again; what nothing else holds is freed with the block's output.
                 torch.autograd.backward(target, feedback, retain_graph=True)
         finally:
             self.in_block = False
@@ -246,7 +233,7 @@ class SecondForward:
 
 @torch.no_grad()
 def _size(activation: Tensor) -> Tensor:
-    """Tells activations apart, all but those that differ by rounding."""
+    """A number that tells activations apart, except those that differ only by rounding."""
     return torch.linalg.vector_norm(activation, 1, dtype=torch.promote_types(activation.dtype, torch.float32))
 
 

@@ -1,14 +1,14 @@
 """Direct random target projection (Frenkel, Lefebvre & Bol 2021, arXiv 1909.01311) on an untouched model.
 
-As DFA, with the target in the place of the error: each point gets
+Like DFA, with the target in place of the error: each point gets
 
     B_i y* / n
 
-where y* is the one-hot target of the row (or the target itself, if it is not a class) and n how many rows have one, as
-in a loss that is a mean over rows. Of the error only the sign is used, which for one-hot targets and outputs between 0
-and 1 is known beforehand. So a layer needs neither weights from above nor the end of the forward. Modules above the
-points, and the error source itself, learn by the loss as always. The released code leaves out the 1/n, and so do its
-learning rates.
+where y* is the one-hot target of the row (or the target itself, if it is not a class) and n the number of rows that
+have one, as in a loss that is a mean over rows. Of the error only the sign is used, which for one-hot targets and
+outputs between 0 and 1 is known beforehand. So a layer needs neither weights from above nor the end of the forward.
+Modules above the points, and the error source itself, learn by the loss as always. The released code leaves out the
+1/n, so its learning rates are those for feedback without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
 from dfa_bench.feedback.direct import DirectFeedback
 from dfa_bench.feedback.errors import ShapeMismatch, TargetsMissing
 from dfa_bench.feedback.paths import ResolvedPath
-from dfa_bench.feedback.route import Route
+from dfa_bench.feedback.route import Kept, Route
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class TargetProjection(DirectFeedback):
     >>> attached.begin_step(targets=targets)  # before each forward
     >>> loss(model(inputs), targets).backward()
 
-    Targets are classes, whole numbers in the shape of the error's batch axes, with a negative one where a row has none;
-    or numbers in the shape of the error.
+    Targets are classes, whole numbers in the shape of the error's batch axes, negative where a row has none; or
+    numbers in the shape of the error.
 
     Args:
-        seed, distribution, scale, shared, density, rank: of the matrix, as in DirectFeedback.
+        seed, distribution, scale, shared, density, rank: those of the matrix, as in DirectFeedback.
     """
 
     def __post_init__(self) -> None:
@@ -50,11 +50,11 @@ class TargetProjection(DirectFeedback):
             raise ValueError("projection: TargetProjection sends no error that could be projected.")
 
     def attachment(self, model: nn.Module, found: Sequence[ResolvedPath]) -> BroadcastAttachment:
-        return TargetAttachment(model, found, self.recipe(), TargetRoute)
+        return TargetAttachment(model, found, self, TargetRoute)
 
 
 class TargetAttachment(BroadcastAttachment):
-    """DFA's, which is told the targets of each batch."""
+    """DFA's attachment, given the targets of each batch."""
 
     needs = frozenset({"targets"})
 
@@ -69,11 +69,6 @@ class TargetAttachment(BroadcastAttachment):
             if isinstance(route, TargetRoute):
                 route.targets = targets
 
-    def _end(self, model: nn.Module, args: object, output: object) -> None:
-        super()._end(model, args, output)
-        if torch.is_grad_enabled():
-            self.forget_step()  # the next batch has targets of its own
-
     def forget_step(self) -> None:
         for route in self.paths:
             if isinstance(route, TargetRoute):
@@ -86,18 +81,18 @@ class TargetRoute(Route):
     targets: Tensor | None = None
 
     def sending(
-        self, error_at: Tensor, batch_axes: int, rows: Sequence[Tensor]
+        self, error_at: Tensor, batch_axes: int, kept: Sequence[Kept]
     ) -> tuple[Projection, PointFeedback | None]:
         batch, width = error_at.shape[:batch_axes], math.prod(error_at.shape[batch_axes:])
         if self.targets is not None:
             _check(self.targets, self.source_name, batch, width)
-        _, at_point = super().sending(error_at, batch_axes, rows)
+        _, at_point = super().sending(error_at, batch_axes, kept)
         return partial(self._project_targets, self.targets), at_point
 
     def _project_targets(self, targets: Tensor | None, error: Tensor, matrix: Tensor) -> Tensor:
         if targets is None:
             raise TargetsMissing(
-                "TargetProjection sends the targets of a batch, and was not told them. Call "
+                "TargetProjection sends the targets of a batch, but was not given them. Call "
                 "attached.begin_step(targets=targets) before each forward."
             )
         targets = targets.to(error.device)

@@ -16,7 +16,6 @@ from dfa_bench.feedback import (
     PointNotFound,
     Shallow,
     SignSymmetry,
-    propose,
 )
 from tests.feedback.models import Mlp, assert_same, gradients, mlp_and_batch, squared_error
 from tests.feedback.test_architectures import GraphNetwork, Transformer
@@ -39,7 +38,7 @@ MODELS = {
 def test_points_are_proposed_for_a_model_never_seen(name):
     model, example, points, error_at = MODELS[name]
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    path = propose(model, example)
+    path = FeedbackPath.auto(model, example)
     assert (path.points, path.error_at) == (points, error_at)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
@@ -49,7 +48,7 @@ def test_points_are_proposed_for_a_model_never_seen(name):
 
 def test_a_model_without_layers_has_no_points():
     with pytest.raises(PointNotFound, match="runs nothing below its head ''"):
-        propose(nn.Linear(2, 2), torch.randn(3, 2))
+        FeedbackPath.auto(nn.Linear(2, 2), torch.randn(3, 2))
 
 
 def checked(rule):

@@ -184,7 +184,9 @@ def _tensor_parallel_is_refused(rank):
     plan = {"layers.0.linear": ColwiseParallel(), "layers.1.linear": RowwiseParallel()}
     _, bare, x, _ = whole_batch()
     with pytest.raises(FeedbackError, match=r"'layers.0.linear.weight' is a DTensor: with tensor parallelism"):
-        DirectFeedback(seed=1).attach(parallelize_module(copy.deepcopy(bare), mesh, plan), PATH)
+        DirectFeedback(seed=1).attach(parallel := parallelize_module(copy.deepcopy(bare), mesh, plan), PATH)
+    assert attachment_of(parallel) is None
+    assert not any(layer.activation._forward_hooks for layer in parallel.layers)
     DirectFeedback(seed=1).attach(bare, PATH, example=x)
     parallelize_module(bare, mesh, plan)
     with pytest.raises(FeedbackError, match="is a DTensor"):

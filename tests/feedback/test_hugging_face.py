@@ -124,7 +124,7 @@ def test_gradients_are_those_of_a_backward_per_block(name, streaming):
 def test_an_encoder_as_long_as_its_decoder_is_told_apart(given):
     torch.manual_seed(0)
     model, path = t5(), FeedbackPath(["encoder.block.*", "decoder.block.*"], "lm_head", first_of_tuple=True)
-    with pytest.warns(UserWarning, match=r"The rows of 'encoder.block.0', 'encoder.block.1' seem to be of another"):
+    with pytest.warns(UserWarning, match=r"The rows of 'encoder.block.0', 'encoder.block.1' seem to belong to a"):
         DirectFeedback(1).attach(model, path, example={"input_ids": IDS, given: IDS.flip(0)})
 
 

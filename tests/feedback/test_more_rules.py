@@ -12,11 +12,11 @@ from torch import nn
 from dfa_bench.feedback import (
     DirectFeedback,
     DirectKolenPollack,
+    FeedbackError,
     FeedbackPath,
     GraphFeedback,
     KolenPollack,
     OpticalFeedback,
-    Optics,
     ShapeMismatch,
     SignSymmetry,
     StepNotEnded,
@@ -24,7 +24,7 @@ from dfa_bench.feedback import (
     TargetsMissing,
     alignment,
 )
-from dfa_bench.feedback.optical import read_out, ternary
+from dfa_bench.feedback.optical import Optics, read_out, ternary
 from tests.feedback.models import assert_same, gradients, mlp_and_batch, mlp_reference, squared_error
 from tests.feedback.test_feedback_alignment import learned, matrices, mlp_equations
 
@@ -316,6 +316,20 @@ def test_what_direct_kolen_pollack_has_learned_goes_through_a_checkpoint():
     resumed = DirectKolenPollack(2).attach(model, PATH, example=x)
     resumed.load_state_dict(torch.load(file))
     assert_same(learned(model, x, targets), expected, atol=0)
+
+
+def test_direct_kolen_pollack_refuses_float16_where_a_loss_is_scaled():
+    model, x, _ = mlp_and_batch()
+    attached = DirectKolenPollack(1).attach(model.float(), PATH, example=x.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        model(x.float())
+    with torch.autocast("cpu", torch.float16), pytest.raises(FeedbackError, match="does not train in float16"):
+        model(x.float())
+    with torch.autocast("cpu", torch.float16), torch.no_grad():
+        model(x.float())
+    attached.remove()
+    with pytest.raises(FeedbackError, match="does not train in float16"):
+        DirectKolenPollack(1).attach(model.half(), PATH, example=x.half())
 
 
 # Any projection as feedback.

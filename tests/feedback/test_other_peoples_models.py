@@ -157,7 +157,7 @@ def test_a_generator_learns_from_the_true_derivative_of_a_paused_discriminator()
     noise = torch.randn(7, 4).double()
     by_generator = attach(generator, PATH, example=noise)
     by_discriminator = attach(discriminator, PATH, example=torch.zeros(2, 5).double())
-    with pytest.warns(UserWarning, match="no derivative of the output"):
+    with pytest.warns(UserWarning, match="not a derivative of the output"):
         discriminator(generator(noise))
     with by_discriminator.paused(), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -226,7 +226,7 @@ class TwoTowers(nn.Module):
 def test_axes_that_are_only_as_long_as_those_of_the_error_are_refused(model, path, shape, told):
     torch.manual_seed(0)
     x = torch.randn(shape)
-    with pytest.raises(ShapeMismatch, match=rf"not the same in both, only as long: {told}"):
+    with pytest.raises(ShapeMismatch, match=rf"not the same in both, only of equal length: {told}"):
         attach(model, path, example=x)
     attached = attach(model, path)  # hooks are off again
     with pytest.raises(ShapeMismatch, match=told):
@@ -272,7 +272,7 @@ def test_an_encoder_as_long_as_its_decoder_is_told_apart_by_the_inputs(batch_fir
     torch.manual_seed(0)
     model, words = Translator(batch_first), torch.randint(9, (2, 5, 5))
     example = {"source": words[0], "target": words[1]} | ({"known": torch.rand(5, 5, 3)} if with_known else {})
-    told = r"The rows of 'encoder.0', 'encoder.1' seem to be of another sequence .* at 'head'.*rows="
+    told = r"The rows of 'encoder.0', 'encoder.1' seem to belong to a different sequence .* at 'head'.*rows="
     with pytest.warns(UserWarning, match=told) as caught:
         attached = attach(model, FeedbackPath(["encoder.*", "decoder.*"], "head"), example=example)
     assert [warning.filename for warning in caught] == [__file__]

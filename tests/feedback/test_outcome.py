@@ -11,11 +11,11 @@ from dfa_bench.feedback import (
     FeedbackAlignment,
     FeedbackPath,
     KolenPollack,
-    Optics,
     Shallow,
     SignSymmetry,
     TargetProjection,
 )
+from dfa_bench.feedback.optical import Optics
 
 PATHS = [FeedbackPath(["b", "a"], error_at="head", cuts=["c"]), FeedbackPath(("a",), batch_axes=2)]
 BARE = [{"points": ["b", "a"], "error_at": "head", "cuts": ["c"]}, {"points": ["a"], "batch_axes": 2}]

@@ -202,16 +202,16 @@ def _order_of_points(attached: Attachment, order: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _changed(model: nn.Module, names: list[str]) -> Iterator[None]:
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())  # changed by `data`: no step, for rules that count them
     before = {name: parameters[name].detach().clone() for name in names}
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, values in before.items():
             noise = torch.randn(values.shape, generator=generator).to(values.device, values.dtype)
-            parameters[name].add_(noise * (values.std(correction=0) + 0.1))
+            parameters[name].data.add_(noise * (values.std(correction=0) + 0.1))
     try:
         yield
     finally:
         with torch.no_grad():
             for name, values in before.items():
-                parameters[name].copy_(values)
+                parameters[name].data.copy_(values)

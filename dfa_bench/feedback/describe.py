@@ -86,8 +86,14 @@ def tensors_in(outputs: object) -> list[Tensor]:
 
 def main_tensor(output: object) -> Tensor | None:
     """What a module returns, if that is a tensor; else its `logits`, or the first of a tuple or list."""
-    main = getattr(output, "logits", output[0] if isinstance(output, (tuple, list)) and output else output)
+    logits = named(output, "logits")
+    main = logits if logits is not None else output[0] if isinstance(output, (tuple, list)) and output else output
     return main if isinstance(main, Tensor) else None
+
+
+def named(output: object, name: str) -> object:
+    """A part of an output by its name, an attribute or a key; None if there is none."""
+    return getattr(output, name, output.get(name) if isinstance(output, Mapping) else None)
 
 
 def past_every_source(outputs: object) -> int:

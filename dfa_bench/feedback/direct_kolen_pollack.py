@@ -15,14 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dfa_bench.feedback.broadcast import LearnedBroadcast
 from dfa_bench.feedback.broadcast_attachment import BroadcastAttachment
+from dfa_bench.feedback.compiler import in_backward
 from dfa_bench.feedback.direct import DirectFeedback
-from dfa_bench.feedback.errors import FeedbackError
+from dfa_bench.feedback.errors import FeedbackError, StepNotEnded
 from dfa_bench.feedback.kolen_pollack import check_decay
 from dfa_bench.feedback.matrix import MatrixRecipe
 from dfa_bench.feedback.paths import ResolvedPath
@@ -48,6 +50,7 @@ class DirectKolenPollack(DirectFeedback):
 
     Raises (at the forward):
         FeedbackError: the error or an activation is in float16.
+        StepNotEnded: the weights have changed, and the matrices did not learn. Fused optimizers hide the change.
     """
 
     shared: bool = False
@@ -78,6 +81,21 @@ class LearnedAttachment(BroadcastAttachment):
     ) -> None:
         super().__init__(model, found, recipe, LearnedRoute)
         self.lr, self.decay = lr, decay
+        self._versions: int | None = None  # of the weights, at the first forward of a step
+        self.keep(model.register_forward_pre_hook(self._before_forward))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._versions = None  # a copied weight counts from 0
+
+    def _before_forward(self, model: nn.Module, args: object) -> None:
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or in_backward():
+            return
+        versions = sum(parameter._version for parameter in model.parameters())
+        is_under_way = any(route.matrix is not None and route.matrix.grad is not None for route in self.paths)
+        if is_under_way and self._versions not in (None, versions):
+            raise StepNotEnded
+        self._versions = versions
 
     @torch.no_grad()
     def end_step(self) -> None:

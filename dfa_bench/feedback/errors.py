@@ -64,6 +64,14 @@ class ModelChanged(FeedbackError):
 class StepNotEnded(FeedbackError):
     """A rule whose feedback learns was not told of the optimizer's step: call `end_step` or `follow`."""
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "The weights have changed since the last forward, and the feedback did not follow. Call "
+            "attached.end_step() after each optimizer.step(), or attached.follow(optimizer) once before training, for "
+            "every optimizer. If they changed otherwise, such as by loading a file, call attached.forget_step()."
+        )
+
 
 class TargetsMissing(FeedbackError):
     """A rule that needs targets or a graph was not given them by `begin_step`."""

@@ -94,12 +94,7 @@ class KolenPollackAttachment(LayerwiseAttachment):
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or in_backward():
             return
         if any(known.is_under_way and known.version != weight._version for weight, known in self._followed.items()):
-            raise StepNotEnded(
-                "The weights have changed since the last forward, and the feedback did not follow. Call "
-                "attached.end_step() after each optimizer.step(), or attached.follow(optimizer) once before training, "
-                "for every optimizer. If they changed otherwise, such as by loading a file, call "
-                "attached.forget_step()."
-            )
+            raise StepNotEnded
         if any(weight.requires_grad and not known.is_under_way for weight, known in self._followed.items()):
             self.begin_step()
 

@@ -87,7 +87,9 @@ def _watch(model: nn.Module, example: object) -> list[_Ran]:
 def _head(ran: list[_Ran]) -> _Ran:
     """The innermost module with weights that returned what the model returns; else the last one with that shape."""
     if not ran or ran[-1].name:
-        raise PointNotFound("The model returns no tensor (nor one named logits), so where its error is is unknown.")
+        raise PointNotFound(
+            "The model returns neither a tensor nor one named logits, so where its error is, is unknown."
+        )
     learning, result = [call for call in ran if call.name and _has_weights(call.module)], ran[-1].output
     returned = [call for call in learning if call.output is result]
     alike = [call for call in learning if call.output.shape == result.shape]

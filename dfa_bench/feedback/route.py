@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import warnings
@@ -16,6 +17,7 @@ from torch.utils import _pytree as pytree
 from dfa_bench.feedback.attachment import LearningHook
 from dfa_bench.feedback.broadcast import Broadcast, PointFeedback, Projection, to_rows
 from dfa_bench.feedback.compiler import in_backward
+from dfa_bench.feedback.describe import named
 from dfa_bench.feedback.errors import (
     FeedbackError,
     MatrixNotDrawn,
@@ -433,8 +435,8 @@ class Route(nn.Module):
                 raise ShapeMismatch(
                     f"The feedback point '{name}' returns shape {tuple(activation.shape)}, but the error at "
                     f"'{self.source_name}' has shape {tuple(error_at.shape)}: the point's shape must begin with "
-                    f"{tuple(batch)}. Move the point, set batch_axes (now {batch_axes}) to the axes that they share, "
-                    f"or say which row gets which error, FeedbackPath(rows=...)."
+                    f"{tuple(batch)}. Move the point, {_fewer_axes(batch, activation)}or say which row gets which "
+                    f"error, FeedbackPath(rows=...)."
                 )
             if self.widths and width > self.widths[name]:
                 raise ShapeMismatch(
@@ -465,8 +467,8 @@ class Route(nn.Module):
                 rest = pytree.tree_map_only(Tensor, torch.detach, rest) if torch.is_grad_enabled() else rest
             make = type(output)._make if hasattr(output, "_make") else type(output)
             return output[0], lambda first: make([first, *rest])
-        if is_source and isinstance(logits := getattr(output, "logits", None), Tensor):
-            if isinstance(loss := getattr(output, "loss", None), Tensor) and loss.requires_grad:
+        if is_source and isinstance(logits := named(output, "logits"), Tensor):
+            if isinstance(loss := named(output, "loss"), Tensor) and loss.requires_grad:
                 raise NotATensor(
                     f"The {what} returns a {type(output).__name__} with a loss, which was made before the error source "
                     f"ended, so it has no error there. Set error_at to the module whose output is the logits, such as "
@@ -509,6 +511,13 @@ def _is_the_same(error_at: Tensor, activation: Tensor) -> bool:
     return 0 != error_at.data_ptr() == activation.data_ptr()  # 0: on the meta device
 
 
+def _fewer_axes(batch: Sequence[int], activation: Tensor) -> str:
+    """With which batch_axes a point's shape would fit the error's, as part of a sentence; empty if with none."""
+    pairs = zip(batch, activation.shape, strict=False)
+    shared = len([*itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)])
+    return f"set batch_axes={shared} (now {len(batch)}), the axes that they share, " if shared else ""
+
+
 def mapped_rows(kept: Sequence[Kept]) -> list[Tensor]:
     """Which error each row of each activation gets; empty where rows are those of the error."""
     return [each.rows for each in kept if each.rows is not None]
@@ -524,7 +533,10 @@ def normalised(activation: Tensor, first: int) -> Tensor:
 
 
 def _with_logits(output: Any, logits: Tensor) -> Any:
-    output.logits = logits
+    if hasattr(output, "logits"):
+        output.logits = logits
+    else:
+        output["logits"] = logits
     return output
 
 

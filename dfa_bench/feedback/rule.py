@@ -48,6 +48,7 @@ class Rule(ABC):
                 dict the named ones, anything else the only one.
 
         Raises:
+            TypeError: a path is not a FeedbackPath.
             PointNotFound, PointsOverlap, AlreadyAttached: see their docstrings.
             PointNotReached, PointAboveSource, ShapeMismatch, NotATensor: here if there is an example, else at the first
                 forward.
@@ -59,6 +60,9 @@ class Rule(ABC):
                 f"first (dfa_bench.feedback.attachment_of(model) finds it; it may be that of a module around this one)."
             )
         paths = [paths] if isinstance(paths, FeedbackPath) else list(paths)
+        for each in paths:
+            if not isinstance(each, FeedbackPath):
+                raise TypeError(f"paths: give FeedbackPath(points=[...]) or several of them, not {each!r}.")
         resolve(model, paths)  # every rule checks them, so that one switch changes the rule
         attachment = self.build(model, paths, example)
         try:

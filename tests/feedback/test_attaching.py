@@ -117,6 +117,44 @@ def test_the_logits_of_an_output_object_are_the_error_and_all_is_described():
     assert_same(gradients(model), mlp_reference(bare, x, targets, attached.matrices[0]))
 
 
+class ReturnsADictionary(Mlp):
+    def forward(self, x):
+        return {"logits": super().forward(x)}
+
+
+def test_the_logits_of_a_dictionary_are_the_error():
+    torch.manual_seed(0)
+    model, x, targets = ReturnsADictionary().double(), X.double(), torch.randn(4, 3).double()
+    bare = copy.deepcopy(model)
+    bare.__class__ = Mlp
+    attached = attach(model, FeedbackPath.auto(model, x), example=x)
+    squared_error(model(x)["logits"], targets).backward()
+    assert_same(gradients(model), mlp_reference(bare, x, targets, attached.matrices[0]))
+
+
+def test_a_rule_that_was_removed_describes_nothing():
+    model, x, _ = mlp_and_batch()
+    attached = attach(model, FeedbackPath(["layers.*.activation"]), example=x)
+    attached.describe()
+    attached.remove()
+    with pytest.raises(FeedbackError, match="was removed"):
+        attached.describe()
+
+
+def test_a_path_that_is_a_name_is_refused():
+    with pytest.raises(TypeError, match="give FeedbackPath"):
+        attach(Mlp(), "layers.0.activation")
+
+
+def test_the_error_names_the_axes_that_an_image_shares_with_its_points():
+    images = torch.randn(2, 3, 8, 8)
+    network = nn.Sequential(nn.Conv2d(3, 5, 3, 2, 1), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(5, 3, 1))
+    with pytest.raises(ShapeMismatch, match=r"set batch_axes=1 \(now 3\)"):
+        attach(network, FeedbackPath(["1"]), example=images)
+    attached = attach(network, FeedbackPath(["1"], batch_axes=1), example=images)
+    assert attached.matrices[0].shape == (3 * 8 * 8, 5 * 4 * 4)
+
+
 def test_a_loss_that_was_made_below_the_error_is_refused():
     model = ReturnsAnObject()
     attach(model, FeedbackPath(["layers.*.activation"]))

@@ -191,6 +191,23 @@ def test_kolen_pollack_becomes_backpropagation():
     assert cosine() > 0.999
 
 
+def test_direct_kolen_pollack_notices_a_step_that_it_was_not_told_of():
+    model, x, targets = mlp_and_batch()
+    attached = DirectKolenPollack().attach(model, PATH, example=x)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):  # one step over two batches
+        squared_error(model(x), targets).backward()
+    optimizer.step()
+    with pytest.raises(StepNotEnded, match=r"attached.end_step\(\) after each optimizer.step\(\)"):
+        model(x)
+    attached.end_step()
+    model.load_state_dict(model.state_dict())  # a checkpoint, between two steps
+    learned(model, x, targets)
+    optimizer.step()
+    attached.forget_step()
+    model(x)
+
+
 def test_kolen_pollack_notices_a_step_that_it_was_not_told_of():
     model, x, targets = mlp_and_batch()
     attached = KolenPollack().attach(model, example=x)

@@ -108,6 +108,14 @@ def test_the_grid_of_a_test_has_at_most_as_many_rays_as_allowed():
     assert grid_stride(scene, 3, None) == 1
     assert grid_stride(scene, 3, 3 * 32 * 32) == 1
     assert grid_stride(scene, 3, 3 * 32 * 32 - 1) == 2
+    assert grid_stride(scene, 3, 3) == 32
+
+
+def test_fewer_test_rays_than_views_are_refused_before_training(smoke):
+    with pytest.raises(ConfigError, match="task.test_rays=2: stand-in has 3 test views"):
+        build_task(smoke(*NERF, "task.test_rays=2"))
+    task = build_task(smoke(*NERF, "task.test_rays=3", "task.val_rays=1"))
+    assert task.evaluate(task.build_model().eval(), "test").keys() == task.evaluate(task.build_model(), "val").keys()
 
 
 def test_whole_test_images_have_ssim_too(smoke):

@@ -134,7 +134,7 @@ def open_scene(name: str, overrides: Sequence[str]) -> tuple[SceneFiles, Scene, 
     """A scene at the paper's resolution; where such views are missing, smaller ones.
 
     Raises:
-        ConfigError: the scene is unknown.
+        ConfigError: the scene is unknown, or a stand-in, beside which no number of the paper may stand.
         MissingData, CorruptData: of its files.
     """
     from dfa_bench.experiments.protocol import run_settings
@@ -143,6 +143,11 @@ def open_scene(name: str, overrides: Sequence[str]) -> tuple[SceneFiles, Scene, 
 
     fixed = ["task=view_synthesis", "model=nerf", f"dataset={name}", "scale=paper"]
     settings = run_settings([*fixed, *overrides])
+    if settings.data.stand_in:
+        raise ConfigError(
+            f"data.stand_in=true: the released models are of photographs, and are compared with the paper's numbers. "
+            f"Leave it out; {name} is then looked for in data.root."
+        )
     files = build_dataset(settings)
     assert isinstance(files, SceneFiles)
     try:

@@ -28,7 +28,7 @@ def evaluated(results: Path) -> list[dict[str, Any]]:
     """What is below results/released, synthetic scenes first.
 
     Raises:
-        ConfigError: a file there is none of `evaluate-checkpoint`.
+        ConfigError: a file there is none of `evaluate-checkpoint`, or of a stand-in.
     """
     found = [_read(path) for path in sorted((results / FOLDER).glob("*.json"))]
     return sorted(found, key=lambda each: (each["paper"]["row"] == "LLFF-Real", each["scene"], each["mode"]))
@@ -84,6 +84,9 @@ def _read(path: Path) -> dict[str, Any]:
         assert values["views"]
         assert values["paper"]["row"]
         assert values["mode"]
+        kind = values["data"]["kind"]
     except (ValueError, KeyError, TypeError, AssertionError):
         raise ConfigError(f"{path} was not written by `dfa-bench evaluate-checkpoint --json`. Move it away.") from None
+    if kind != "real":
+        raise ConfigError(f"{path} was measured on a {kind}, and would stand beside the paper's number. Move it away.")
     return values

@@ -115,6 +115,8 @@ def test_the_protocol_is_the_papers_for_all_test_views_of_a_whole_scene_at_its_r
         (["lego", "--chunk", "3"], "--chunk"),
         (["lego", "--checkpoint", "none.ckpt"], "The checkpoint none.ckpt does not exist"),
         (["chair"], "The scene chair was not found"),
+        (["lego", "data.stand_in=true"], "data.stand_in=true: the released models are of photographs"),
+        (["lego", "scale=smoke"], "data.stand_in=true: the released models are of photographs"),
         (["cora"], "dataset=Cora does not fit task=view_synthesis"),
     ],
 )
@@ -257,6 +259,10 @@ def test_evaluated_models_become_one_table_of_the_results(say, root):
         ("fern", "train"),
     ]
     assert {"psnr", "psnr_train_mode"} <= {*table[table.row == "fern"].metric}
+    stand_in = fern | {"data": fern["data"] | {"kind": "stand-in"}}
+    (root / "results" / "released" / "other.json").write_text(json.dumps(stand_in))
+    with pytest.raises(ConfigError, match="other.json was measured on a stand-in"):
+        evaluated(root / "results")
     (root / "results" / "released" / "other.json").write_text("{}")
     with pytest.raises(ConfigError, match="other.json was not written by"):
         evaluated(root / "results")

@@ -17,7 +17,7 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import Placed, place
 from dfa_bench.experiments.schema import ALIGNMENT_PANELS
-from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, LayerCurve, draw_alignment
+from dfa_bench.reporting.figures.alignment_panels import LOOKS, AlignmentPanel, LayerCurve, draw_alignment
 from dfa_bench.reporting.figures.drawing import save
 from dfa_bench.reporting.readings import read_records
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record
@@ -34,7 +34,7 @@ class Subject(Strict):
     run: tuple[str, ...]
     every: Annotated[int, Field(ge=1)] = 1
     released: bool = False
-    layers: dict[str, str]
+    layers: Annotated[dict[str, str], Field(max_length=len(LOOKS))]
 
 
 class Subjects(Strict):

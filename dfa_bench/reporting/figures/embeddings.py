@@ -25,7 +25,7 @@ from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
-from dfa_bench.training.execute import execute
+from dfa_bench.training.execute import execute_to_end
 from dfa_bench.training.finished import with_trained_weights
 
 HIDDEN = "activation"  # the module of `model=gcn` whose output is drawn
@@ -43,6 +43,9 @@ def draw_figure2(folder: Path, overrides: Sequence[str], seeds: int = 1) -> None
         folder: of results.
         overrides: of all runs.
         seeds: whose silhouettes are written, 0 to seeds - 1; the first is drawn.
+
+    Raises:
+        Diverged: a run has no trained weights.
     """
     embeddings: dict[str, Embedding] = {}
     evidence = []
@@ -53,7 +56,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str], seeds: int = 1) -> None
         own = [f"seed={seed}"] if seed else []
         placed = place([*OWN, f"rule={rule}", *own], overrides, is_paper=True)
         settings, changed = placed.settings, changed or placed.changed
-        outcome = execute(settings)
+        outcome = execute_to_end(settings)
         hidden, labels = hidden_layer(settings, outcome.folder)
         stand_in = outcome.result.data_kind != "real"
         if seed:

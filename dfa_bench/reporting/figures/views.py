@@ -30,7 +30,7 @@ from dfa_bench.tasks.view_synthesis.consistency import warp_psnr
 from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
 from dfa_bench.tasks.view_synthesis.views import Render, psnr, render_view
-from dfa_bench.training.execute import execute
+from dfa_bench.training.execute import execute_to_end
 
 SCENES = ("lego", "chair", "fern", "flower")
 
@@ -48,6 +48,7 @@ def draw_figure1(
 
     Raises:
         ConfigError: there is no such scene.
+        Diverged: a run has no trained weights.
     """
     drawn: dict[str, list[ViewPanel]] = {}
     evidence: list[dict[str, Any]] = []
@@ -78,7 +79,7 @@ def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[View
     panels: list[ViewPanel] = []
     evidence = []
     for each in settings:
-        outcome = execute(each)
+        outcome = execute_to_end(each)
         scene, model = trained(each, outcome.folder)
         result = outcome.result
         view = scene.views("test")[0]

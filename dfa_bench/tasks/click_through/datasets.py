@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
-from pydantic import NonNegativeInt, validate_call
+from pydantic import Field, NonNegativeInt, validate_call
 
 from dfa_bench.data.resolve import DataCard, cache_folder, file_sha256, find_first, given_file
 from dfa_bench.settings.schema import Count, DataSettings, Name, NotNegative
 from dfa_bench.tasks.click_through import compact
 from dfa_bench.tasks.click_through.interactions import Interactions, Vocabulary
 from dfa_bench.tasks.click_through.planted import (
+    FEWEST_FIELDS,
     Teacher,
     checksum,
     draw_chunks,
@@ -133,7 +134,7 @@ class PlantedClicks:
 
     Args:
         name: of the data set.
-        rows, fields, values, linear, pairs, triples, seed: see `planted.Teacher`.
+        rows, fields, values, linear, pairs, triples, seed: see `planted.Teacher`, who needs three fields.
         min_count: values seen fewer times share their field's "rare" id.
     """
 
@@ -142,7 +143,7 @@ class PlantedClicks:
         self,
         name: str,
         rows: Count,
-        fields: Count,
+        fields: Annotated[int, Field(ge=FEWEST_FIELDS)],
         values: Count,
         linear: NotNegative,
         pairs: NotNegative,

@@ -8,7 +8,9 @@ import torch_geometric.nn as pyg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from torch_geometric.data import Data
 from torch_geometric.nn.conv.dna_conv import restricted_softmax as pyg_restricted_softmax
+from torch_geometric.transforms import NormalizeFeatures
 
 from dfa_bench.data.standins import block_model_graph
 from dfa_bench.tasks.graphs import sparse
@@ -43,6 +45,13 @@ def test_values_at_one_place_add_up():
         torch.tensor([0, 0, 1]), torch.tensor([1, 1, 0]), torch.tensor([1.0, 2.0, 4.0]), (2, 2)
     )
     assert_close(matrix @ torch.eye(2), torch.tensor([[0.0, 3.0], [4.0, 0.0]]))
+
+
+def test_rows_are_normalised_as_pygs_are_and_small_ones_stay_as_they_are():
+    features = torch.tensor([[3.0, 0.0, 1.0], [0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])
+    ours = SparseMatrix.from_dense(features).row_normalized().to_dense()
+    assert_close(ours, torch.tensor([[0.75, 0.0, 0.25], [0.25, 0.25, 0.0], [0.0, 0.0, 0.0]]))
+    assert_close(ours, NormalizeFeatures()(Data(x=features)).x)
 
 
 def test_sampled_product_and_weighted_sum_equal_dense_attention():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfa_bench.commands.grammar import COUNT, FILE, Command, split, words_argument
-from dfa_bench.errors import ConfigError, MissingData, Preempted
+from dfa_bench.errors import ConfigError, MissingData, Preempted, counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,7 +73,9 @@ class Measured:
     help="Render as the authors' test script does: with random depths and, in real scenes, noise on the density.",
 )
 @click.option(
-    "--checkpoint", type=FILE, help="Another file of this form (default: that of SCENE in data.root/nerf_checkpoints)."
+    "--checkpoint",
+    type=FILE,
+    help="Another checkpoint in the authors' format (default: that of SCENE in data.root/nerf_checkpoints).",
 )
 @click.option("--json", "out", type=FILE, help="Write the numbers, view by view, to this file too.")
 def command(
@@ -110,7 +112,7 @@ def command(
     }
     protocol = "reduced" if checkpoint else _protocol(files, settings)
     size = f"{scene.width} × {scene.height}, stride {stride}{', in training mode' if train_mode else ''}"
-    print(f"{path.name}: {len(chosen)} view(s) of {scene.name}, {size}")
+    print(f"{path.name}: {counted(len(chosen), 'view')} of {scene.name}, {size}")
     measured: list[Measured] = []
     try:
         for view in chosen:

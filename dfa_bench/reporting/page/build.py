@@ -98,7 +98,7 @@ def _tables_beside(name: str, results: Path) -> dict[str, Grid]:
 
 def _curves(results: Path, name: str, title: str) -> Picture | None:
     about = title.partition(":")[0]
-    alt = f"{about}: the validation metric over training, one line a run, BP, DFA and shallow training over each other."
+    alt = f"{about}: the validation metric over training, one line a run, the rules over each other."
     return picture(results, f"{name}-curves", f"{about}: learning curves", alt, f"dfa-bench curves {name}")
 
 

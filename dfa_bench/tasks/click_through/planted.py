@@ -107,5 +107,5 @@ def planted_card() -> DataCard:
 
 
 def checksum(teacher: Teacher) -> str:
-    """Of what the rows are drawn from."""
+    """Checksum of the teacher."""
     return hashlib.sha256(repr(teacher).encode()).hexdigest()

@@ -28,7 +28,7 @@ ROWS = 2**16  # of Parquet, at a time
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Of a split."""
+    """Counts and checksum of one split."""
 
     lines: int
     words: int  # the end of a line is one, `<eos>`

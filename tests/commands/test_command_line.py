@@ -448,7 +448,7 @@ def test_curves_and_bootstrap_go_by_the_runs_in_the_store(dfa_bench, tmp_path):
     assert dfa_bench("curves", "first/table2", *where).code == 0
     said = dfa_bench("bootstrap", "first/table2", *where)
     assert said.code == 0
-    assert "Criteo DeepFM" in said.out
+    assert "Criteo (stand-in) DeepFM" in said.out
     found = sorted(path.name for path in (tmp_path / "out").rglob("*.*"))
     endings = ("bootstrap-stand-in.csv", "bootstrap-stand-in.md", "curves-stand-in.png", "curves-stand-in.svg")
     assert found == [f"table2-{ending}" for ending in endings]

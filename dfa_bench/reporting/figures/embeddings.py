@@ -58,7 +58,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str], seeds: int = 1) -> None
         settings, changed = placed.settings, changed or placed.changed
         outcome = execute_to_end(settings)
         hidden, labels = hidden_layer(settings, outcome.folder)
-        stand_in = outcome.result.data_kind != "real"
+        stand_in = stand_in or outcome.result.stand_in
         if seed:
             evidence.append(_evidence(outcome.result, hidden, None, labels))
             continue

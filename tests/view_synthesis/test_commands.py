@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dfa_bench.commands import evaluate_checkpoint as evaluate_command
 from dfa_bench.errors import ConfigError, Preempted
+from dfa_bench.reporting import evaluating
 from dfa_bench.reporting.figures.views import consistency
 from dfa_bench.reporting.forms import CSV_COLUMNS
 from dfa_bench.reporting.released import evaluated
@@ -132,14 +132,14 @@ def test_a_mistake_is_told_in_a_sentence(say, root, arguments, told):
 def test_finished_views_are_kept_when_rendering_is_interrupted(say, root, monkeypatch):
     """Ctrl-C in the second view."""
     file = root / "lego.json"
-    measure_view = evaluate_command.measure_view
+    measure_view = evaluating.measure_view
 
-    def interrupted(model, scene, view, stride):
+    def interrupted(model, scene, view, *rest, **named):
         if view.number == 1:
             raise Preempted(signal.SIGINT)
-        return measure_view(model, scene, view, stride)
+        return measure_view(model, scene, view, *rest, **named)
 
-    monkeypatch.setattr(evaluate_command, "measure_view", interrupted)
+    monkeypatch.setattr(evaluating, "measure_view", interrupted)
     code, _, err = say("evaluate-checkpoint", "lego", "--json", str(file), f"data.root={root}")
     assert code == 130
     assert "Interrupted after 1 of 3 views" in err

@@ -19,7 +19,7 @@ from dfa_bench.tasks.indices import sent
 from dfa_bench.tasks.view_synthesis.datasets import SceneDataset
 from dfa_bench.tasks.view_synthesis.rays import Rays, camera_tensor, rays_through
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
-from dfa_bench.tasks.view_synthesis.views import psnr, render_view, ssim
+from dfa_bench.tasks.view_synthesis.views import measure_view, psnr
 
 
 class RayBatch(NamedTuple):
@@ -122,13 +122,10 @@ class ViewSynthesis:
 
     def _measure(self, model: nn.Module, view: View, stride: int) -> dict[str, float]:
         truth = view.load()[::stride, ::stride]
-        seen = render_view(model, self.scene, view.camera, view.pose, stride)
-        found = {
-            "psnr": psnr(seen.fine, truth),
-            "psnr_coarse": psnr(seen.coarse, truth),
-            "psnr_mean_colour": psnr(self.mean_colour.expand_as(truth), truth),
-        }
-        return found | ({"ssim": ssim(seen.fine, truth)} if stride == 1 else {})
+        measured = measure_view(model, self.scene, view, truth, stride)
+        mean_colour = psnr(self.mean_colour.expand_as(truth), truth)
+        found = {"psnr": measured.psnr, "psnr_coarse": measured.psnr_coarse, "psnr_mean_colour": mean_colour}
+        return found if measured.ssim is None else found | {"ssim": measured.ssim}
 
 
 def build_nerf(model: Component, scene: Scene) -> nn.Module:

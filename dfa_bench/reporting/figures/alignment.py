@@ -12,13 +12,12 @@ from typing import Annotated, Any
 from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
-from dfa_bench.data.writing import atomic
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import Placed, place
 from dfa_bench.experiments.schema import ALIGNMENT_PANELS
 from dfa_bench.reporting.figures.alignment_panels import LOOKS, AlignmentPanel, LayerCurve, draw_alignment
-from dfa_bench.reporting.figures.drawing import save
+from dfa_bench.reporting.figures.drawing import publish, save
 from dfa_bench.reporting.readings import read_records
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record
 from dfa_bench.settings.overrides import key_of
@@ -85,12 +84,9 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     shown = [subject for subject in known.values() if subject.title in evidence]
     panels = [_panel(subject, evidence[subject.title][0]) for subject in shown]
     heading = "Alignment of DFA's gradients with BP's over training" + (" (STAND-IN DATA)" if stand_in else "")
+    records = [record for subject in shown for record in evidence[subject.title]]
     paths = save(draw_alignment(panels, heading), folder, name)
-    paths.append(folder / f"{name}.json")
-    with atomic(paths[-1]) as file:
-        records = [record for subject in shown for record in evidence[subject.title]]
-        file.write(json.dumps(records, indent=1) + "\n")
-    print(f"Written: {', '.join(str(path) for path in paths)}")
+    publish(paths, folder, name, {".json": json.dumps(records, indent=1) + "\n"})
 
 
 def _place(subject: Subject, overrides: Sequence[str], seed: int) -> Placed:

@@ -14,11 +14,10 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
-from dfa_bench.data.writing import atomic
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import load_experiment
-from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
+from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, publish, save
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.rules import rules
@@ -74,10 +73,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str], seeds: int = 1) -> None
     heading = "Figure 2: t-SNE of the hidden layer of GraphConv on Cora" + (" (STAND-IN DATA)" if stand_in else "")
     name = f"figure2{file_suffix(stand_in, changed)}"
     paths = save(draw_embeddings(embeddings, labels, heading), folder, name)
-    paths.append(folder / f"{name}.json")
-    with atomic(paths[-1]) as file:
-        file.write(json.dumps(evidence, indent=2) + "\n")
-    print(f"Written: {', '.join(str(path) for path in paths)}")
+    publish(paths, folder, name, {".json": json.dumps(evidence, indent=2) + "\n"})
 
 
 def hidden_layer(settings: RunSettings, folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from dfa_bench.data.writing import atomic
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.reporting.consistency import consistency_grid
-from dfa_bench.reporting.figures.drawing import save
+from dfa_bench.reporting.figures.drawing import publish, save
 from dfa_bench.reporting.figures.trained_views import trained
 from dfa_bench.reporting.figures.view_panels import ViewPanel, draw_views
 from dfa_bench.reporting.grid import markdown
@@ -69,11 +68,7 @@ def draw_figure1(
     texts = {".json": json.dumps(evidence, indent=2) + "\n"}
     if neighbours:
         texts[".md"] = markdown(consistency_grid(evidence))
-    for ending, text in texts.items():
-        paths.append(folder / f"{title}{ending}")
-        with atomic(paths[-1]) as file:
-            file.write(text)
-    print(f"Written: {', '.join(str(path) for path in paths)}")
+    publish(paths, folder, title, texts)
 
 
 def _scene(

@@ -175,7 +175,8 @@ def test_a_scene_of_the_official_layout_trains(smoke, tmp_path, layout):
 
 
 def test_what_is_here_is_hashed_and_what_is_not_is_told(smoke, tmp_path):
-    settings = smoke(*NERF, "data.stand_in=false", "dataset.longest_side=200", f"data.root={tmp_path}")
+    where = f"data.root={tmp_path}", f"data.cache={tmp_path / 'cache'}"
+    settings = smoke(*NERF, "data.stand_in=false", "dataset.longest_side=200", *where)
     with pytest.raises(MissingData, match="The scene lego was not found"):
         build_dataset(settings).card(settings.data)
     folder = write_blender(Path(tmp_path) / "nerf_synthetic" / "lego")
@@ -183,6 +184,7 @@ def test_what_is_here_is_hashed_and_what_is_not_is_told(smoke, tmp_path):
     assert (before.rows, before.whole) == (8, False)
     (folder / "test" / "._r_0.png").write_bytes(b"of the Finder")
     assert build_dataset(settings).card(settings.data) == before
+    assert len(list((tmp_path / "cache" / "scene-checksums").iterdir())) == 1  # for other processes too
     (folder / "test" / "r_0.png").write_bytes((folder / "test" / "r_1.png").read_bytes())
     assert build_dataset(settings).card(settings.data).sha256 != before.sha256
 

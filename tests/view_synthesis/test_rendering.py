@@ -25,7 +25,7 @@ from dfa_bench.tasks.view_synthesis.rendering import Sampling, composite, render
 from dfa_bench.tasks.view_synthesis.sampling import hierarchical_depths, inverse_transform_depths, stratified_depths
 from dfa_bench.tasks.view_synthesis.spheres import FLOOR_DEPTH, FLOOR_HALF, FLOOR_Z, SPHERES
 from dfa_bench.tasks.view_synthesis.standin import look_at, stand_in_scene, surface_colour, trace
-from dfa_bench.tasks.view_synthesis.views import psnr, render_view
+from dfa_bench.tasks.view_synthesis.views import measure_view, psnr, render_view
 
 CPU = torch.device("cpu")
 
@@ -223,6 +223,15 @@ class TrueField(nn.Module):
             return density_and_colour(points, density=400.0)
 
         return render_rays(field, field, rays, self.sampling, training=False)
+
+
+def test_views_that_are_smaller_than_ssims_window_have_none():
+    for size, has_ssim in ((5, False), (6, True)):
+        scene = stand_in_scene(size)
+        view = scene.views("test")[0]
+        measured = measure_view(TrueField(8), scene, view, view.load(), stride=1)
+        assert (measured.ssim is not None) == has_ssim
+        assert measured.rays == size * size
 
 
 def test_the_true_density_renders_what_the_ray_tracer_sees():

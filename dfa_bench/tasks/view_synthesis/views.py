@@ -18,6 +18,8 @@ from dfa_bench.tasks.view_synthesis.scenes import Scene, View
 
 CHUNK = {"cpu": 64, "cuda": 4096}  # rays at a time; on a CPU what lies in its cache (2 times faster than 1024)
 
+HALF_WINDOW = 5  # pixels on either side of the middle one of SSIM's window, 11 wide; so many are padded
+
 
 class Render(NamedTuple):
     """Pixels of a view, or of a grid of them."""
@@ -36,7 +38,7 @@ class Measured:
     number: int
     psnr: float
     psnr_coarse: float
-    ssim: float | None  # of whole images only
+    ssim: float | None  # of whole images only, of more than HALF_WINDOW pixels a side
     rays: int
     seconds: float
 
@@ -84,7 +86,8 @@ def measure_view(
     started = time.perf_counter()
     seen = render_view(model, scene, view.camera, view.pose, stride, progress)
     seconds = time.perf_counter() - started
-    likeness = ssim(seen.fine, truth) if stride == 1 else None
+    has_ssim = stride == 1 and min(scene.height, scene.width) > HALF_WINDOW
+    likeness = ssim(seen.fine, truth) if has_ssim else None
     fine, coarse = psnr(seen.fine, truth), psnr(seen.coarse, truth)
     return Measured(view.name, view.number, fine, coarse, likeness, seen.depth.numel(), seconds)
 

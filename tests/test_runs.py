@@ -18,6 +18,7 @@ from dfa_bench.settings.schema import DataSettings
 from dfa_bench.tasks.base import build_dataset
 from dfa_bench.training.checkpoint import previous
 from dfa_bench.training.execute import execute, run_identity
+from dfa_bench.training.finished import trained_parts
 
 
 def test_a_record_has_metrics_cost_protocol_and_provenance(smoke):
@@ -124,6 +125,13 @@ def test_an_infinite_loss_stops_the_run_and_the_record_says_so(smoke):
     assert result.status == "diverged"
     assert "recipe.lr" in result.message
     assert result.metrics == {}
+
+
+def test_a_record_without_weights_says_so(smoke):
+    outcome = execute(smoke("trainer.max_epochs=1"))
+    (outcome.folder / "model.pt").unlink()
+    with pytest.raises(RecordError, match=r"model\.pt is not there: .* Run it again with force=true"):
+        trained_parts(outcome.folder)
 
 
 @pytest.mark.parametrize("model", ["cheb", "gcn", "spline", "gat", "dna"])

@@ -146,6 +146,14 @@ def test_a_panel_with_an_unknown_key_is_refused(monkeypatch, tmp_path):
         load_subjects()
 
 
+def test_a_panel_with_more_kinds_of_layers_than_are_told_apart_is_refused(monkeypatch, tmp_path):
+    layers = ", ".join(f"kind {number}: layer{number}" for number in range(6))
+    (tmp_path / "alignment.yaml").write_text(f"panels: {{gcn: {{title: GCN, run: [], layers: {{{layers}}}}}}}\n")
+    monkeypatch.setattr(alignment_figure, "resource_folder", lambda _: tmp_path)
+    with pytest.raises(ConfigError, match="at most 5 items"):
+        load_subjects()
+
+
 @pytest.mark.parametrize("name", load_subjects())
 def test_every_panel_has_the_layers_that_it_names(say, tmp_path, name):
     where = f"results={tmp_path / 'out'}", f"store.root={tmp_path / 'runs'}", "scale=smoke", "trainer.accelerator=cpu"

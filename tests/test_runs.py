@@ -21,6 +21,7 @@ from dfa_bench.tasks.base import build_dataset
 from dfa_bench.tasks.graphs.nodes import NodeClassification
 from dfa_bench.training.checkpoint import RunState
 from dfa_bench.training.execute import _counts, execute, run_identity
+from dfa_bench.training.finished import trained_parts
 from dfa_bench.training.trainer import Trainer, build_fabric
 
 
@@ -167,6 +168,13 @@ def test_a_process_that_follows_trains_where_the_one_that_leads_does(smoke, monk
     record = Record(done.folder)
     for settings, counts in ((smoke("rule=dfa"), True), (smoke("rule=dfa", "force=true"), False), (measured, False)):
         assert _counts(settings, record, done.result) is counts
+
+
+def test_a_record_without_weights_says_so(smoke):
+    outcome = execute(smoke("trainer.max_epochs=1"))
+    (outcome.folder / "model.pt").unlink()
+    with pytest.raises(RecordError, match=r"model\.pt is not there: .* Run it again with force=true"):
+        trained_parts(outcome.folder)
 
 
 @pytest.mark.parametrize("model", ["cheb", "gcn", "spline", "gat", "dna"])

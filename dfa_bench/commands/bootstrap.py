@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,13 @@ import numpy as np
 from dfa_bench.commands.grammar import table_command
 from dfa_bench.data.writing import atomic
 from dfa_bench.errors import ConfigError
-from dfa_bench.experiments.plan import PlannedRun, file_suffix, plan, stored
+from dfa_bench.experiments.plan import PlannedRun, file_suffix, marked, stored
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Experiment
 from dfa_bench.reporting.bootstrap import DRAWS, bootstrap_grid, bootstrap_values
 from dfa_bench.reporting.grid import as_csv, markdown
 from dfa_bench.runs.store import record_of
+from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.rules import compared_pairs, rules
 from dfa_bench.tasks.base import build_task
 
@@ -42,11 +44,18 @@ def command(request: Request) -> int:
     OVERRIDE  a Hydra override for all runs: scale=paper, store.root=DIR, data.root=DIR, ...
     """
     for experiment in request.experiments:
-        write(experiment, compare_rules(experiment, request), request)
+        runs = trained_runs(experiment, request)
+        write(experiment, compare_rules(experiment, runs), runs, request)
     return 0
 
 
-def compare_rules(experiment: Experiment, request: Request) -> dict[str, Difference]:
+def trained_runs(experiment: Experiment, request: Request) -> list[tuple[PlannedRun, RunSummary]]:
+    """The runs of an experiment whose weights are in the store, with their results."""
+    every = stored(experiment, request.seeds, request.overrides)
+    return [(run, result) for run, result, record in every if record.model.exists()]
+
+
+def compare_rules(experiment: Experiment, runs: Sequence[tuple[PlannedRun, RunSummary]]) -> dict[str, Difference]:
     """Per cell, a rule's AUC minus that of the one it is compared with, over the seeds that both have in the store.
 
     Raises:
@@ -56,7 +65,7 @@ def compare_rules(experiment: Experiment, request: Request) -> dict[str, Differe
 
     found = {}
     pairs = compared_pairs(experiment.rules)
-    for (cell, by_rule), pair in itertools.product(_models(experiment, request).items(), pairs):
+    for (cell, by_rule), pair in itertools.product(_models(experiment, runs).items(), pairs):
         seeds = sorted(set.intersection(*(set(by_rule.get(rule, {})) for rule in pair)))
         if not seeds:
             continue
@@ -79,14 +88,15 @@ def _difference(pair: tuple[str, str]) -> str:
     return " − ".join(rules()[rule].label for rule in pair)
 
 
-def _models(experiment: Experiment, request: Request) -> dict[str, dict[str, dict[int, PlannedRun]]]:
-    """The runs whose weights are here, by cell, rule and seed."""
+def _models(
+    experiment: Experiment, runs: Sequence[tuple[PlannedRun, RunSummary]]
+) -> dict[str, dict[str, dict[int, PlannedRun]]]:
+    """Runs by cell, rule and seed."""
     found: dict[str, dict[str, dict[int, PlannedRun]]] = {}
-    for run, _, record in stored(experiment, request.seeds, request.overrides):
-        if record.model.exists():
-            cell = run.cell
-            place = f"{cell.row} {experiment.column_text(cell.column, cell.variant)}"
-            found.setdefault(place, {}).setdefault(cell.rule, {})[run.settings.seed] = run
+    for run, result in runs:
+        cell = run.cell
+        place = f"{marked(cell.row, result.stand_in)} {experiment.column_text(cell.column, cell.variant)}"
+        found.setdefault(place, {}).setdefault(cell.rule, {})[run.settings.seed] = run
     return found
 
 
@@ -107,10 +117,14 @@ def _scores(run: PlannedRun, task: ClickPrediction, rows: np.ndarray) -> np.ndar
     return predict(with_trained_weights(_task(run).build_model(), folder), task.data, rows).numpy()
 
 
-def write(experiment: Experiment, found: dict[str, Difference], request: Request) -> None:
-    runs = plan(experiment, range(1), request.overrides)
-    stand_in = any(run.settings.data.stand_in for run in runs)
-    changed = any(run.changed for run in runs)
+def write(
+    experiment: Experiment,
+    found: dict[str, Difference],
+    runs: Sequence[tuple[PlannedRun, RunSummary]],
+    request: Request,
+) -> None:
+    """Write the table of differences and their values, apart where all runs are stand-ins."""
+    stand_in, changed = all(result.stand_in for _, result in runs), any(run.changed for run, _ in runs)
     values = bootstrap_values(experiment.name, found)
     text = markdown(bootstrap_grid(values, ["STAND-IN DATA."] if stand_in else []))
     path = request.results / f"{experiment.name}-bootstrap{file_suffix(stand_in, changed)}"

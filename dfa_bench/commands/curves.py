@@ -28,6 +28,7 @@ def command(request: Request) -> int:
 
     There is a panel for each cell, over epochs, or what `curves` in the table's file says (Table 5: over training
     tokens, the columns of a row in one panel). Only runs in the run store have curves; runs.csv keeps final numbers.
+    Panels of generated data say so; where all are, the name is TABLE-curves-stand-in.
 
     \b
     TABLE     3 or table3, ..., all; studies/dna_feedback, ...; or a folder of them: studies, search, first
@@ -41,7 +42,7 @@ def command(request: Request) -> int:
                 f"No run of {experiment.name} in the run store has a curve, and runs.csv has no curves. Do the runs "
                 f"with `dfa-bench reproduce {experiment.name}`."
             )
-        stand_in, changed = (any(getattr(curve, name) for curve in curves) for name in ("stand_in", "changed"))
+        stand_in, changed = all(curve.stand_in for curve in curves), any(curve.changed for curve in curves)
         over = experiment.curves.over
         heading = f"{experiment.title.partition(':')[0]}: {metric} over {over}{' (STAND-IN DATA)' if stand_in else ''}"
         path = request.results / f"{experiment.name}-curves{file_suffix(stand_in, changed)}"
@@ -62,9 +63,8 @@ def _curves(experiment: Experiment, metric: str, request: Request) -> list[Curve
     for run, result, record in stored(experiment, request.seeds, request.overrides, cards):
         epoch = span_of_epoch(experiment, run.settings, result.steps / max(1, result.epochs))
         points = [(line["epoch"] * epoch, line[metric]) for line in record.read_metrics() if metric in line]
-        stand_in = result.data_kind != "real"
         for panel, label in _places(experiment, run.cell) if points else []:
-            curves.append(Curve(panel, run.cell.rule, label, points, stand_in, run.changed))
+            curves.append(Curve(panel, run.cell.rule, label, points, result.stand_in, run.changed))
     order = [*experiment.curves.panels]
     return sorted(curves, key=lambda curve: order.index(curve.panel)) if order else curves
 

@@ -39,7 +39,7 @@ def command(words: Sequence[str]) -> int:
 
     known = _known()
     names, overrides = split(words)
-    places = dict(override.split("=", 1) for override in overrides)
+    places = {key: value for key, _, value in (override.partition("=") for override in overrides)}
     if other := [key for key in places if key not in ("data.root", "data.cache")]:
         raise ConfigError(f"unknown option '{other[0]}'. Options: data.root=DIR and data.cache=DIR.")
     get, names = (True, names[1:]) if names[:1] == ["get"] else (False, names)

@@ -48,7 +48,7 @@ NAMES = ("1", "2", "alignment")
     "--seeds",
     type=COUNT,
     default=1,
-    help="Of figures 2 and alignment: seeds 0 to N-1 are measured, for `dfa-bench claims`; the first is drawn "
+    help="For figures 2 and alignment: seeds 0 to N-1 are measured, for `dfa-bench claims`; the first is drawn "
     "(default 1).",
 )
 @RESULTS

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dfa_bench.settings.schema import RunSettings
     from dfa_bench.tasks.language.tokenizer import LowerCasedTokenizer
 
+PROJECTION = "vocabulary.weight"  # of the Transformer, to its tokens
+
 
 @click.command(
     cls=Command,
@@ -52,7 +54,8 @@ def continuation(
     """The prompt and the text that follows it.
 
     Raises:
-        ConfigError: the folder is not a finished run of task=language, or the tokenizer is not the one of its training.
+        ConfigError: the folder is not a finished run of task=language and model=transformer, or the tokenizer is not
+            the one of its training.
         RecordError: the record is damaged.
         MissingData: the corpus that the tokenizer is trained on is not here.
     """
@@ -65,9 +68,14 @@ def continuation(
     settings = settings_of_record(run)
     if settings.task.name != "language":
         raise ConfigError(f"{run} is a run of task={settings.task.name}; only runs of task=language can be sampled.")
-    tokenizer = _read(tokenizer_file) if tokenizer_file else _tokenizer_of(settings, run)
     weights = trained_parts(run)["model"]
-    vocabulary = len(weights["vocabulary.weight"])
+    if PROJECTION not in weights:
+        raise ConfigError(
+            f"{run} is a run of model={settings.model.name}, which has no {PROJECTION}; only runs of "
+            f"model=transformer can be sampled."
+        )
+    vocabulary = len(weights[PROJECTION])
+    tokenizer = _read(tokenizer_file) if tokenizer_file else _tokenizer_of(settings, run)
     if len(tokenizer.texts) != vocabulary:
         which = tokenizer_file or "of the corpus found here"
         raise ConfigError(

@@ -40,7 +40,8 @@ def command(words: Sequence[str], trials: int, engine: str, jobs: int, retry: in
 
     from dfa_bench.errors import KEPT, ConfigError, MissingExtra, Preempted
     from dfa_bench.experiments.dispatch import do_alone
-    from dfa_bench.reporting.grid import Grid, cells, terminal
+    from dfa_bench.reporting.grid import terminal
+    from dfa_bench.reporting.searches import search_grid
     from dfa_bench.settings.engines import PREFIX, engine_settings
 
     try:
@@ -61,20 +62,7 @@ def command(words: Sequence[str], trials: int, engine: str, jobs: int, retry: in
     except Preempted as signal:
         print(f"\n{signal} {KEPT}", file=sys.stderr)
         status = signal.status
-    metric = f"val/{searches[0].watch.metric}"
-    rows = []
-    for one in searches:
-        done = [trial for trial in one.trials if trial.value is not None]
-        lost = len(one.trials) - len(done)
-        counted = f"{len(one.trials)}" + (f", {lost} without a value" if lost else "")
-        if done:
-            best = one.study.best_trial
-            rows.append(
-                cells(one.rule, counted, f"{best.value:.5g}", " ".join(f"{k}={v}" for k, v in best.params.items()))
-            )
-        else:
-            rows.append(cells(one.rule, counted, "", ""))
-    Console().print(terminal(Grid(["rule", "trials", metric, "best settings"], rows, numbers=(2,))))
+    Console().print(terminal(search_grid(searches)))
     for failure in failures:
         print(failure, file=sys.stderr)
     return status or (1 if failures else 0)

@@ -74,6 +74,19 @@ def plan(
     return planned
 
 
+def is_trial(settings: RunSettings) -> bool:
+    """Whether a run of any experiment is planned only to see that it runs: on the stand-in, or at scale smoke.
+
+    A run that is done knows itself whether it is a `stand_in`: that of an experiment on generated data is one too.
+    """
+    return settings.data.stand_in or settings.scale == "smoke"
+
+
+def marked(name: str, stand_in: bool) -> str:
+    """A row or panel with a mark if its numbers are a stand-in's, unless its name says so already."""
+    return f"{name} (stand-in)" if stand_in and "stand-in" not in name else name
+
+
 def file_suffix(stand_in: bool, changed: bool) -> str:
     """What the name of a file of results ends with, so that nothing stands there as what it is not."""
     return "-stand-in" if stand_in else "-changed" if changed else ""

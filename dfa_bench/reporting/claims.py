@@ -236,7 +236,7 @@ def _runs(place: Place, table: Table) -> Iterator[tuple[RunSummary, Metric]]:
 
 def _why_not(claim: Claim, place: Place, table: Table, seeds: int) -> str:
     """Why there can be no verdict; "" if there can."""
-    if table.stand_in:
+    if table.trial:
         return "stand-in data"
     if table.changed:
         return "settings of your own: the claim is about another experiment"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from dfa_bench.errors import RecordError
-from dfa_bench.experiments.plan import PlannedRun, finished_result, plan, seeds_in_store
+from dfa_bench.experiments.plan import PlannedRun, finished_result, is_trial, plan, seeds_in_store
 from dfa_bench.experiments.request import Request
 from dfa_bench.experiments.schema import Cell, Experiment
 from dfa_bench.reporting.tables import Table
@@ -65,9 +65,5 @@ def build_table(experiment: Experiment, runs: Sequence[PlannedRun], ledger: Ledg
             known = result.as_in_row() if result else known
         if known:
             found.setdefault(run.cell, []).append(known)
-    stand_in, changed = any(is_stand_in(run.settings) for run in runs), any(run.changed for run in runs)
-    return Table(experiment, found, stand_in, [*problems], changed, {run.cell for run in runs})
-
-
-def is_stand_in(settings: RunSettings) -> bool:
-    return settings.data.stand_in or settings.scale == "smoke"
+    trial, changed = any(is_trial(run.settings) for run in runs), any(run.changed for run in runs)
+    return Table(experiment, found, trial, [*problems], changed, {run.cell for run in runs})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dfa_bench.experiments.plan import marked
 from dfa_bench.experiments.schema import Cell
 from dfa_bench.reporting.grid import Grid, GridCell, as_csv, cells, latex, markdown
 from dfa_bench.reporting.tables import Entry, Head, Table, TableLine
@@ -97,6 +98,7 @@ def values(table: Table) -> Grid:
 
 def _values_line(table: Table, cell: Cell, metric: str, entry: Entry) -> list[GridCell]:
     row = f"{cell.row}, mean of {', '.join(entry.over)}" if entry.over else cell.row
+    row = marked(row, cell.row in table.stand_in_rows)
     where = [table.experiment.name, row, cell.column, cell.rule, cell.variant, metric]
     std = None if entry.std is None else round(entry.std, 6)
     return cells(*where, round(entry.mean, 6), std, len(entry.values), entry.paper, entry.scale, entry.protocol)

@@ -14,6 +14,7 @@ from dfa_bench.reporting.grid import Grid, GridCell, cells
 
 FOLDER = "released"  # below the results
 NETWORK = "4x128"  # of all of them: a column of the table
+ROWS = {"blender": "NeRF-Synthetic", "llff": "LLFF-Real"}  # of the table, means over eight scenes, by layout
 TITLE = "Table 1, second block: the authors' own DFA models, test PSNR (dB)"
 HEADS = ["row", "scene", "fine", "coarse", "SSIM", "views", "pixels", "mode", "protocol", "paper, mean of 8 scenes"]
 NOTE = (
@@ -28,10 +29,10 @@ def evaluated(results: Path) -> list[dict[str, Any]]:
     """What is below results/released, synthetic scenes first.
 
     Raises:
-        ConfigError: a file there is none of `evaluate-checkpoint`.
+        ConfigError: a file there is none of `evaluate-checkpoint`, or of a stand-in.
     """
     found = [_read(path) for path in sorted((results / FOLDER).glob("*.json"))]
-    return sorted(found, key=lambda each: (each["paper"]["row"] == "LLFF-Real", each["scene"], each["mode"]))
+    return sorted(found, key=lambda each: (each["paper"]["row"] == ROWS["llff"], each["scene"], each["mode"]))
 
 
 def released_grid(evaluations: Sequence[Mapping[str, Any]]) -> Grid:
@@ -84,6 +85,9 @@ def _read(path: Path) -> dict[str, Any]:
         assert values["views"]
         assert values["paper"]["row"]
         assert values["mode"]
+        kind = values["data"]["kind"]
     except (ValueError, KeyError, TypeError, AssertionError):
         raise ConfigError(f"{path} was not written by `dfa-bench evaluate-checkpoint --json`. Move it away.") from None
+    if kind != "real":
+        raise ConfigError(f"{path} was measured on a {kind}, and would stand beside the paper's number. Move it away.")
     return values

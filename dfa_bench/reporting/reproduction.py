@@ -15,11 +15,11 @@ from dfa_bench.errors import KEPT, CorruptData, MissingData, Preempted, counted
 from dfa_bench.experiments.dispatch import Failure, do_all
 from dfa_bench.experiments.engines import Engine, build_engine
 from dfa_bench.experiments.expected_cost import expected_seconds, time_text
-from dfa_bench.experiments.plan import PlannedRun, missing, plan, readable_result
+from dfa_bench.experiments.plan import PlannedRun, is_trial, missing, plan, readable_result
 from dfa_bench.experiments.progress import Board, Watched
 from dfa_bench.experiments.request import RESULTS, Request
 from dfa_bench.experiments.schema import Experiment
-from dfa_bench.reporting.existing import build_table, is_stand_in, seeds_done
+from dfa_bench.reporting.existing import build_table, seeds_done
 from dfa_bench.reporting.results import print_table, write_table
 from dfa_bench.runs.ledger import Ledger
 from dfa_bench.settings.schema import RunSettings
@@ -61,7 +61,7 @@ def reproduce(request: Request) -> int:
     except Preempted as signal:
         print(f"\n{signal} {KEPT}", file=sys.stderr)
         status = signal.status
-    finished = [readable_result(run) for work in works for run in work.real if not is_stand_in(run.settings)]
+    finished = [readable_result(run) for work in works for run in work.real if not is_trial(run.settings)]
     ledger.add(result for result in finished if result and result.identity not in ledger)
     for work in works:
         write_or_print(work, ledger, request)
@@ -198,7 +198,7 @@ def write_or_print(work: Work, ledger: Ledger, request: Request) -> None:
     table = build_table(work.experiment, work.runs, ledger)
     if table.entries:
         print_table(table)
-        if table.stand_in:
+        if table.trial:
             print(f"Stand-in runs stay in the run store; nothing was written to {request.results}.")
         elif table.changed:
             print("Your settings make a different experiment: only its rows in runs.csv were written.")

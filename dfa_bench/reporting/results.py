@@ -24,7 +24,7 @@ def write_results(request: Request) -> None:
     for table in (each.table for each in existing(request)):
         if table.changed:
             print(f"Your settings make a different experiment from {table.experiment.name}: nothing was written.")
-        elif table.entries and not table.stand_in:
+        elif table.entries and not table.trial:
             write_table(table, request.results)
     if read := readings.readings_of(request):
         _write(request.results / "figures-claims", {".md": markdown(claims_grid(read, notes=[readings.NOTE]))})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dfa_bench.errors import counted
+from dfa_bench.experiments.plan import marked
 from dfa_bench.experiments.schema import Cell, Experiment, Metric, Variant
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.rules import compared_pairs, rules
@@ -64,7 +65,7 @@ class Table:
         self,
         experiment: Experiment,
         runs: Mapping[Cell, Sequence[RunSummary]],
-        stand_in: bool = False,
+        trial: bool = False,
         problems: Sequence[str] = (),
         changed: bool = False,
         planned: Collection[Cell] | None = None,
@@ -72,14 +73,15 @@ class Table:
         """Args:
         experiment: the table.
         runs: by cell, one for each seed.
-        stand_in: whether they are on generated data or at scale smoke.
+        trial: whether they only show that everything runs: on stand-ins instead of its data, or at scale smoke.
         problems: why records are left out.
         changed: a user's settings make another experiment of it, which the paper's numbers are not about.
         planned: the cells that it has at the scale of its runs; None: all.
         """
-        self.experiment, self.stand_in, self.problems = experiment, stand_in, problems
+        self.experiment, self.trial, self.problems = experiment, trial, problems
         self.changed = changed
         self.runs = {cell: list(found) for cell, found in runs.items() if found}
+        self.stand_in_rows = {cell.row for cell, found in self.runs.items() if any(run.stand_in for run in found)}
         self.planned = frozenset(experiment.cells() if planned is None else planned)
         self.entries: dict[tuple[Cell, str], Entry] = {}
         for cell, found in self.runs.items():
@@ -147,7 +149,8 @@ class Table:
         code: float | None = None,
         collapsed: int = 0,
     ) -> Entry:
-        if self.stand_in or self.changed:  # apart from the experiment that printed numbers are about
+        # Apart from the experiment, or the data, that printed numbers are about.
+        if self.trial or self.changed or any(run.stand_in for run in runs):
             paper = code = None
         lost = [run.diverged for run in runs if run.value(metric.key) is None]
         scale, protocol = _listed(run.scale for run in runs), _listed(run.protocol for run in runs)
@@ -187,7 +190,7 @@ class Table:
 
     def row_text(self, line: TableLine) -> str:
         text = f"{line.row}, mean" if self.experiment.rows[line.row].mean_of else line.row
-        return f"{text} (stand-in)" if self.stand_in else text
+        return marked(text, self.trial or line.row in self.stand_in_rows)
 
     def entry(self, line: TableLine, head: Head) -> Entry | None:
         cell = self.cell_at(line, head)
@@ -235,7 +238,7 @@ class Table:
         return f"paper {entry.paper:.{digits}f}, {reference}"
 
     def caption(self) -> str:
-        if self.stand_in:
+        if self.trial:
             return "STAND-IN DATA, scale smoke: these numbers only show that everything runs."
         other = "With settings of your own, so another experiment than the paper's: " if self.changed else ""
         runs = [run for found in self.runs.values() for run in found]

@@ -117,6 +117,11 @@ class RunSummary:
         return self.status == "diverged"
 
     @property
+    def stand_in(self) -> bool:
+        """Whether its numbers say nothing of the paper's: they are of generated data, or of scale smoke."""
+        return self.data_kind != "real" or self.scale == "smoke"
+
+    @property
     def card(self) -> DataCard:
         """Of its data."""
         return DataCard(self.data_name, self.data_kind, self.data_rows, self.data_sha256)

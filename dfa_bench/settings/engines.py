@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, TypeAdapter, ValidationError
 from yaml import YAMLError
 
-from dfa_bench.errors import ConfigError
+from dfa_bench.errors import ConfigError, did_you_mean
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import Count, NotNegative, Positive, Strict, explain
 
@@ -64,14 +64,19 @@ def engine_settings(name: str, given: Sequence[str], jobs: int | None) -> Any:
     Raises:
         ConfigError: there is no such setting, or a value is impossible.
     """
-    chosen = [each.removeprefix(PREFIX) for each in given]
+    file = resource_folder("configs") / "engine" / f"{name}.yaml"
     try:
-        composed = OmegaConf.merge(
-            OmegaConf.load(resource_folder("configs") / "engine" / f"{name}.yaml"), OmegaConf.from_dotlist(chosen)
-        )
-        values: Any = OmegaConf.to_container(composed)
+        values: Any = OmegaConf.to_container(OmegaConf.load(file))
+        chosen: Any = OmegaConf.to_container(OmegaConf.from_dotlist([each.removeprefix(PREFIX) for each in given]))
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{' '.join(given)}: {str(error).splitlines()[0]}") from None
+    known = [key for key in values if key != "name"]
+    if unknown := [key for key in chosen if key not in values]:
+        raise ConfigError(
+            f"unknown setting '{PREFIX}{unknown[0]}'.{did_you_mean(unknown[0], known)} configs/engine/{file.name} has "
+            f"{', '.join(known)}."
+        )
+    values |= chosen
     if jobs is not None:
         values["jobs"] = jobs
     try:

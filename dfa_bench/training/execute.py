@@ -100,6 +100,18 @@ def execute(settings: RunSettings) -> Outcome:
     return Outcome(record.folder, result, reused=False)
 
 
+def execute_to_end(settings: RunSettings) -> Outcome:
+    """The same, for what needs the trained weights.
+
+    Raises:
+        Diverged: the loss did not stay finite, now or when the run was done, so that there are none.
+    """
+    outcome = execute(settings)
+    if outcome.result.diverged:
+        raise Diverged(f"{outcome.folder} diverged and has no trained weights. {outcome.result.message or ''}".strip())
+    return outcome
+
+
 def _follow(settings: RunSettings, record: Record, key: str) -> Outcome:
     """Take part in a run that another process of torchrun or srun leads, which writes the record and reports it."""
     if (done := record.read_result()) is None or not _counts(settings, record, done):

@@ -57,11 +57,15 @@ def trained_parts(folder: Path) -> dict[str, Any]:
     """What model.pt of a finished run holds: the tested weights as "model", the feedback matrices as "attachment".
 
     Raises:
-        RecordError: the file is damaged.
+        RecordError: the file is damaged, or was left out when the record was packed.
     """
     path = Record(folder).model
     try:
         parts = read_tensors(path)
+    except FileNotFoundError:
+        raise RecordError(
+            f"{path} is not there: the run diverged, or its record came without weights. Run it again with force=true."
+        ) from None
     except RecordError as error:
         raise RecordError(f"{error} Run it again with force=true.") from error
     if not {"model", "attachment"} <= parts.keys():

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from dfa_bench.errors import CorruptData
+from dfa_bench.errors import ConfigError, CorruptData
 from dfa_bench.experiments.protocol import run_settings
 from dfa_bench.settings.schema import DataSettings
-from dfa_bench.tasks.base import Shard, build_task, data_card
+from dfa_bench.tasks.base import Shard, build_dataset, build_task, data_card
 from dfa_bench.tasks.click_through.bootstrap import Difference, paired_bootstrap
 from dfa_bench.tasks.click_through.datasets import MovieLens
 from dfa_bench.tasks.click_through.interactions import split_rows
@@ -90,6 +90,11 @@ def test_planted_clicks_are_drawn_in_chunks_and_never_pass_for_real(tmp_path, mo
     values = {each: np.unique(drawn[ids == each]) for each in np.unique(ids)}
     assert len(values.pop(0)) > 100  # rare values share an id
     assert {len(each) for each in values.values()} == {1}
+
+
+def test_a_teacher_without_products_of_three_fields_is_refused():
+    with pytest.raises(ConfigError, match=r"dataset\.fields=2: input should be greater than or equal to 3"):
+        build_dataset(run_settings(["task=clicks", "dataset=planted", "scale=cpu", "dataset.fields=2"]))
 
 
 def test_movielens_reads_both_layouts_alike(tmp_path):

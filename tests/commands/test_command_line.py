@@ -314,6 +314,7 @@ def test_data_says_where_each_set_is_and_what_is_missing(dfa_bench, real_data, m
     assert "Cora was not found" in missing.out
     assert list((tmp_path / "empty").iterdir()) == []
     assert dfa_bench("data", "get", "nope").code == 2
+    assert "unknown option '~foo'. Options: data.root=DIR" in dfa_bench("data", "~foo").err
 
 
 def test_missing_data_stop_a_run_with_the_one_message(dfa_bench, tmp_path, monkeypatch):
@@ -393,6 +394,16 @@ def test_the_claims_of_no_runs_are_not_tested(dfa_bench, tmp_path):
     assert "supported  │" not in said.out
 
 
+@pytest.mark.parametrize("words", [["2"], ["1", "--scenes", "lego", "model.density_noise=1.0"]])
+def test_a_figure_of_a_run_that_diverged_is_refused_in_a_sentence(dfa_bench, tmp_path, words):
+    where = "trainer.accelerator=cpu", f"results={tmp_path / 'out'}", f"store.root={tmp_path / 'runs'}"
+    for _ in range(2):  # the second time the run is found in the store
+        said = dfa_bench("figure", *words, "scale=smoke", "recipe.lr=1e30", *where)
+        assert said.code == 2
+        assert "diverged and has no trained weights. The loss became" in said.err
+        assert "Traceback" not in said.err
+
+
 def test_figure_2_of_stand_ins_is_labelled_in_name_and_record(dfa_bench, tmp_path, monkeypatch):
     monkeypatch.setitem(TSNE_SETTINGS, "max_iter", 250)  # the least that t-SNE takes
     where = f"results={tmp_path}/out", f"store.root={tmp_path}/runs"
@@ -437,7 +448,7 @@ def test_curves_and_bootstrap_go_by_the_runs_in_the_store(dfa_bench, tmp_path):
     assert dfa_bench("curves", "first/table2", *where).code == 0
     said = dfa_bench("bootstrap", "first/table2", *where)
     assert said.code == 0
-    assert "Criteo DeepFM" in said.out
+    assert "Criteo (stand-in) DeepFM" in said.out
     found = sorted(path.name for path in (tmp_path / "out").rglob("*.*"))
     endings = ("bootstrap-stand-in.csv", "bootstrap-stand-in.md", "curves-stand-in.png", "curves-stand-in.svg")
     assert found == [f"table2-{ending}" for ending in endings]

@@ -263,3 +263,5 @@ def test_settings_of_an_engine_are_checked():
     for given, told in {"engine.partitoin=a": "engine.partitoin", "engine.minutes=x": "engine.minutes=x"}.items():
         with pytest.raises(ConfigError, match=told):
             engine_settings("slurm", [given], None)
+    with pytest.raises(ConfigError, match=r"Did you mean 'jobs'\? configs/engine/local.yaml has jobs, per_gpu\.$"):
+        engine_settings("local", ["engine.job=2"], None)

@@ -10,6 +10,7 @@ from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.dispatch import Failure
 from dfa_bench.experiments.plan import PlannedRun
 from dfa_bench.experiments.search import build_search, parse_space, search
+from dfa_bench.reporting.searches import search_grid
 from dfa_bench.training.execute import execute
 
 
@@ -59,6 +60,9 @@ def test_a_search_that_was_interrupted_does_each_trial_once_and_has_equal_budget
         values = [one.value(one.planned(trial.params)) for trial in ended]
         assert values == [trial.value for trial in ended]
         assert one.study.best_trial.value == max(values)
+    best = again[0].study.best_trial
+    shown = [cell.text for cell in search_grid(again).rows[0]]
+    assert shown == ["bp", "4", f"{best.value:.5g}", f"recipe.lr={best.params['recipe.lr']}"]
     assert not {*interrupted} & {*done}
     assert len({*interrupted, *done}) == 8
 
@@ -74,3 +78,4 @@ def test_a_trial_that_diverges_counts_and_has_no_value(tmp_path):
     (failure,) = search([one], 1, 1, do)
     assert "recipe.lr" in failure.reason
     assert [trial.state for trial in one.trials] == [TrialState.FAIL]
+    assert [cell.text for cell in search_grid([one]).rows[0]] == ["bp", "1, 1 without a value", "", ""]

@@ -1,14 +1,14 @@
 """Our graph convolutions against PyG's, and the spline convolution against its formula."""
 
-import itertools
-
 import pytest
 import torch
 import torch_geometric.nn as pyg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from torch_geometric.data import Data
 from torch_geometric.nn.conv.dna_conv import restricted_softmax as pyg_restricted_softmax
+from torch_geometric.transforms import NormalizeFeatures
 
 from dfa_bench.data.standins import block_model_graph
 from dfa_bench.tasks.graphs import sparse
@@ -43,6 +43,13 @@ def test_values_at_one_place_add_up():
         torch.tensor([0, 0, 1]), torch.tensor([1, 1, 0]), torch.tensor([1.0, 2.0, 4.0]), (2, 2)
     )
     assert_close(matrix @ torch.eye(2), torch.tensor([[0.0, 3.0], [4.0, 0.0]]))
+
+
+def test_rows_are_normalised_as_pygs_are_and_small_ones_stay_as_they_are():
+    features = torch.tensor([[3.0, 0.0, 1.0], [0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])
+    ours = SparseMatrix.from_dense(features).row_normalized().to_dense()
+    assert_close(ours, torch.tensor([[0.75, 0.0, 0.25], [0.25, 0.25, 0.0], [0.0, 0.0, 0.0]]))
+    assert_close(ours, NormalizeFeatures()(Data(x=features)).x)
 
 
 def test_sampled_product_and_weighted_sum_equal_dense_attention():
@@ -128,14 +135,13 @@ def test_the_spline_basis_has_the_values_worked_out_by_hand():
 
 
 def test_spline_convolution_equals_its_formula_edge_by_edge(graph):
-    conv, x = SplineConv(40, 4, dim=2, kernel_size=3), graph.features.to_dense()
-    pseudo = torch.rand(graph.edge_index.shape[1], 2)
+    conv, x = SplineConv(40, 4, kernel_size=3), graph.features.to_dense()
     expected = x @ conv.root + conv.bias
     neighbours = torch.bincount(graph.edge_index[1], minlength=graph.nodes)
-    for edge, (source, target) in enumerate(graph.edge_index.t().tolist()):
-        position = pseudo[edge] * 2
-        for corner in itertools.product(range(3), repeat=2):
-            weight = (1 - (position - torch.tensor(corner)).abs()).clamp(min=0).prod()
-            message = weight * x[source] @ conv.weight[corner[0] + 3 * corner[1]]
+    for source, target in graph.edge_index.t().tolist():
+        position = 2 * neighbours[target] / neighbours.max()  # among control points 0, 1 and 2
+        for point in range(3):
+            weight = (1 - (position - point).abs()).clamp(min=0)
+            message = weight * x[source] @ conv.weight[point]
             expected[target] = expected[target] + message / neighbours[target]
-    assert_close(conv(graph.features, graph, pseudo), expected)
+    assert_close(conv(graph.features, graph), expected)

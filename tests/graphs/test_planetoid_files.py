@@ -43,7 +43,7 @@ def test_a_malicious_file_is_refused_and_executes_nothing(tmp_path, function):
     for name in NAMES:
         with (tmp_path / f"ind.cora.{name}").open("wb") as file:
             pickle.dump(Hostile(function, command), file, protocol=2)
-    with pytest.raises(CorruptData, match="which is no data"):
+    with pytest.raises(CorruptData, match="which is not data"):
         read_planetoid(tmp_path, "cora")
     assert not mark.exists()
 

@@ -1,10 +1,14 @@
 """`dfa-bench sample`: text from a finished run."""
 
+from pathlib import Path
+
 import pytest
+import torch
 
 from dfa_bench.commands.sample import command
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.protocol import run_settings
+from dfa_bench.runs.record import Record
 from dfa_bench.tasks.language.tokenizer import train_byte_pairs
 from dfa_bench.training.execute import execute
 from tests.language.conftest import LINES, write_text
@@ -53,6 +57,18 @@ def test_runs_of_other_tasks_have_no_text(smoke):
     folder = str(execute(smoke()).folder)
     with pytest.raises(ConfigError, match="is a run of task=nodes; only runs of task=language can be sampled"):
         sample(folder)
+
+
+def test_runs_of_other_language_models_are_told(run):
+    path = Record(Path(run)).model
+    parts = torch.load(path)
+    parts["model"]["head.weight"] = parts["model"].pop("vocabulary.weight")
+    torch.save(parts, path)
+    with pytest.raises(ConfigError, match="is a run of model=transformer, which has no vocabulary.weight; only runs"):
+        sample(run)
+    path.unlink()
+    with pytest.raises(ConfigError, match="is not the record of a finished run"):
+        sample(run)
 
 
 def test_a_corpus_of_another_version_makes_another_tokenizer(tmp_path):

@@ -29,7 +29,7 @@ def table(
     bp: list[float],
     dfa: list[float],
     shallow: list[float] = (),
-    stand_in: bool = False,
+    trial: bool = False,
     protocol: str = "paper",
     **claim,
 ) -> Table:
@@ -54,7 +54,7 @@ def table(
         for cell in experiment.cells()
         if cell.column == "Column" or cell.rule == "bp"
     }
-    return Table(experiment, runs, stand_in)
+    return Table(experiment, runs, trial)
 
 
 def verdict(*values, **claim) -> str:
@@ -187,7 +187,7 @@ def test_seeds_are_paired():
 
 def test_too_few_seeds_of_both_sides_or_stand_ins_test_nothing():
     assert verdict([80.0, 81.0, 82.0], [79.0, 80.0]) == "not tested"
-    assert verdict([80.0, 81.0, 82.0], [89.0, 90.0, 91.1], stand_in=True) == "not tested"
+    assert verdict([80.0, 81.0, 82.0], [89.0, 90.0, 91.1], trial=True) == "not tested"
 
 
 def test_a_side_can_be_the_mean_of_several_or_of_another_column():

@@ -1,5 +1,7 @@
 """What `dfa-bench curves` draws: lines, panels and axes."""
 
+import dataclasses
+
 import pytest
 
 from dfa_bench.commands.curves import span_of_epoch
@@ -51,6 +53,12 @@ def test_a_panel_of_several_cells_names_each_of_them_once():
     assert list(zip(*axis.lines[0].get_data(), strict=True)) == FALLING
     figure.draw_without_rendering()
     assert "1M" in [label.get_text() for label in axis.get_xticklabels()]
+
+
+def test_panels_of_generated_data_say_so_and_the_others_do_not():
+    generated = [dataclasses.replace(curve(name, "bp", "BP"), stand_in=True) for name in ("A", "B (stand-in)")]
+    axes = draw_curves([curve("Criteo", "bp", "BP"), *generated], "epochs", "val/auc", "A study").axes
+    assert [axis.get_title() for axis in axes[:3]] == ["Criteo", "A (stand-in)", "B (stand-in)"]
 
 
 def test_every_cell_of_table_5_is_in_a_panel(table5):

@@ -168,7 +168,7 @@ def test_no_run_is_done_twice_and_no_time_is_spent_that_is_not_there(planned, ti
 def test_a_table_over_stand_ins_or_with_changed_settings_has_nothing_to_decide(planned):
     found = table([{"id": "c"}], {"Cora": LEANING})
     for reason, other in (
-        ("stand-in data", Table(found.experiment, found.runs, stand_in=True)),
+        ("stand-in data", Table(found.experiment, found.runs, trial=True)),
         ("settings of your own", Table(found.experiment, found.runs, changed=True)),
     ):
         aims, beyond = aims_of(other, planned)

@@ -17,7 +17,7 @@ def test_the_papers_numbers_stand_in_the_experiments():
     assert tables["table4"].paper["ap"]["CiteSeer"]["GAE"] == {"bp": 0.895, "dfa": 0.889}
 
 
-def _table(stand_in: bool) -> Table:
+def _table(trial: bool) -> Table:
     experiment = load_experiments(resource_folder("experiments"))["table3"]
     cells = [c for c in experiment.cells() if (c.row, c.column) == ("Cora", "GraphConv") and c.rule in ("bp", "dfa")]
     values = {"bp": [0.80, 0.82], "dfa": [0.79]}
@@ -29,14 +29,14 @@ def _table(stand_in: bool) -> Table:
         for cell in cells
     }
     runs[cells[0]].append(summary("diverged", 2, status="diverged"))
-    return Table(experiment, runs, stand_in)
+    return Table(experiment, runs, trial)
 
 
 def test_a_cell_is_mean_spread_seeds_paper_and_difference():
-    text = files(_table(stand_in=False))[".md"]
+    text = files(_table(trial=False))[".md"]
     assert "81.0 ± 1.4 (n=2), 1 diverged<br>paper 80.1, +0.9" in text
     assert "**79.0 (n=1)**<br>paper 79.9, -0.9" in text
-    rows = files(_table(stand_in=False))[".csv"].splitlines()
+    rows = files(_table(trial=False))[".csv"].splitlines()
     assert rows[0] == ",".join(CSV_COLUMNS)
     assert rows[1] == "table3,Cora,GraphConv,bp,released,accuracy,81.0,1.414214,2,80.1,cpu,paper"
 
@@ -78,9 +78,23 @@ def test_a_rule_that_does_not_exist_is_refused_and_those_that_do_are_named(place
 
 
 def test_no_number_of_the_paper_stands_beside_a_stand_in():
-    text = files(_table(stand_in=True))[".md"]
+    text = files(_table(trial=True))[".md"]
     assert "80.1" not in text
     assert "Cora (stand-in)" in text
+
+
+def test_rows_of_generated_data_are_marked_and_others_are_compared_with_the_paper():
+    table = _table(trial=False)
+    runs = {**table.runs}
+    for cell in table.experiment.cells():
+        if (cell.row, cell.column, cell.rule) == ("PubMed", "GraphConv", "bp"):
+            runs[cell] = [summary("planted", metrics={"test/accuracy": 0.5}, data_kind="stand-in")]
+    written = files(Table(table.experiment, runs))
+    lines = written[".md"].splitlines()
+    assert any(line.startswith("| PubMed (stand-in) | BP | 50.0 (n=1) |") for line in lines)
+    assert any(line.startswith("| Cora | BP |") and "paper 80.1" in line for line in lines)
+    assert "STAND-IN DATA" not in written[".md"]
+    assert "table3,PubMed (stand-in),GraphConv,bp,released,accuracy,50.0,,1,," in written[".csv"]
 
 
 def test_rows_and_columns_may_lack_cells():

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dfa_bench.commands import evaluate_checkpoint as evaluate_command
 from dfa_bench.errors import ConfigError, Preempted
+from dfa_bench.reporting import evaluating
 from dfa_bench.reporting.figures.views import consistency
 from dfa_bench.reporting.forms import CSV_COLUMNS
 from dfa_bench.reporting.released import evaluated
@@ -75,7 +75,8 @@ def test_whole_images_have_ssim(say, root):
 def test_the_nearest_view_of_a_real_scene_is_the_one_nearest_to_the_mean_position(say, root):
     file = root / "fern.json"
     where = "--stride", "3", "--json", str(file), f"data.root={root}"
-    assert say("evaluate-checkpoint", "fern", "--views", "nearest", *where)[0] == 0
+    code, out, _ = say("evaluate-checkpoint", "fern", "--views", "nearest", *where)
+    assert (code, "1 view of fern" in out) == (0, True)
     assert [view["number"] for view in json.loads(file.read_text())["views"]] == [4]  # of 9 in a row
 
 
@@ -115,6 +116,8 @@ def test_the_protocol_is_the_papers_for_all_test_views_of_a_whole_scene_at_its_r
         (["lego", "--chunk", "3"], "--chunk"),
         (["lego", "--checkpoint", "none.ckpt"], "The checkpoint none.ckpt does not exist"),
         (["chair"], "The scene chair was not found"),
+        (["lego", "data.stand_in=true"], "data.stand_in=true: the released models are of photographs"),
+        (["lego", "scale=smoke"], "data.stand_in=true: the released models are of photographs"),
         (["cora"], "dataset=Cora does not fit task=view_synthesis"),
     ],
 )
@@ -129,14 +132,14 @@ def test_a_mistake_is_told_in_a_sentence(say, root, arguments, told):
 def test_finished_views_are_kept_when_rendering_is_interrupted(say, root, monkeypatch):
     """Ctrl-C in the second view."""
     file = root / "lego.json"
-    measure_view = evaluate_command.measure_view
+    measure_view = evaluating.measure_view
 
-    def interrupted(model, scene, view, stride):
+    def interrupted(model, scene, view, *rest, **named):
         if view.number == 1:
             raise Preempted(signal.SIGINT)
-        return measure_view(model, scene, view, stride)
+        return measure_view(model, scene, view, *rest, **named)
 
-    monkeypatch.setattr(evaluate_command, "measure_view", interrupted)
+    monkeypatch.setattr(evaluating, "measure_view", interrupted)
     code, _, err = say("evaluate-checkpoint", "lego", "--json", str(file), f"data.root={root}")
     assert code == 130
     assert "Interrupted after 1 of 3 views" in err
@@ -257,6 +260,10 @@ def test_evaluated_models_become_one_table_of_the_results(say, root):
         ("fern", "train"),
     ]
     assert {"psnr", "psnr_train_mode"} <= {*table[table.row == "fern"].metric}
+    stand_in = fern | {"data": fern["data"] | {"kind": "stand-in"}}
+    (root / "results" / "released" / "other.json").write_text(json.dumps(stand_in))
+    with pytest.raises(ConfigError, match="other.json was measured on a stand-in"):
+        evaluated(root / "results")
     (root / "results" / "released" / "other.json").write_text("{}")
     with pytest.raises(ConfigError, match="other.json was not written by"):
         evaluated(root / "results")

@@ -23,8 +23,9 @@ from dfa_bench.tasks.view_synthesis.rays import (
 )
 from dfa_bench.tasks.view_synthesis.rendering import Sampling, composite, render_rays
 from dfa_bench.tasks.view_synthesis.sampling import hierarchical_depths, inverse_transform_depths, stratified_depths
-from dfa_bench.tasks.view_synthesis.standin import density_and_colour, look_at, stand_in_scene, trace
-from dfa_bench.tasks.view_synthesis.views import psnr, render_view
+from dfa_bench.tasks.view_synthesis.spheres import FLOOR_DEPTH, FLOOR_HALF, FLOOR_Z, SPHERES
+from dfa_bench.tasks.view_synthesis.standin import look_at, stand_in_scene, surface_colour, trace
+from dfa_bench.tasks.view_synthesis.views import measure_view, psnr, render_view
 
 CPU = torch.device("cpu")
 
@@ -189,6 +190,26 @@ def test_weights_never_sum_to_more_than_one_and_survive_large_densities():
     assert torch.isfinite(raw.grad).all()
 
 
+def density_and_colour(points: torch.Tensor, density: float) -> torch.Tensor:
+    """The scene as a radiance field, before its non-linearities: constant density inside the bodies.
+
+    Args:
+        points: (..., 3).
+
+    Returns:
+        (..., 4): logits of the colours, density.
+    """
+    inside = [(points - points.new_tensor(sphere[:3])).norm(dim=-1) < sphere[3] for sphere in SPHERES]
+    x, y, z = points.unbind(-1)
+    within = (x.abs() < FLOOR_HALF) & (y.abs() < FLOOR_HALF)
+    inside.append(within & (z < FLOOR_Z) & (z > FLOOR_Z - FLOOR_DEPTH))
+    colours = torch.full_like(points, 0.5)
+    for body, where in enumerate(inside):
+        colours = torch.where(where.unsqueeze(-1), surface_colour(points, body), colours)
+    raw = torch.logit(colours, eps=1e-6)
+    return torch.cat([raw, density * torch.stack(inside).any(0).to(points).unsqueeze(-1)], dim=-1)
+
+
 class TrueField(nn.Module):
     """The stand-in's own density, as both networks of a renderer."""
 
@@ -202,6 +223,15 @@ class TrueField(nn.Module):
             return density_and_colour(points, density=400.0)
 
         return render_rays(field, field, rays, self.sampling, training=False)
+
+
+def test_views_that_are_smaller_than_ssims_window_have_none():
+    for size, has_ssim in ((5, False), (6, True)):
+        scene = stand_in_scene(size)
+        view = scene.views("test")[0]
+        measured = measure_view(TrueField(8), scene, view, view.load(), stride=1)
+        assert (measured.ssim is not None) == has_ssim
+        assert measured.rays == size * size
 
 
 def test_the_true_density_renders_what_the_ray_tracer_sees():

@@ -139,8 +139,8 @@ def set_pose(entry, value):
         (lambda values: values.update(camera_angle_x=float("nan")), "camera_angle_x"),
         (lambda values: values.pop("camera_angle_x"), "neither fl_x nor camera_angle_x"),
         (lambda values: values.pop("frames"), "is damaged"),
-        (lambda values: values.update(frames=values["frames"][:1]), "1 training view"),
-        (lambda values: values.update(frames=[]), "0 training view"),
+        (lambda values: values.update(frames=values["frames"][:1]), "1 training view;"),
+        (lambda values: values.update(frames=[]), "0 training views;"),
     ],
 )
 def test_a_damaged_transforms_file_is_told(tmp_path, change, told):
@@ -205,7 +205,7 @@ def test_a_damaged_llff_scene_is_told(tmp_path):
 
 
 def test_an_llff_scene_with_one_view_is_refused(tmp_path):
-    with pytest.raises(CorruptData, match="0 training view"):
+    with pytest.raises(CorruptData, match="0 training views;"):
         llff(write_llff(tmp_path / "scene", views=1))
 
 

@@ -108,6 +108,14 @@ def test_the_grid_of_a_test_has_at_most_as_many_rays_as_allowed():
     assert grid_stride(scene, 3, None) == 1
     assert grid_stride(scene, 3, 3 * 32 * 32) == 1
     assert grid_stride(scene, 3, 3 * 32 * 32 - 1) == 2
+    assert grid_stride(scene, 3, 3) == 32
+
+
+def test_fewer_test_rays_than_views_are_refused_before_training(smoke):
+    with pytest.raises(ConfigError, match="task.test_rays=2: stand-in has 3 test views"):
+        build_task(smoke(*NERF, "task.test_rays=2"))
+    task = build_task(smoke(*NERF, "task.test_rays=3", "task.val_rays=1"))
+    assert task.evaluate(task.build_model().eval(), "test").keys() == task.evaluate(task.build_model(), "val").keys()
 
 
 def test_whole_test_images_have_ssim_too(smoke):
@@ -167,7 +175,8 @@ def test_a_scene_of_the_official_layout_trains(smoke, tmp_path, layout):
 
 
 def test_what_is_here_is_hashed_and_what_is_not_is_told(smoke, tmp_path):
-    settings = smoke(*NERF, "data.stand_in=false", "dataset.longest_side=200", f"data.root={tmp_path}")
+    where = f"data.root={tmp_path}", f"data.cache={tmp_path / 'cache'}"
+    settings = smoke(*NERF, "data.stand_in=false", "dataset.longest_side=200", *where)
     with pytest.raises(MissingData, match="The scene lego was not found"):
         build_dataset(settings).card(settings.data)
     folder = write_blender(Path(tmp_path) / "nerf_synthetic" / "lego")
@@ -175,6 +184,7 @@ def test_what_is_here_is_hashed_and_what_is_not_is_told(smoke, tmp_path):
     assert (before.rows, before.whole) == (8, False)
     (folder / "test" / "._r_0.png").write_bytes(b"of the Finder")
     assert build_dataset(settings).card(settings.data) == before
+    assert len(list((tmp_path / "cache" / "scene-checksums").iterdir())) == 1  # for other processes too
     (folder / "test" / "r_0.png").write_bytes((folder / "test" / "r_1.png").read_bytes())
     assert build_dataset(settings).card(settings.data).sha256 != before.sha256
 

@@ -12,19 +12,18 @@ from typing import Annotated, Any
 from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
-from dfa_bench.data.writing import atomic
 from dfa_bench.errors import ConfigError
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import Placed, place
 from dfa_bench.experiments.schema import ALIGNMENT_PANELS
-from dfa_bench.reporting.figures.alignment_panels import AlignmentPanel, LayerCurve, draw_alignment
-from dfa_bench.reporting.figures.drawing import save
+from dfa_bench.reporting.figures.alignment_panels import LOOKS, AlignmentPanel, LayerCurve, draw_alignment
+from dfa_bench.reporting.figures.drawing import publish, save
 from dfa_bench.reporting.readings import read_records
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record
 from dfa_bench.settings.overrides import key_of
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.schema import RunSettings, Strict, explain
-from dfa_bench.training.execute import execute
+from dfa_bench.training.execute import Outcome, execute
 
 
 class Subject(Strict):
@@ -34,7 +33,7 @@ class Subject(Strict):
     run: tuple[str, ...]
     every: Annotated[int, Field(ge=1)] = 1
     released: bool = False
-    layers: dict[str, str]
+    layers: Annotated[dict[str, str], Field(max_length=len(LOOKS))]
 
 
 class Subjects(Strict):
@@ -73,8 +72,9 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     if unknown := [name for name in chosen if name not in known]:
         raise ConfigError(f"unknown panel '{unknown[0]}'. Panels: {', '.join(known)}.")
     placed = {(name, seed): _place(known[name], overrides, seed) for name in chosen for seed in range(seeds)}
-    measured = [_measure(known[name], each.settings) for (name, _), each in placed.items()]
-    stand_in = any(each["data"] != "real" for each in measured)
+    outcomes = [_trained(known[name], each.settings) for (name, _), each in placed.items()]
+    measured = [_measure(known[name], outcome) for (name, _), outcome in zip(placed, outcomes, strict=True)]
+    stand_in = any(outcome.result.stand_in for outcome in outcomes)
     name = f"alignment{file_suffix(stand_in, any(each.changed for each in placed.values()))}"
     drawn_anew = {each["panel"] for each in measured}
     before = [each for each in read_records(folder / f"{name}.json") if each.get("panel") not in drawn_anew]
@@ -84,12 +84,9 @@ def draw_alignment_figure(folder: Path, overrides: Sequence[str], models: Sequen
     shown = [subject for subject in known.values() if subject.title in evidence]
     panels = [_panel(subject, evidence[subject.title][0]) for subject in shown]
     heading = "Alignment of DFA's gradients with BP's over training" + (" (STAND-IN DATA)" if stand_in else "")
+    records = [record for subject in shown for record in evidence[subject.title]]
     paths = save(draw_alignment(panels, heading), folder, name)
-    paths.append(folder / f"{name}.json")
-    with atomic(paths[-1]) as file:
-        records = [record for subject in shown for record in evidence[subject.title]]
-        file.write(json.dumps(records, indent=1) + "\n")
-    print(f"Written: {', '.join(str(path) for path in paths)}")
+    publish(paths, folder, name, {".json": json.dumps(records, indent=1) + "\n"})
 
 
 def _place(subject: Subject, overrides: Sequence[str], seed: int) -> Placed:
@@ -99,10 +96,14 @@ def _place(subject: Subject, overrides: Sequence[str], seed: int) -> Placed:
     return place(own, overrides if chosen else [every, *overrides], is_paper=subject.released)
 
 
-def _measure(subject: Subject, settings: RunSettings) -> dict[str, Any]:
-    """Train a model, or take its run from the store: the numbers of its panel, with the run that they are from."""
+def _trained(subject: Subject, settings: RunSettings) -> Outcome:
+    """Train a model, or take its run from the store."""
     print(f"{subject.title}, seed {settings.seed}", file=sys.stderr, flush=True)
-    outcome = execute(settings)
+    return execute(settings)
+
+
+def _measure(subject: Subject, outcome: Outcome) -> dict[str, Any]:
+    """The numbers of a panel, with the run that they are from."""
     result = outcome.result
     measured = over_training(Record(outcome.folder))
     drawn = [name for pattern in subject.layers.values() for name in fnmatch.filter(measured, pattern)]

@@ -40,7 +40,7 @@ class LayerCurve:
 @dataclass(frozen=True)
 class AlignmentPanel:
     title: str
-    layers: Sequence[LayerCurve]  # by group, each from the input on
+    layers: Sequence[LayerCurve]  # by group, at most as many as there are LOOKS; each from the input on
 
 
 def draw_alignment(panels: Sequence[AlignmentPanel], heading: str) -> Figure:
@@ -66,7 +66,7 @@ def _draw(panel: AlignmentPanel, axis: Axes) -> None:
     axis.grid(alpha=0.3)
     axis.axhline(0, color="black", linewidth=0.8)
     groups = list(dict.fromkeys(layer.group for layer in panel.layers))
-    for group, (colours, dashes, marker) in zip(groups, LOOKS, strict=False):
+    for group, (colours, dashes, marker) in zip(groups, LOOKS[: len(groups)], strict=True):
         layers = [layer for layer in panel.layers if layer.group == group]
         for depth, layer in enumerate(layers):
             shade = DARKEST if len(layers) == 1 else LIGHTEST + (DARKEST - LIGHTEST) * depth / (len(layers) - 1)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from dfa_bench.experiments.plan import marked
 from dfa_bench.reporting.figures.drawing import COLOURS
 from dfa_bench.settings.rules import rules
 
@@ -50,7 +51,8 @@ def draw_curves(curves: Sequence[Curve], over: str, metric: str, heading: str, l
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
     for place, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
         lowest = place + columns >= len(panels)
-        axis.set(title=panel, xlabel=over if lowest else "")
+        of_stand_in = any(curve.stand_in for curve in curves if curve.panel == panel)
+        axis.set(title=marked(panel, of_stand_in), xlabel=over if lowest else "")
         axis.tick_params(labelbottom=lowest)
         axis.grid(alpha=0.3, which="both")
         _draw(axis, [curve for curve in curves if curve.panel == panel], by_rule)

@@ -45,6 +45,20 @@ def draw_embeddings(embeddings: Mapping[str, Embedding], labels: np.ndarray, hea
     return figure
 
 
+def publish(paths: list[Path], folder: Path, name: str, texts: Mapping[str, str]) -> None:
+    """Write what belongs to a figure that is saved, and tell of all its files.
+
+    Args:
+        paths: of the figure, see `save`.
+        folder, name: as the figure's.
+        texts: by ending, ".json" its numbers.
+    """
+    for ending, text in texts.items():
+        with atomic(folder / f"{name}{ending}") as file:
+            file.write(text)
+    print(f"Written: {', '.join(str(path) for path in [*paths, *(folder / f'{name}{ending}' for ending in texts)])}")
+
+
 def save(figure: Figure, folder: Path, name: str, vector: bool = True) -> list[Path]:
     """Write NAME.png, and NAME.svg where `vector`, each whole or not at all; the same figure gives the same bytes."""
     metadata = {folder / f"{name}.png": {"Software": None}} | (

@@ -14,18 +14,17 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
-from dfa_bench.data.writing import atomic
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import load_experiment
-from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, save
+from dfa_bench.reporting.figures.drawing import Embedding, draw_embeddings, publish, save
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.resources import resource_folder
 from dfa_bench.settings.rules import rules
 from dfa_bench.settings.schema import RunSettings
 from dfa_bench.tasks.base import build_task
 from dfa_bench.tasks.graphs.nodes import NodeClassification
-from dfa_bench.training.execute import execute
+from dfa_bench.training.execute import execute_to_end
 from dfa_bench.training.finished import with_trained_weights
 
 HIDDEN = "activation"  # the module of `model=gcn` whose output is drawn
@@ -43,6 +42,9 @@ def draw_figure2(folder: Path, overrides: Sequence[str], seeds: int = 1) -> None
         folder: of results.
         overrides: of all runs.
         seeds: whose silhouettes are written, 0 to seeds - 1; the first is drawn.
+
+    Raises:
+        Diverged: a run has no trained weights.
     """
     embeddings: dict[str, Embedding] = {}
     evidence = []
@@ -53,9 +55,9 @@ def draw_figure2(folder: Path, overrides: Sequence[str], seeds: int = 1) -> None
         own = [f"seed={seed}"] if seed else []
         placed = place([*OWN, f"rule={rule}", *own], overrides, is_paper=True)
         settings, changed = placed.settings, changed or placed.changed
-        outcome = execute(settings)
+        outcome = execute_to_end(settings)
         hidden, labels = hidden_layer(settings, outcome.folder)
-        stand_in = outcome.result.data_kind != "real"
+        stand_in = stand_in or outcome.result.stand_in
         if seed:
             evidence.append(_evidence(outcome.result, hidden, None, labels))
             continue
@@ -71,10 +73,7 @@ def draw_figure2(folder: Path, overrides: Sequence[str], seeds: int = 1) -> None
     heading = "Figure 2: t-SNE of the hidden layer of GraphConv on Cora" + (" (STAND-IN DATA)" if stand_in else "")
     name = f"figure2{file_suffix(stand_in, changed)}"
     paths = save(draw_embeddings(embeddings, labels, heading), folder, name)
-    paths.append(folder / f"{name}.json")
-    with atomic(paths[-1]) as file:
-        file.write(json.dumps(evidence, indent=2) + "\n")
-    print(f"Written: {', '.join(str(path) for path in paths)}")
+    publish(paths, folder, name, {".json": json.dumps(evidence, indent=2) + "\n"})
 
 
 def hidden_layer(settings: RunSettings, folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from dfa_bench.data.writing import atomic
 from dfa_bench.errors import MissingData
 from dfa_bench.experiments.plan import file_suffix
 from dfa_bench.experiments.protocol import place
 from dfa_bench.experiments.schema import load_experiment
 from dfa_bench.reporting.consistency import consistency_grid
-from dfa_bench.reporting.figures.drawing import save
+from dfa_bench.reporting.figures.drawing import publish, save
 from dfa_bench.reporting.figures.trained_views import trained
 from dfa_bench.reporting.figures.view_panels import ViewPanel, draw_views
 from dfa_bench.reporting.grid import markdown
@@ -30,7 +29,7 @@ from dfa_bench.tasks.view_synthesis.consistency import warp_psnr
 from dfa_bench.tasks.view_synthesis.datasets import SceneFiles
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
 from dfa_bench.tasks.view_synthesis.views import Render, psnr, render_view
-from dfa_bench.training.execute import execute
+from dfa_bench.training.execute import Outcome, execute_to_end
 
 SCENES = ("lego", "chair", "fern", "flower")
 
@@ -48,47 +47,45 @@ def draw_figure1(
 
     Raises:
         ConfigError: there is no such scene.
+        Diverged: a run has no trained weights.
     """
     drawn: dict[str, list[ViewPanel]] = {}
     evidence: list[dict[str, Any]] = []
-    changed, rules_shown = False, load_experiment(resource_folder("experiments"), "table1").rules
+    stand_in = changed = False
+    rules_shown = load_experiment(resource_folder("experiments"), "table1").rules
     for name in scenes:
         own = ["task=view_synthesis", "model=nerf", f"dataset={name}"]
         placed = [place([*own, f"rule={rule}"], overrides) for rule in rules_shown]
         changed = changed or any(each.changed for each in placed)
-        panels, measured = _scene([each.settings for each in placed], neighbours)
+        runs = [(each.settings, execute_to_end(each.settings)) for each in placed]
+        stand_in = stand_in or any(outcome.result.stand_in for _, outcome in runs)
+        panels, measured = _scene(runs, neighbours)
         drawn[name] = panels
         evidence += measured
-    stand_in = any(each["data"] != "real" for each in evidence)
     heading = "Figure 1: held-out views" + (" (STAND-IN DATA)" if stand_in else "")
     title = f"figure1{file_suffix(stand_in, changed)}"
     paths = save(draw_views(drawn, heading), folder, title, vector=False)
     texts = {".json": json.dumps(evidence, indent=2) + "\n"}
     if neighbours:
         texts[".md"] = markdown(consistency_grid(evidence))
-    for ending, text in texts.items():
-        paths.append(folder / f"{title}{ending}")
-        with atomic(paths[-1]) as file:
-            file.write(text)
-    print(f"Written: {', '.join(str(path) for path in paths)}")
+    publish(paths, folder, title, texts)
 
 
-def _scene(settings: Sequence[RunSettings], neighbours: bool) -> tuple[list[ViewPanel], list[dict[str, Any]]]:
+def _scene(
+    runs: Sequence[tuple[RunSettings, Outcome]], neighbours: bool
+) -> tuple[list[ViewPanel], list[dict[str, Any]]]:
     """Panels and numbers of one scene: the photograph, each rule, the released model where it is here."""
     panels: list[ViewPanel] = []
     evidence = []
-    for each in settings:
-        outcome = execute(each)
-        scene, model = trained(each, outcome.folder)
-        result = outcome.result
+    for settings, outcome in runs:
+        scene, model = trained(settings, outcome.folder)
         view = scene.views("test")[0]
         if not panels:
             panels.append(ViewPanel(f"{view.name}, photograph", view.load().numpy(), None))
-        panel, numbers = _render(rules()[each.rule.name].label, model, scene, view, neighbours)
+        panel, numbers = _render(rules()[settings.rule.name].label, model, scene, view, neighbours)
         panels.append(panel)
-        evidence.append({"scene": each.dataset.name, **result.origin, **numbers})
-    data = settings[0].data
-    files = build_dataset(settings[0])
+        evidence.append({"scene": settings.dataset.name, **outcome.result.origin, **numbers})
+    data, files = settings.data, build_dataset(settings)
     try:
         if isinstance(files, SceneFiles) and not data.stand_in:
             path = released_checkpoint(files, data)

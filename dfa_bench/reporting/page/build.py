@@ -48,12 +48,12 @@ SHOWN_FIGURES = {
 def build_page(found: Sequence[Existing], request: Request) -> Page:
     """What the report shows: every table with runs, what was made of them, and the figures beside them."""
     shown = [each for each in found if each.table.runs or each.table.experiment.claims]
-    real = [each for each in shown if not each.table.stand_in]
+    real = [each for each in shown if not each.table.trial]
     studies = [each for each in real if each.table.experiment.kind != "paper" and each.table.runs]
     return Page(
         tables=[_section(each, request) for each in real if each.table.experiment.kind == "paper"],
         studies=[_section(each, request) for each in studies],
-        stand_ins=[_section(each, request) for each in shown if each.table.stand_in and each.table.runs],
+        stand_ins=[_section(each, request) for each in shown if each.table.trial and each.table.runs],
         readings=readings_of(request),
         figures=[
             drawn
@@ -76,8 +76,8 @@ def _section(found: Existing, request: Request) -> Section:
         table=table,
         checked=claims.check(table),
         details=cell_details(table, found.settings, [each for each in request.overrides if not is_whereabouts(each)]),
-        curves=None if table.stand_in else _curves(request.results, name, title),
-        more=[] if table.stand_in else [dataclasses.replace(grid, title=about) for about, grid in more.items()],
+        curves=None if table.trial else _curves(request.results, name, title),
+        more=[] if table.trial else [dataclasses.replace(grid, title=about) for about, grid in more.items()],
         cost=None if table.experiment.kind != "paper" else cost_grid(table, title.partition(":")[0]),
     )
 
@@ -98,7 +98,7 @@ def _tables_beside(name: str, results: Path) -> dict[str, Grid]:
 
 def _curves(results: Path, name: str, title: str) -> Picture | None:
     about = title.partition(":")[0]
-    alt = f"{about}: the validation metric over training, one line a run, BP, DFA and shallow training over each other."
+    alt = f"{about}: the validation metric over training, one line a run, the rules over each other."
     return picture(results, f"{name}-curves", f"{about}: learning curves", alt, f"dfa-bench curves {name}")
 
 

@@ -116,7 +116,7 @@ def _make(folder: Path, name: str, chunks: Iterable[Chunk], min_count: int, voca
 
         list(pool.map(replace, range(len(blocks))))
     ids.flush()
-    meta = {"format": FORMAT, "rows": rows, "fields": fields, "vocabulary": int(offsets[-1]), "sizes": list(sizes)}
+    meta = {"rows": rows, "fields": fields, "vocabulary": int(offsets[-1])}
     (folder / "meta.json").write_text(json.dumps(meta))
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
-from pydantic import NonNegativeInt, validate_call
+from pydantic import Field, NonNegativeInt, validate_call
 
 from dfa_bench.data.resolve import DataCard, cache_folder, file_sha256, find_first, given_file
 from dfa_bench.settings.schema import Count, DataSettings, Name, NotNegative
 from dfa_bench.tasks.click_through import compact
 from dfa_bench.tasks.click_through.interactions import Interactions, Vocabulary
 from dfa_bench.tasks.click_through.planted import (
+    FEWEST_FIELDS,
     Teacher,
     checksum,
     draw_chunks,
@@ -34,14 +37,63 @@ class ClickDataset(Protocol):
     def load(self, data: DataSettings) -> Interactions: ...
 
 
-class Criteo:
+class ClickLog(ABC):
+    """A file that is read into the compact form in the cache, once for each checksum and choice of options.
+
+    A subclass says where its file is, how it is read, and what its compact form depends on besides the file.
+    """
+
+    name: str
+    min_count: int = 1
+    vocabulary: Vocabulary = "all"
+    official_rows: ClassVar[int | None] = None  # another number of them is a sample
+    folder: ClassVar[str]  # of the compact forms, below the cache
+
+    @abstractmethod
+    def find(self, data: DataSettings) -> Path:
+        """The file; raises MissingData."""
+
+    @abstractmethod
+    def read(self, file: Path) -> Iterator[compact.Chunk]:
+        """Its rows; raises CorruptData."""
+
+    @abstractmethod
+    def options(self) -> str:
+        """What the name of the compact form ends with."""
+
+    def card(self, data: DataSettings) -> DataCard:
+        if data.stand_in:
+            return planted_card()
+        file, rows = self.find(data), len(self.load(data).labels)
+        sha256 = file_sha256(file, cache_folder(data))
+        return DataCard(self.name, "real", rows, sha256, whole=rows == self.official_rows)
+
+    def fetch(self, data: DataSettings) -> Path:
+        return self.find(data).parent
+
+    def load(self, data: DataSettings) -> Interactions:
+        """The compact form, made if it is not in the cache.
+
+        Raises:
+            MissingData: the file is not here.
+            CorruptData: it is not of its layout; the message has the place and the reason.
+        """
+        if data.stand_in:
+            return planted_interactions()
+        file = self.find(data)
+        made_of = f"{file_sha256(file, cache_folder(data))[:16]}-{self.options()}"
+        folder = cache_folder(data) / self.folder / made_of
+        return compact.compact(folder, self.name, lambda: self.read(file), self.min_count, self.vocabulary)
+
+
+class Criteo(ClickLog):
     """Clicks on display advertisements: 13 counts and 26 hashed categories a row.
 
     Features as in the released code: a count x > 2 becomes ⌊ln²x⌋, another x − 2, and each value is a category;
     categories seen fewer than `min_count` times share one "rare" id per field; an empty value has an id of its own.
 
-    The file (original layout: tab-separated, no header; plain, gzip or Parquet with the same columns in this order) is
-    read a chunk at a time into a compact form in the cache, once for each checksum and choice of options.
+    The file is of the original layout, tab-separated without a header, plain or gzip, or Parquet with the same columns
+    in this order. It is read a chunk at a time.
 
     Args:
         name: of the data set.
@@ -51,45 +103,30 @@ class Criteo:
         url: where to get it.
     """
 
+    official_rows = CRITEO_ROWS
+    folder = "criteo"
+
     @validate_call
     def __init__(self, name: str, min_count: Count = 10, vocabulary: Vocabulary = "all", url: str = "") -> None:
         self.name, self.min_count, self.vocabulary, self.url = name, min_count, vocabulary, url
 
-    def card(self, data: DataSettings) -> DataCard:
-        if data.stand_in:
-            return planted_card()
-        file = self._find(data)
-        rows, sha256 = len(self.load(data).labels), file_sha256(file, cache_folder(data))
-        return DataCard(self.name, "real", rows, sha256, whole=rows == CRITEO_ROWS)
-
-    def fetch(self, data: DataSettings) -> Path:
-        return self._find(data).parent
-
-    def load(self, data: DataSettings) -> Interactions:
-        """The compact form, made if it is not in the cache.
-
-        Raises:
-            MissingData: the file is not here.
-            CorruptData: it is not of the original layout; the message has the line and the reason.
-        """
-        if data.stand_in:
-            return planted_interactions()
-        from dfa_bench.tasks.click_through import criteo
-
-        file = self._find(data)
-        options = f"{self.min_count}-{self.vocabulary}-v{compact.FORMAT}"
-        folder = cache_folder(data) / "criteo" / f"{file_sha256(file, cache_folder(data))[:16]}-{options}"
-        return compact.compact(folder, self.name, lambda: criteo.read_chunks(file), self.min_count, self.vocabulary)
-
-    def _find(self, data: DataSettings) -> Path:
+    def find(self, data: DataSettings) -> Path:
         how_to_get = (
             f"It is too large to be downloaded automatically: get it from {self.url} (train.txt: 45,840,617 rows, "
             f"11 GB), put it"
         )
         return find_first(self.name, "criteo", CRITEO_FILES, data, how_to_get)
 
+    def read(self, file: Path) -> Iterator[compact.Chunk]:
+        from dfa_bench.tasks.click_through import criteo
 
-class MovieLens:
+        return criteo.read_chunks(file)
+
+    def options(self) -> str:
+        return f"{self.min_count}-{self.vocabulary}-v{compact.FORMAT}"
+
+
+class MovieLens(ClickLog):
     """User and film, the only fields that the released code takes; a rating above 3 is positive.
 
     Args:
@@ -97,33 +134,24 @@ class MovieLens:
         url: where to get the official archive.
     """
 
+    official_rows = MOVIELENS_ROWS
+    folder = "ml-1m"
+
     @validate_call
     def __init__(self, name: str, url: str) -> None:
         self.name, self.url = name, url
 
-    def card(self, data: DataSettings) -> DataCard:
-        if data.stand_in:
-            return planted_card()
-        sha256 = file_sha256(self._find(data), cache_folder(data))
-        rows = len(self.load(data).labels)
-        return DataCard(self.name, "real", rows, sha256, whole=rows == MOVIELENS_ROWS)
-
-    def fetch(self, data: DataSettings) -> Path:
-        return self._find(data).parent
-
-    def load(self, data: DataSettings) -> Interactions:
-        """The compact form; raises MissingData or CorruptData."""
-        if data.stand_in:
-            return planted_interactions()
-        from dfa_bench.tasks.click_through import movielens
-
-        file = self._find(data)
-        folder = cache_folder(data) / "ml-1m" / f"{file_sha256(file, cache_folder(data))[:16]}-v{compact.FORMAT}"
-        return compact.compact(folder, self.name, lambda: movielens.read_ratings(file), min_count=1, vocabulary="all")
-
-    def _find(self, data: DataSettings) -> Path:
+    def find(self, data: DataSettings) -> Path:
         how_to_get = f"Get it from {self.url}, put ratings.dat"
         return find_first(self.name, "ml-1m", MOVIELENS_FILES, data, how_to_get)
+
+    def read(self, file: Path) -> Iterator[compact.Chunk]:
+        from dfa_bench.tasks.click_through import movielens
+
+        return movielens.read_ratings(file)
+
+    def options(self) -> str:
+        return f"v{compact.FORMAT}"
 
 
 class PlantedClicks:
@@ -133,7 +161,7 @@ class PlantedClicks:
 
     Args:
         name: of the data set.
-        rows, fields, values, linear, pairs, triples, seed: see `planted.Teacher`.
+        rows, fields, values, linear, pairs, triples, seed: see `planted.Teacher`, who needs three fields.
         min_count: values seen fewer times share their field's "rare" id.
     """
 
@@ -142,7 +170,7 @@ class PlantedClicks:
         self,
         name: str,
         rows: Count,
-        fields: Count,
+        fields: Annotated[int, Field(ge=FEWEST_FIELDS)],
         values: Count,
         linear: NotNegative,
         pairs: NotNegative,
@@ -170,7 +198,7 @@ class PlantedClicks:
         return compact.compact(self.fetch(data), self.name, lambda: draw_chunks(self.teacher), self.min_count, "all")
 
 
-class ClicksFile:
+class ClicksFile(ClickLog):
     """A user's own table, CSV, TSV or Parquet with named columns; the split is 80/10/10 of the rows at random.
 
     Args:
@@ -182,6 +210,8 @@ class ClicksFile:
         min_count: categories seen fewer times share their field's "rare" id.
         vocabulary: whether categories are counted over the rows of the training split or over all.
     """
+
+    folder = "clicks"
 
     @validate_call
     def __init__(
@@ -197,28 +227,17 @@ class ClicksFile:
         self.name, self.file, self.min_count, self.vocabulary = name, file, min_count, vocabulary
         self.label, self.categories, self.counts = label, categories, counts or []
 
-    def card(self, data: DataSettings) -> DataCard:
-        if data.stand_in:
-            return planted_card()
-        rows = len(self.load(data).labels)
-        return DataCard(self.name, "real", rows, file_sha256(self.fetch(data), cache_folder(data)), whole=False)
-
-    def fetch(self, data: DataSettings) -> Path:
+    def find(self, data: DataSettings) -> Path:
         return given_file(self.file, data)
 
-    def load(self, data: DataSettings) -> Interactions:
-        """The compact form, made if it is not in the cache; raises MissingData or CorruptData."""
-        if data.stand_in:
-            return planted_interactions()
+    def fetch(self, data: DataSettings) -> Path:
+        return self.find(data)
+
+    def read(self, file: Path) -> Iterator[compact.Chunk]:
         from dfa_bench.tasks.click_through import clicks_file
 
-        file = self.fetch(data)
-        columns = clicks_file.Columns(self.label, self.categories, self.counts)
-        made_by = json.dumps([*columns, self.min_count, self.vocabulary, compact.FORMAT])
-        options = hashlib.sha256(made_by.encode()).hexdigest()[:8]
-        folder = cache_folder(data) / "clicks" / f"{file_sha256(file, cache_folder(data))[:16]}-{options}"
+        return clicks_file.read_clicks(file, clicks_file.Columns(self.label, self.categories, self.counts))
 
-        def read() -> clicks_file.Chunks:
-            return clicks_file.read_clicks(file, columns)
-
-        return compact.compact(folder, self.name, read, self.min_count, self.vocabulary)
+    def options(self) -> str:
+        made_by = [self.label, self.categories, self.counts, self.min_count, self.vocabulary, compact.FORMAT]
+        return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:8]

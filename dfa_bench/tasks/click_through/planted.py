@@ -13,6 +13,7 @@ from dfa_bench.data.resolve import DataCard
 from dfa_bench.tasks.click_through.compact import Chunk
 from dfa_bench.tasks.click_through.interactions import Interactions
 
+FEWEST_FIELDS = 3  # of which a product of three is made
 CHUNK_ROWS = 500_000  # drawn at a time
 
 
@@ -20,7 +21,7 @@ class Teacher(NamedTuple):
     """How clicks are drawn.
 
     Args:
-        rows, fields, values: sizes; ids within a field are Zipf-distributed.
+        rows, fields, values: sizes, of fields at least `FEWEST_FIELDS`; ids within a field are Zipf-distributed.
         linear, pairs, triples: standard deviation of the logit's parts of first, second and third order.
         seed: of the generator.
     """
@@ -106,5 +107,5 @@ def planted_card() -> DataCard:
 
 
 def checksum(teacher: Teacher) -> str:
-    """Of what the rows are drawn from."""
+    """Checksum of the teacher."""
     return hashlib.sha256(repr(teacher).encode()).hexdigest()

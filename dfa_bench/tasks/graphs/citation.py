@@ -18,7 +18,6 @@ class CitationGraph:
         edge_index: (2, edges), both directions.
         labels: class of each node, (nodes,); -1: unknown.
         train, val, test: nodes of the split that comes with the data set.
-        isolated: number of nodes without an edge (48 in CiteSeer); they learn from their own features only.
     """
 
     features: Tensor
@@ -31,9 +30,3 @@ class CitationGraph:
     @property
     def classes(self) -> int:
         return int(self.labels.max()) + 1
-
-    @property
-    def isolated(self) -> int:
-        import torch
-
-        return int((torch.bincount(self.edge_index.flatten(), minlength=len(self.features)) == 0).sum())

@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from pydantic import validate_call
 
@@ -15,9 +15,6 @@ from dfa_bench.data.resolve import DataCard, Files, cache_folder, file_sha256, f
 from dfa_bench.errors import CorruptData
 from dfa_bench.settings.schema import DataSettings, Name
 from dfa_bench.tasks.graphs.citation import CitationGraph
-
-if TYPE_CHECKING:
-    pass
 
 STAND_IN = {"nodes": 300, "classes": 4, "features": 120, "seed": 0}
 

@@ -69,7 +69,7 @@ class Graph:
 
 
 def node_features(features: Tensor, scaling: Literal["row_normalized", "raw"]) -> SparseMatrix:
-    """Features as the models take them: each row divided by its sum, or as they are.
+    """Features as the models take them: each row divided by its sum, where that is above 1, or as they are.
 
     Raises:
         ConfigError: features that are to be normalised have negative values, so that a sum says nothing.

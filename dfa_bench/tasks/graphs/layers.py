@@ -55,30 +55,29 @@ class ChebConv(nn.Module):
 class SplineConv(nn.Module):
     """Fey et al. 2018 with open B-splines of degree 1, mean over neighbours, root weight and bias.
 
-    x'_i = mean over edges j → i of sum_p B_p(u_ij) x_j W_p, plus x_i W_root and b.
+    x'_i = mean over edges j → i of sum_p B_p(u_ij) x_j W_p, plus x_i W_root and b, where the one pseudo-coordinate u_ij
+    of an edge is `Graph.target_indegree`.
 
     PyG's layer needs the compiled package pyg-lib; this one is plain PyTorch.
 
     Args:
         in_channels: width of x.
         out_channels: width of x'.
-        dim: number of pseudo-coordinates per edge.
-        kernel_size: number of control points along each.
+        kernel_size: number of control points.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dim: int, kernel_size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()
-        self.kernel_size = kernel_size
-        self.weight = nn.Parameter(torch.empty(kernel_size**dim, in_channels, out_channels))
+        self.weight = nn.Parameter(torch.empty(kernel_size, in_channels, out_channels))
         self.root = nn.Parameter(torch.empty(in_channels, out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        fan_in = self.weight.shape[0] * in_channels
+        fan_in = kernel_size * in_channels
         uniform(fan_in, self.weight)  # as PyG's layer
         uniform(fan_in, self.root)  # as in PyG 1.5.0, which the authors pinned; today's is sqrt(kernels) wider
 
-    def forward(self, x: Tensor | SparseMatrix, graph: Graph, pseudo: Tensor) -> Tensor:
+    def forward(self, x: Tensor | SparseMatrix, graph: Graph) -> Tensor:
         kernels, _, out_channels = self.weight.shape
-        operator = graph.derive(f"spline_{self.kernel_size}", lambda g: spline_operator(g, pseudo, self.kernel_size))
+        operator = graph.derive(f"spline_{kernels}", lambda graph: spline_operator(graph, kernels))
         weights = torch.cat([*self.weight, self.root], dim=1)  # (in, (kernels + 1) * out)
         mapped = x @ weights
         per_kernel = mapped[:, : kernels * out_channels].reshape(-1, out_channels)  # (nodes * kernels, out)
@@ -108,11 +107,10 @@ def spline_basis(pseudo: Tensor, kernel_size: int) -> tuple[Tensor, Tensor]:
     return torch.stack(values, dim=1), torch.stack(indices, dim=1)
 
 
-def spline_operator(graph: Graph, pseudo: Tensor, kernel_size: int) -> SparseMatrix:
+def spline_operator(graph: Graph, kernels: int) -> SparseMatrix:
     """Mean over neighbours with spline weights: (nodes, nodes * kernels), column = source * kernels + control point."""
     source, target = graph.edge_index
-    values, control_points = spline_basis(pseudo, kernel_size)
-    kernels = kernel_size ** pseudo.shape[1]
+    values, control_points = spline_basis(graph.target_indegree(), kernels)
     neighbours = torch.bincount(target, minlength=graph.nodes).clamp(min=1)
     row = target.repeat_interleave(values.shape[1])
     column = (source.unsqueeze(1) * kernels + control_points).flatten()

@@ -38,7 +38,7 @@ class LinkPrediction:
 
     Args:
         dataset, model, data, seed: see `base.Task`.
-        features: "row_normalized" or "raw".
+        features: "row_normalized" or "raw", as for nodes.
     """
 
     version: ClassVar[int] = 1

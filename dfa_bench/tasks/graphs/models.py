@@ -74,17 +74,16 @@ class Spline(nn.Module):
     ) -> None:
         super().__init__()
         self.input_dropout = dropout
-        self.conv1 = SplineConv(features, hidden, dim=1, kernel_size=kernel_size)
+        self.conv1 = SplineConv(features, hidden, kernel_size)
         self.activation = nn.ELU()
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = SplineConv(hidden, classes, dim=1, kernel_size=kernel_size)
+        self.conv2 = SplineConv(hidden, classes, kernel_size)
         self.log_probabilities = nn.LogSoftmax(dim=-1)
 
     def forward(self, graph: Graph) -> Tensor:
-        pseudo = graph.target_indegree()
         x = drop(graph.features, self.input_dropout, self.training)
-        hidden = self.dropout(self.activation(self.conv1(x, graph, pseudo)))  # (nodes, hidden)
-        return self.log_probabilities(self.conv2(hidden, graph, pseudo))
+        hidden = self.dropout(self.activation(self.conv1(x, graph)))  # (nodes, hidden)
+        return self.log_probabilities(self.conv2(hidden, graph))
 
 
 class GAT(nn.Module):

@@ -30,7 +30,8 @@ class NodeClassification:
 
     Args:
         dataset, model, data, seed: see `base.Task`.
-        features: "row_normalized" (each row sums to one) or "raw".
+        features: "row_normalized" (each row is divided by its sum; one that sums to less than 1 stays as it is) or
+            "raw".
         split: "public", the one that comes with the data set: Planetoid's 20 nodes per class / 500 / 1000; "folds",
             five stratified folds of the labelled nodes: one to train, one to validate, three to test (DNA).
         folds_seed: of their shuffle. The released code takes the run's seed (`configs/recipe/dna.yaml`), PyG's

@@ -36,7 +36,7 @@ class DataUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ADMITTED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no data")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not data")
         return super().find_class(module, name)
 
 

@@ -67,7 +67,7 @@ class SparseMatrix:
         return replace(self, values=F.dropout(self.values, probability))
 
     def row_normalized(self) -> SparseMatrix:
-        """Rows divided by their sum; a row without values stays empty (as PyG's NormalizeFeatures)."""
+        """Rows divided by their sum; a row whose sum is below 1 stays as it is (as with PyG's NormalizeFeatures)."""
         counts = (self.crow[1:] - self.crow[:-1]).long()
         row = torch.repeat_interleave(torch.arange(self.shape[0], device=self.values.device), counts)
         sums = torch.zeros(self.shape[0], device=self.values.device).index_add_(0, row, self.values)

@@ -28,7 +28,7 @@ ROWS = 2**16  # of Parquet, at a time
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Of a split."""
+    """Counts and checksum of one split."""
 
     lines: int
     words: int  # the end of a line is one, `<eos>`
@@ -43,15 +43,12 @@ class Corpus:
     Args:
         name: for messages.
         count: by split.
-        read: the lines of a split, each of words separated by single spaces.
+        lines: those of a split, each of words separated by single spaces; read when they are asked for.
     """
 
     name: str
     count: Mapping[CorpusSplit, SplitCounts]
-    read: Callable[[CorpusSplit], Iterator[str]]
-
-    def lines(self, split: CorpusSplit) -> Iterator[str]:
-        return self.read(split)
+    lines: Callable[[CorpusSplit], Iterator[str]]
 
     @property
     def sha256(self) -> str:

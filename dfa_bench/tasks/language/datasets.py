@@ -47,7 +47,7 @@ class WikiText:
         name: of the data set.
         words: of each split, with `<eos>` for the end of a line: another number is a sample.
         source: where its files are.
-        lines, bytes, sha256: of the splits where they are known; see `Count`. A split with as many words as the
+        lines, bytes, sha256: of the splits where they are known; see `SplitCounts`. A split with as many words as the
             official one, but another of these, is refused.
     """
 
@@ -62,7 +62,7 @@ class WikiText:
         sha256: Mapping[CorpusSplit, str] | None = None,
     ) -> None:
         self.name, self.words, self.source = name, words, source
-        self.official = {"lines": lines or {}, "bytes": bytes or {}, "sha256": sha256 or {}}  # fields of `Count`
+        self.official = {"lines": lines or {}, "bytes": bytes or {}, "sha256": sha256 or {}}  # fields of `SplitCounts`
 
     def card(self, data: DataSettings) -> DataCard:
         corpus = self.load(data)

@@ -41,10 +41,6 @@ class Tokens:
     ids: np.ndarray
     begins_word: np.ndarray
 
-    @property
-    def words(self) -> int:
-        return int(self.begins_word[self.ids].sum())
-
 
 class LowerCasedTokenizer:
     """Cuts cased text into tokens, then lower-cases each; tokens that become equal are one. So does the released code.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from pydantic import validate_call
 
+from dfa_bench.data.cached import remembered
 from dfa_bench.data.resolve import SET_ROOT, SMOKE, DataCard, cache_folder, data_root
 from dfa_bench.errors import MissingData
 from dfa_bench.settings.schema import Count, DataSettings, Name, NotNegative
@@ -81,7 +81,8 @@ class SceneFiles:
         if whole and self.layout == "blender":
             splits = read_transforms(folder, self.name).splits
             whole = all(len(splits.get(split, ())) == count for split, count in BLENDER_VIEWS.items())
-        return DataCard(self.name, "real", views, _digest(folder, files), whole)
+        sha256 = remembered(cache_folder(data), "scene-checksums", files, lambda: _digest(folder, files))
+        return DataCard(self.name, "real", views, sha256, whole)
 
     def fetch(self, data: DataSettings) -> Path:
         """The scene's folder, from its archive if that was asked for.
@@ -199,13 +200,8 @@ class SceneFiles:
 
 def _digest(folder: Path, files: Iterable[Path]) -> str:
     """One checksum over names and contents of files."""
-    return _checksum(folder, tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
-
-
-@functools.lru_cache(maxsize=64)
-def _checksum(folder: Path, stamps: tuple[tuple[Path, int, int], ...]) -> str:
     lines = (
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {Path(os.path.relpath(path, folder)).as_posix()}\n"
-        for path, _, _ in stamps
+        for path in files
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()

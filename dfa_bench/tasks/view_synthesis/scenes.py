@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dfa_bench.errors import CorruptData
+from dfa_bench.errors import CorruptData, counted
 from dfa_bench.tasks.view_synthesis.cameras import Camera
 
 ORTHONORMAL_WITHIN = 1e-3  # of poses that were written with few digits, or estimated in single precision
@@ -96,4 +96,4 @@ def check_pose(pose: Tensor, where: str) -> None:
 def check_views(name: str, count: int) -> None:
     """Raises CorruptData for a scene with one training view: nothing could be learnt of its depth."""
     if count < 2:
-        raise CorruptData(f"The scene {name} has {count} training view(s); geometry needs at least 2.")
+        raise CorruptData(f"The scene {name} has {counted(count, 'training view')}; geometry needs at least 2.")

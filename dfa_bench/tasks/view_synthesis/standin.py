@@ -60,26 +60,6 @@ def surface_colour(points: Tensor, body: int) -> Tensor:
     return (0.25 + 0.5 * squares).unsqueeze(-1).expand(*points.shape[:-1], 3)
 
 
-def density_and_colour(points: Tensor, density: float) -> Tensor:
-    """The scene as a radiance field, before its non-linearities: constant density inside the bodies.
-
-    Args:
-        points: (..., 3).
-
-    Returns:
-        (..., 4): logits of the colours, density.
-    """
-    inside = [(points - points.new_tensor(sphere[:3])).norm(dim=-1) < sphere[3] for sphere in SPHERES]
-    x, y, z = points.unbind(-1)
-    within = (x.abs() < FLOOR_HALF) & (y.abs() < FLOOR_HALF)
-    inside.append(within & (z < FLOOR_Z) & (z > FLOOR_Z - FLOOR_DEPTH))
-    colours = torch.full_like(points, 0.5)
-    for body, where in enumerate(inside):
-        colours = torch.where(where.unsqueeze(-1), surface_colour(points, body), colours)
-    raw = torch.logit(colours, eps=1e-6)
-    return torch.cat([raw, density * torch.stack(inside).any(0).to(points).unsqueeze(-1)], dim=-1)
-
-
 def stand_in_scene(size: int = SIZE) -> Scene:
     """Cameras on the upper half of a sphere, looking at its centre; `size` pixels a side."""
     camera = centred(0.5 * size / math.tan(0.5 * FIELD_OF_VIEW), size, size)

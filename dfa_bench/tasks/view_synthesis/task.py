@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, validate_call
 from torch import Tensor, nn
 
+from dfa_bench.errors import ConfigError
 from dfa_bench.settings.schema import Component, Count, DataSettings
 from dfa_bench.tasks.base import ALONE, Shard, Split, Watch, build
 from dfa_bench.tasks.indices import sent
 from dfa_bench.tasks.view_synthesis.datasets import SceneDataset
 from dfa_bench.tasks.view_synthesis.rays import Rays, camera_tensor, rays_through
 from dfa_bench.tasks.view_synthesis.scenes import Scene, View
-from dfa_bench.tasks.view_synthesis.views import psnr, render_view, ssim
+from dfa_bench.tasks.view_synthesis.views import measure_view, psnr
 
 
 class RayBatch(NamedTuple):
@@ -38,7 +39,11 @@ class ViewSynthesis:
         rays: in a batch, over all processes.
         steps_per_epoch: batches between evaluations.
         val_rays: at most so many, on a grid over the view, are rendered for validation.
-        test_rays: at most so many, on a grid over each test view; None: all pixels, and SSIM beside PSNR.
+        test_rays: at most so many over all test views, on a grid over each, at least one a view; None: all pixels, and
+            SSIM beside PSNR.
+
+    Raises:
+        ConfigError: there are fewer `test_rays` than test views.
     """
 
     version: ClassVar[int] = 1
@@ -64,7 +69,12 @@ class ViewSynthesis:
         self.rays, self.steps = rays, steps_per_epoch
         self.val_rays, self.test_rays = val_rays, test_rays
         train = self.scene.views("train")
-        self.scene.views("test")  # asked for now, not when training is over
+        tested = len(self.scene.views("test"))  # asked for now, not when training is over
+        if test_rays is not None and test_rays < tested:
+            raise ConfigError(
+                f"task.test_rays={test_rays}: {self.scene.name} has {tested} test views, and each is tested on one ray "
+                f"at least. Give {tested} or more, or null for all pixels."
+            )
         self.poses = torch.stack([view.pose for view in train])  # (views, 3, 4)
         self.cameras = camera_tensor(*(view.camera for view in train))  # (views, 4)
         self.pixels = torch.stack([view.load() for view in train])  # (views, height, width, 3)
@@ -112,13 +122,10 @@ class ViewSynthesis:
 
     def _measure(self, model: nn.Module, view: View, stride: int) -> dict[str, float]:
         truth = view.load()[::stride, ::stride]
-        seen = render_view(model, self.scene, view.camera, view.pose, stride)
-        found = {
-            "psnr": psnr(seen.fine, truth),
-            "psnr_coarse": psnr(seen.coarse, truth),
-            "psnr_mean_colour": psnr(self.mean_colour.expand_as(truth), truth),
-        }
-        return found | ({"ssim": ssim(seen.fine, truth)} if stride == 1 else {})
+        measured = measure_view(model, self.scene, view, truth, stride)
+        mean_colour = psnr(self.mean_colour.expand_as(truth), truth)
+        found = {"psnr": measured.psnr, "psnr_coarse": measured.psnr_coarse, "psnr_mean_colour": mean_colour}
+        return found if measured.ssim is None else found | {"ssim": measured.ssim}
 
 
 def build_nerf(model: Component, scene: Scene) -> nn.Module:
@@ -150,8 +157,16 @@ class RayBatches:
 
 
 def grid_stride(scene: Scene, views: int, limit: int | None) -> int:
-    """The smallest stride over rows and columns with which so many views have at most `limit` rays in all."""
-    stride = 1
-    while limit and views * math.ceil(scene.height / stride) * math.ceil(scene.width / stride) > limit:
-        stride += 1
-    return stride
+    """The smallest stride over rows and columns with which so many views have at most `limit` rays in all.
+
+    Args:
+        scene: of the views.
+        views: how many.
+        limit: at least one ray for each view; None: no limit.
+    """
+
+    def rays(stride: int) -> int:
+        return views * math.ceil(scene.height / stride) * math.ceil(scene.width / stride)
+
+    strides = range(1, max(scene.height, scene.width) + 1)  # with the last one, a view has a single ray
+    return next((stride for stride in strides if limit is None or rays(stride) <= limit), strides[-1])

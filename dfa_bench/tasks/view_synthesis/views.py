@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,9 +14,11 @@ from torch import Tensor, nn
 from dfa_bench.data.progress import tracked
 from dfa_bench.tasks.view_synthesis.cameras import Camera
 from dfa_bench.tasks.view_synthesis.rays import Rays, view_rays
-from dfa_bench.tasks.view_synthesis.scenes import Scene
+from dfa_bench.tasks.view_synthesis.scenes import Scene, View
 
 CHUNK = {"cpu": 64, "cuda": 4096}  # rays at a time; on a CPU what lies in its cache (2 times faster than 1024)
+
+HALF_WINDOW = 5  # pixels on either side of the middle one of SSIM's window, 11 wide; so many are padded
 
 
 class Render(NamedTuple):
@@ -24,6 +28,19 @@ class Render(NamedTuple):
     coarse: Tensor  # (rows, columns, 3)
     depth: Tensor  # (rows, columns)
     opacity: Tensor  # (rows, columns)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One view, over the rendered pixels: PSNR in dB of the fine and the coarse network."""
+
+    view: str
+    number: int
+    psnr: float
+    psnr_coarse: float
+    ssim: float | None  # of whole images only, of more than HALF_WINDOW pixels a side
+    rays: int
+    seconds: float
 
 
 @torch.no_grad()
@@ -53,6 +70,26 @@ def render_view(
         parts.append((seen.fine.colours, seen.coarse.colours, seen.fine.depths, seen.fine.opacities))
     fine, coarse, depth, opacity = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
     return Render(fine.view(*shape, 3), coarse.view(*shape, 3), depth.view(shape), opacity.view(shape))
+
+
+def measure_view(
+    model: nn.Module, scene: Scene, view: View, truth: Tensor, stride: int, progress: str | None = None
+) -> Measured:
+    """Render one view and compare it with its photograph.
+
+    Args:
+        model: `NeRF`.
+        truth: pixels 0, stride, 2·stride, … of rows and columns of the photograph, (rows, columns, 3).
+        stride: 1: all pixels, and SSIM.
+        progress: see `render_view`.
+    """
+    started = time.perf_counter()
+    seen = render_view(model, scene, view.camera, view.pose, stride, progress)
+    seconds = time.perf_counter() - started
+    has_ssim = stride == 1 and min(scene.height, scene.width) > HALF_WINDOW
+    likeness = ssim(seen.fine, truth) if has_ssim else None
+    fine, coarse = psnr(seen.fine, truth), psnr(seen.coarse, truth)
+    return Measured(view.name, view.number, fine, coarse, likeness, seen.depth.numel(), seconds)
 
 
 def psnr(image: Tensor, truth: Tensor) -> float:

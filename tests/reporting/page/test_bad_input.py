@@ -56,11 +56,11 @@ def run(seed: int, value: float | None, **more) -> RunSummary:
 
 
 def table(
-    bp: Sequence[RunSummary], dfa: Sequence[RunSummary], stand_in: bool = False, problems: Sequence[str] = ()
+    bp: Sequence[RunSummary], dfa: Sequence[RunSummary], trial: bool = False, problems: Sequence[str] = ()
 ) -> Table:
     made = experiment()
     values = {"bp": bp, "dfa": dfa}
-    return Table(made, {cell: values[cell.rule] for cell in made.cells()}, stand_in, problems)
+    return Table(made, {cell: values[cell.rule] for cell in made.cells()}, trial, problems)
 
 
 def page_of(tmp_path: Path, *tables: Table) -> Page:
@@ -170,7 +170,7 @@ def test_nothing_at_all_is_still_a_page(tmp_path):
 
 
 def test_stand_ins_stand_apart_without_the_papers_numbers(tmp_path):
-    page = page_of(tmp_path, table(GOOD, GOOD, stand_in=True))
+    page = page_of(tmp_path, table(GOOD, GOOD, trial=True))
     assert (len(page.tables), len(page.stand_ins)) == (0, 1)
     html = render(page)
     assert 'id="stand-ins"' in html

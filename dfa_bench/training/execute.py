@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from dfa_bench.data.resolve import DataCard
+from dfa_bench.errors import Diverged
 from dfa_bench.runs import provenance
 from dfa_bench.runs.identity import identity
 from dfa_bench.runs.record import Record

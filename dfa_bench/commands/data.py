@@ -34,6 +34,7 @@ def command(words: Sequence[str]) -> int:
     data.root=DIR   a folder with data sets (default: the environment variable DFA_BENCH_DATA)
     data.cache=DIR  where downloads go (default: the user's cache)
     """
+    from dfa_bench.data.resolve import OFF, SMOKE, reasons_once
     from dfa_bench.settings.schema import DataSettings
     from dfa_bench.tasks.base import Dataset, build
 
@@ -51,15 +52,19 @@ def command(words: Sequence[str]) -> int:
         raise ConfigError(f"{what} Data sets: {', '.join(known)}.")
     root, cache = places.get("data.root"), places.get("data.cache")
     data = DataSettings(root=root or None, cache=cache or None, download=get, large=get)
-    failed = False
+    missing = {}
     for name in names or known:
         dataset: Dataset = build(known[name], "dataset", name=known[name].name)
         try:
             print(f"{name}: {dataset.fetch(data)}")
         except UserError as error:
-            failed = True
-            print(f"{name}: {error}\n")
-    return int(get and failed)
+            reason = str(error).replace(f"{OFF} Get", f"`dfa-bench data get {name}` downloads it. Or get")
+            missing[known[name].name] = reason.removesuffix(SMOKE).strip()
+    for reason in reasons_once(missing):
+        print(f"\n{reason}")
+    if missing:
+        print(f"\n{SMOKE}")
+    return int(get and bool(missing))
 
 
 def _known() -> dict[str, DatasetSettings]:

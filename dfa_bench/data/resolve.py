@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from dfa_bench.settings.schema import DataSettings
 
 # What messages about missing and damaged data end with.
 SET_ROOT = "and set data.root=DIR or the environment variable DFA_BENCH_DATA=DIR."
+OFF = "Downloads are off (data.download=false)."
 SMOKE = "With scale=smoke no data are needed: runs use synthetic data."
 COPY_AGAIN = "Copy the file again from the official source, or delete the folder from the cache to download it again."
 
@@ -85,7 +86,7 @@ def find(files: Files, data: DataSettings) -> Path:
                 break  # a download was interrupted: fetch what it has left
             _check(files, folder)
             return folder
-    reason = "Downloads are off (data.download=false)."
+    reason = OFF
     if data.download:
         try:
             download(files.url, files.sha256, cached, files.name)
@@ -98,6 +99,21 @@ def find(files: Files, data: DataSettings) -> Path:
         f"{files.name} was not found. Looked in {' and in '.join(str(folder) for folder in looked_in)}. {reason} "
         f"Get its {len(files.sha256)} files from {files.url}, put them into DIR/{files.folder}, {SET_ROOT} {SMOKE}"
     )
+
+
+def reasons_once(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Why data are not here, once for data sets of one source, whose reasons differ in their names only.
+
+    Args:
+        reasons: by the name of the data set, as it is in its reason; "" if the data are here.
+    """
+    alike: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        if reason:
+            alike.setdefault(reason.replace(name, "NAME"), []).append(name)
+    for first, *others in alike.values():
+        more = f" The same holds for {', '.join(others)}." if others else ""
+        yield f"{reasons[first]}{more}"
 
 
 def _check(files: Files, folder: Path) -> None:

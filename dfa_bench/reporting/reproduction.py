@@ -5,11 +5,12 @@ from __future__ import annotations
 import fnmatch
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
+from dfa_bench.data.resolve import reasons_once
 from dfa_bench.data.writing import check_writable
 from dfa_bench.errors import KEPT, CorruptData, MissingData, Preempted, counted
 from dfa_bench.experiments.dispatch import Failure, do_all
@@ -160,7 +161,7 @@ def plan_all(request: Request, seeds: int, ledger: Ledger) -> list[Work]:
         real = [run for run in runs if not reasons[run.settings.dataset.name]]
         stand_in = [] if real else plan(experiment, range(1), [*request.overrides, "scale=smoke"])
         works.append(Work(experiment, runs, real, stand_in))
-    for told in _missing_data(reasons):
+    for told in reasons_once(reasons):
         print(f"{told}\n", file=sys.stderr)
     return works
 
@@ -176,17 +177,6 @@ def _fetch(settings: RunSettings, reasons: dict[str, str]) -> None:
             build_dataset(settings).fetch(settings.data)
     except (MissingData, CorruptData) as error:
         reasons[name] = str(error)
-
-
-def _missing_data(reasons: Mapping[str, str]) -> Iterator[str]:
-    """Why data are not here: for data sets of one source, which differ in their names only, once."""
-    alike: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        if reason:
-            alike.setdefault(reason.replace(name, "NAME"), []).append(name)
-    for first, *others in alike.values():
-        more = f" The same holds for {', '.join(others)}." if others else ""
-        yield f"{reasons[first]}{more}"
 
 
 def is_skipped(run: PlannedRun, patterns: Sequence[str]) -> bool:

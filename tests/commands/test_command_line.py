@@ -308,10 +308,13 @@ def test_data_says_where_each_set_is_and_what_is_missing(dfa_bench, real_data, m
     assert f"cora: {real_data / 'planetoid' / 'Cora' / 'raw'}" in said.out
     (tmp_path / "empty").mkdir()
     assert f"lego: {real_data / 'nerf_synthetic' / 'lego'}" in said.out
-    assert "drums: The scene drums was not found" in said.out
+    assert "\nThe scene drums was not found" in said.out
+    assert "The same holds for ficus, hotdog, materials, mic, ship." in said.out
     assert not any(line.startswith(("blender", "llff", "graph", "clicks_file")) for line in said.out.splitlines())
     missing = dfa_bench("data", f"data.root={tmp_path / 'empty'}")
     assert "Cora was not found" in missing.out
+    assert "`dfa-bench data get cora` downloads it. Or get its 8 files from" in missing.out
+    assert missing.out.count("With scale=smoke") == 1
     assert list((tmp_path / "empty").iterdir()) == []
     assert dfa_bench("data", "get", "nope").code == 2
     assert "unknown option '~foo'. Options: data.root=DIR" in dfa_bench("data", "~foo").err

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from pydantic import validate_call
 
 from dfa_bench.data.download import download
-from dfa_bench.data.resolve import SET_ROOT, SMOKE, DataCard, cache_folder, data_root
+from dfa_bench.data.resolve import OFF, SET_ROOT, SMOKE, DataCard, cache_folder, data_root
 from dfa_bench.errors import CorruptData, MissingData
 from dfa_bench.settings.schema import DataSettings, Strict
 from dfa_bench.tasks.language.corpus import SPLITS, Corpus, CorpusSplit, count_lines, find_files, open_corpus
@@ -131,7 +131,7 @@ class WikiText:
                 assert files
                 return cached, files
         elif not data.download:
-            reason = "Downloads are off (data.download=false)."
+            reason = OFF
         places = ", ".join(map(str, (*looked_in, cached)))
         raise MissingData(
             f"{self.name} was not found. Looked in {places} for text (wiki.train.tokens, wiki.valid.tokens, "

@@ -308,8 +308,8 @@ def test_data_says_where_each_set_is_and_what_is_missing(dfa_bench, real_data, m
     assert f"cora: {real_data / 'planetoid' / 'Cora' / 'raw'}" in said.out
     (tmp_path / "empty").mkdir()
     assert f"lego: {real_data / 'nerf_synthetic' / 'lego'}" in said.out
-    assert "\nThe scene drums was not found" in said.out
-    assert "The same holds for ficus, hotdog, materials, mic, ship." in said.out
+    assert "\nThe scene chair was not found" in said.out
+    assert "The same holds for drums, ficus, hotdog, materials, mic, ship." in said.out
     assert not any(line.startswith(("blender", "llff", "graph", "clicks_file")) for line in said.out.splitlines())
     missing = dfa_bench("data", f"data.root={tmp_path / 'empty'}")
     assert "Cora was not found" in missing.out

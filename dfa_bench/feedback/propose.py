@@ -33,10 +33,17 @@ def propose(model: nn.Module, example: object) -> FeedbackPath:
     return FeedbackPath(
         points=[pattern for pattern, _ in chosen],
         error_at=head.name or None,
+        batch_axes=1 if _is_of_images(head, outputs) else None,
         first_of_tuple=any(call.is_tuple for call in outputs),
         rows=of_sample if outputs[-1].output.ndim == 3 and head.output.ndim == 2 else None,
         normalised=_is_normalised(ran, outputs[-1]),
     )
+
+
+def _is_of_images(head: _Ran, outputs: list[_Ran]) -> bool:
+    """Whether the error is an image, (N, channels, height, width), and points share its samples but not its rows."""
+    rows = head.output.shape[:-1]
+    return len(rows) > 2 and any(call.output.shape[: len(rows)] != rows for call in outputs)
 
 
 def _have_rows_of(head: _Ran, pattern: tuple[str, list[str]], below: list[_Ran]) -> bool:

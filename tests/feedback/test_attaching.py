@@ -151,7 +151,8 @@ def test_the_error_names_the_axes_that_an_image_shares_with_its_points():
     network = nn.Sequential(nn.Conv2d(3, 5, 3, 2, 1), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(5, 3, 1))
     with pytest.raises(ShapeMismatch, match=r"set batch_axes=1 \(now 3\)"):
         attach(network, FeedbackPath(["1"]), example=images)
-    attached = attach(network, FeedbackPath(["1"], batch_axes=1), example=images)
+    assert FeedbackPath.auto(network, images) == FeedbackPath(["1"], "3", batch_axes=1)
+    attached = attach(network, FeedbackPath.auto(network, images), example=images)
     assert attached.matrices[0].shape == (3 * 8 * 8, 5 * 4 * 4)
 
 

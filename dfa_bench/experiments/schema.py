@@ -12,9 +12,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError
 
 from dfa_bench.errors import ConfigError
 from dfa_bench.settings.rules import RuleName
-from dfa_bench.settings.schema import Positive, Strict, explain
+from dfa_bench.settings.schema import Count, Positive, Strict, Variant, explain
 
-Variant = Literal["released", "paper", "clean"]
 # What an experiment is: a table of the paper, a study of our own, a search of hyperparameters, a short first look.
 Kind = Literal["paper", "study", "search", "first"]
 # Beside the experiments:
@@ -198,7 +197,7 @@ class Experiment(Strict):
     columns: dict[str, Column]
     rules_across: bool = False  # a column for each rule, as in the paper's Table 1; else a line in each row
     collapse: Collapse | None = None
-    seeds: Annotated[int, Field(ge=1)] | None = None  # at most so many, whatever is asked for: a search has its budget
+    seeds: Count | None = None  # at most so many, whatever is asked for: a search has its budget
     off_by: Positive | None = None  # means that differ more from the paper are listed below the table
     paper: PrintedNumbers = Field(default_factory=dict)
     code: PrintedNumbers = Field(default_factory=dict)  # of the released code, where the paper has none

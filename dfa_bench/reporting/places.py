@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dfa_bench.experiments.schema import Cell, Claim, Experiment, Quoted, Term, Variant
+from dfa_bench.experiments.schema import Cell, Claim, Experiment, Quoted, Term
 from dfa_bench.settings.rules import rules
+from dfa_bench.settings.schema import Variant
 
 
 class CellKey(NamedTuple):

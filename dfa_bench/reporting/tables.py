@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from dfa_bench.errors import counted
 from dfa_bench.experiments.plan import marked
-from dfa_bench.experiments.schema import Cell, Experiment, Metric, Variant
+from dfa_bench.experiments.schema import Cell, Experiment, Metric
 from dfa_bench.runs.summary import RunSummary
 from dfa_bench.settings.rules import compared_pairs, rules
+from dfa_bench.settings.schema import Variant
 
 ACRONYMS = {"auc", "ap", "psnr", "ssim"}
 

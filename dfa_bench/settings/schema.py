@@ -20,6 +20,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Variant = Literal["released", "paper", "clean"]
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # of a user's data set: folders of records are named after it
 
 
@@ -169,7 +170,7 @@ class RunSettings(Strict):
     feedback: list[PathSettings]
     recipe: RecipeSettings
     trainer: TrainerSettings
-    variant: Literal["released", "paper", "clean"] = "released"
+    variant: Variant = "released"
     scale: Literal["smoke", "cpu", "gpu", "paper"]
     protocol: Literal["paper", "reduced"]
     data: DataSettings = DataSettings()

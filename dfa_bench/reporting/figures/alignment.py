@@ -22,7 +22,7 @@ from dfa_bench.reporting.readings import read_records
 from dfa_bench.runs.record import ALIGNMENT, ALIGNMENT_STD, Record
 from dfa_bench.settings.overrides import key_of
 from dfa_bench.settings.resources import resource_folder
-from dfa_bench.settings.schema import RunSettings, Strict, explain
+from dfa_bench.settings.schema import Count, RunSettings, Strict, explain
 from dfa_bench.training.execute import Outcome, execute
 
 
@@ -31,7 +31,7 @@ class Subject(Strict):
 
     title: str
     run: tuple[str, ...]
-    every: Annotated[int, Field(ge=1)] = 1
+    every: Count = 1
     released: bool = False
     layers: Annotated[dict[str, str], Field(max_length=len(LOOKS))]
 

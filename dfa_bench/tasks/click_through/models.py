@@ -11,11 +11,12 @@ for AutoInt `attention_start="xavier"`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, validate_call
+from pydantic import NonNegativeFloat, PositiveInt, validate_call
 from torch import Tensor, cat, nn
 
+from dfa_bench.settings.schema import Fraction
 from dfa_bench.tasks.click_through.layers import (
     Cross,
     FieldAttention,
@@ -25,8 +26,6 @@ from dfa_bench.tasks.click_through.layers import (
     Perceptron,
     pairwise,
 )
-
-Probability = Annotated[float, Field(ge=0, lt=1)]
 
 LOGARITHMS: Mapping[str, Callable[[int, int], nn.Module]] = {"ln": LogNeurons, "log1p": Log1pNeurons}
 
@@ -65,7 +64,7 @@ class DeepFM(nn.Module):
         embedding: PositiveInt = 10,
         mlp_width: PositiveInt = 400,
         mlp_depth: PositiveInt = 3,
-        dropout: Probability = 0.5,
+        dropout: Fraction = 0.5,
         linear_std: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__()
@@ -95,7 +94,7 @@ class DeepCross(nn.Module):
         cross_depth: PositiveInt = 6,
         mlp_width: PositiveInt = 1024,
         mlp_depth: PositiveInt = 2,
-        dropout: Probability = 0.0,
+        dropout: Fraction = 0.0,
     ) -> None:
         super().__init__()
         width = fields * embedding
@@ -132,7 +131,7 @@ class AFN(nn.Module):
         log_neurons: PositiveInt = 1500,
         mlp_width: PositiveInt = 400,
         mlp_depth: PositiveInt = 3,
-        dropout: Probability = 0.3,
+        dropout: Fraction = 0.3,
         linear_std: NonNegativeFloat = 0.0,
         logarithm: Literal["ln", "log1p"] = "ln",
     ) -> None:
@@ -168,8 +167,8 @@ class AutoInt(nn.Module):
         attention_depth: PositiveInt = 3,
         mlp_width: PositiveInt = 400,
         mlp_depth: PositiveInt = 3,
-        dropout: Probability = 0.0,
-        attention_dropout: Probability = 0.0,
+        dropout: Fraction = 0.0,
+        attention_dropout: Fraction = 0.0,
         linear_std: NonNegativeFloat = 0.0,
         attention_start: Literal["linear", "xavier"] = "linear",
     ) -> None:

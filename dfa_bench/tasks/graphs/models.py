@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 from torch_geometric.nn.inits import glorot
 
+from dfa_bench.settings.schema import Fraction
 from dfa_bench.tasks.graphs.graph import Graph
 from dfa_bench.tasks.graphs.layers import ChebConv, DNAConv, GCNConv, SplineConv
 from dfa_bench.tasks.graphs.sparse import drop
-
-Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Cheb(nn.Module):
@@ -27,7 +26,7 @@ class Cheb(nn.Module):
 
     @validate_call
     def __init__(
-        self, features: int, classes: int, hidden: PositiveInt = 16, K: PositiveInt = 2, dropout: Probability = 0.5
+        self, features: int, classes: int, hidden: PositiveInt = 16, K: PositiveInt = 2, dropout: Fraction = 0.5
     ) -> None:
         super().__init__()
         self.conv1 = ChebConv(features, hidden, K)
@@ -45,7 +44,7 @@ class GCN(nn.Module):
     """Two graph convolutions: "GraphConv" in the paper."""
 
     @validate_call
-    def __init__(self, features: int, classes: int, hidden: PositiveInt = 16, dropout: Probability = 0.5) -> None:
+    def __init__(self, features: int, classes: int, hidden: PositiveInt = 16, dropout: Fraction = 0.5) -> None:
         super().__init__()
         self.conv1 = GCNConv(features, hidden)
         self.activation = nn.ReLU()
@@ -70,7 +69,7 @@ class Spline(nn.Module):
         classes: int,
         hidden: PositiveInt = 16,
         kernel_size: Annotated[int, Field(ge=2)] = 2,
-        dropout: Probability = 0.5,
+        dropout: Fraction = 0.5,
     ) -> None:
         super().__init__()
         self.input_dropout = dropout
@@ -100,9 +99,9 @@ class GAT(nn.Module):
         classes: int,
         hidden: PositiveInt = 8,
         heads: PositiveInt = 8,
-        dropout: Probability = 0.6,
-        attention_dropout1: Probability = 0.6,
-        attention_dropout2: Probability = 0.6,
+        dropout: Fraction = 0.6,
+        attention_dropout1: Fraction = 0.6,
+        attention_dropout2: Fraction = 0.6,
     ) -> None:
         super().__init__()
         self.input_dropout = dropout
@@ -135,8 +134,8 @@ class DNA(nn.Module):
         layers: PositiveInt = 5,
         heads: PositiveInt = 8,
         groups: PositiveInt = 16,
-        dropout: Probability = 0.5,
-        attention_dropout: Probability = 0.8,
+        dropout: Fraction = 0.5,
+        attention_dropout: Fraction = 0.8,
     ) -> None:
         super().__init__()
         if hidden % heads or hidden % groups or max(heads, groups) % min(heads, groups):

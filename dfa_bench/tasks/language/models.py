@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, validate_call
+from pydantic import validate_call
 from torch import Tensor, nn
 
-from dfa_bench.settings.schema import Count
+from dfa_bench.settings.schema import Count, Fraction
 from dfa_bench.tasks.language.cross_entropy import mean_cross_entropy
-
-Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Attention(nn.Module):
@@ -112,7 +110,7 @@ class Transformer(nn.Module):
         heads: Count,
         width: Count,
         feed_forward: Count,
-        dropout: Dropout,
+        dropout: Fraction,
         positions: Count,
         norm: Literal["post", "pre"],
         tied: bool = False,

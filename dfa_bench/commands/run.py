@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from dfa_bench.data.writing import atomic
-from dfa_bench.errors import KEPT, ConfigError, Diverged, Preempted, UserError, without_secrets
+from dfa_bench.errors import KEPT, ConfigError, Diverged, Preempted, UserError, counted, without_secrets
 from dfa_bench.experiments.protocol import refuse_protocol, with_protocol
 from dfa_bench.settings.compose import HYDRA_ERRORS, explain_hydra, to_settings
 from dfa_bench.settings.engines import PREFIX, engine_names, engine_settings
@@ -68,7 +68,7 @@ def run(config: DictConfig) -> None:
         if outcome.result.status == "diverged":
             raise Diverged(f"{outcome.result.message}\nRecorded in {outcome.folder}; force=true repeats the run.")
         if place_among_processes().leads:
-            _print_outcome(outcome)
+            _print_outcome(outcome, keeps_best=settings.trainer.keep == "best")
             if outcome.reused and settings.logger.name != "none":
                 print(f"logger={settings.logger.name}: nothing was logged, as no epoch was trained.", file=sys.stderr)
     except UserError as error:
@@ -210,15 +210,18 @@ def _clean(path: Path) -> None:
             file.write(cleaned)
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _print_outcome(outcome: Outcome, keeps_best: bool) -> None:
     result = outcome.result
     if outcome.reused:
         how = f" with {result.numerics}" if result.numerics else ""
         print(f"Done before, on {result.finished}{how} (force=true repeats it).")
+    best = (
+        f" (these are the numbers of epoch {result.best_epoch}, the best)" if keeps_best and result.best_epoch else ""
+    )
     for name, value in sorted(result.metrics.items()):
         print(f"{name:<16} {value:.4f}")
     print(
-        f"{result.epochs} epochs, {result.wall_seconds:.1f} s, {1000 * result.step_seconds:.1f} ms a step, "
+        f"{counted(result.epochs, 'epoch')}{best}, {result.wall_seconds:.1f} s, {1000 * result.step_seconds:.1f} ms a step, "
         f"peak {result.peak_memory_mib or 0:.0f} MiB, protocol: {result.protocol}"
         + (", STAND-IN DATA" if result.data_kind != "real" else "")
     )

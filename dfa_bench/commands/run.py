@@ -215,14 +215,12 @@ def _print_outcome(outcome: Outcome, keeps_best: bool) -> None:
     if outcome.reused:
         how = f" with {result.numerics}" if result.numerics else ""
         print(f"Done before, on {result.finished}{how} (force=true repeats it).")
-    best = (
-        f" (these are the numbers of epoch {result.best_epoch}, the best)" if keeps_best and result.best_epoch else ""
-    )
+    best = f", tested after epoch {result.best_epoch}, the best" if keeps_best and result.best_epoch else ""
     for name, value in sorted(result.metrics.items()):
         print(f"{name:<16} {value:.4f}")
     print(
-        f"{counted(result.epochs, 'epoch')}{best}, {result.wall_seconds:.1f} s, {1000 * result.step_seconds:.1f} ms a step, "
-        f"peak {result.peak_memory_mib or 0:.0f} MiB, protocol: {result.protocol}"
+        f"{counted(result.epochs, 'epoch')}{best}; {result.wall_seconds:.1f} s, {1000 * result.step_seconds:.1f} ms a "
+        f"step, peak {result.peak_memory_mib or 0:.0f} MiB, protocol: {result.protocol}"
         + (", STAND-IN DATA" if result.data_kind != "real" else "")
     )
     print(outcome.folder, flush=True)

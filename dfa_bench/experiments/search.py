@@ -29,7 +29,8 @@ from dfa_bench.tasks.base import Watch, task_class
 from dfa_bench.training.execute import run_identity
 
 FOLDER = ".searches"  # below the store
-RANGE = re.compile(r"(?P<kind>interval|log|whole|choice)\((?P<values>[^()]+)\)")
+KINDS = ("interval", "log", "whole", "choice")
+RANGE = re.compile(r"(?P<kind>\w+)\((?P<values>[^()]+)\)")
 
 
 @dataclass(frozen=True)
@@ -143,13 +144,16 @@ def parse_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], 
         try:
             space[key] = _distribution(found["kind"], values)
         except ValueError as error:
+            said = str(error).rstrip(".?")
             raise ConfigError(
-                f"{override}: {error}. Give interval(0.1,0.9), log(1e-5,1e-2), whole(1,8) or choice(a,b,c)."
+                f"{override}: {said}. Give interval(0.1,0.9), log(1e-5,1e-2), whole(1,8) or choice(a,b,c)."
             ) from None
     return space, fixed
 
 
 def _distribution(kind: str, values: Sequence[str]) -> BaseDistribution:
+    if kind not in KINDS:
+        raise ValueError(f"there is no range '{kind}'")
     if kind == "choice":
         return CategoricalDistribution(values)
     if len(values) != 2:

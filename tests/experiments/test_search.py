@@ -26,6 +26,8 @@ def test_ranges_are_told_from_other_overrides():
     for wrong in ("recipe.lr=log(1)", "recipe.lr=log(a,b)", "recipe.lr=interval(2,1)"):
         with pytest.raises(ConfigError, match="recipe.lr="):
             parse_space([wrong])
+    with pytest.raises(ConfigError, match="there is no range 'lg'. Give interval"):
+        parse_space(["recipe.lr=lg(1e-4,1e-1)"])
 
 
 def test_a_search_that_was_interrupted_does_each_trial_once_and_has_equal_budgets(tmp_path):

@@ -85,15 +85,14 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder, and see whether files can be written to it: before hours of work for it.
+    """See whether files can be written to a folder, or to where it would be made, before hours of work for it.
 
     Raises:
         RecordError: they cannot.
     """
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    with explained(folder), tempfile.TemporaryFile(dir=there):
+        pass
 
 
 def sealed(values: Mapping[str, Any]) -> str:

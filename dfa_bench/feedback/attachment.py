@@ -146,14 +146,11 @@ class Attachment(nn.Module, ABC):
                 )
 
     def describe(self) -> Description:
-        """Tell for every parameter what it learns from; `print` it. Warns of parameters that learn in two ways.
+        """Tell for every parameter what it learns, or learned, from; `print` it. Warns of any that learns in two ways.
 
         Raises:
-            FeedbackError: the model has not run eagerly, with gradients, since the rule was attached; or the rule was
-                removed.
+            FeedbackError: the model has not run eagerly, with gradients, since the rule was attached.
         """
-        if not self._handles:
-            raise FeedbackError("The rule was removed from its model: all parameters learn by BP.")
         if self._described_of != _trained(self.model):
             self._description = None  # parameters have come, gone, or been frozen since
         if self._description is None:

@@ -142,7 +142,7 @@ def test_the_commands_bring_runs_from_one_store_to_another(recorded, tmp_path, s
     archive, root = tmp_path / "runs.zip", recorded[0].folder.parent
     status, said, _ = say("pack", archive, "rule=dfa", f"store.root={root}")
     assert status == 0
-    assert "1 runs" in said
+    assert ": 1 run," in said
     where = f"store.root={tmp_path / 'home'}", f"results={tmp_path / 'results'}"
     assert say("collect", archive, *where)[:2] == (
         0,

@@ -132,15 +132,6 @@ def test_the_logits_of_a_dictionary_are_the_error():
     assert_same(gradients(model), mlp_reference(bare, x, targets, attached.matrices[0]))
 
 
-def test_a_rule_that_was_removed_describes_nothing():
-    model, x, _ = mlp_and_batch()
-    attached = attach(model, FeedbackPath(["layers.*.activation"]), example=x)
-    attached.describe()
-    attached.remove()
-    with pytest.raises(FeedbackError, match="was removed"):
-        attached.describe()
-
-
 def test_a_path_that_is_a_name_is_refused():
     with pytest.raises(TypeError, match="give FeedbackPath"):
         attach(Mlp(), "layers.0.activation")

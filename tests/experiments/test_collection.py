@@ -149,4 +149,4 @@ def test_the_commands_bring_runs_from_one_store_to_another(recorded, tmp_path, s
         "1 run added, 0 here already, 0 differ from those here, 0 refused.\n",
     )
     assert say("pack", archive, "rule=fa", f"store.root={root}")[0] == 2
-    assert "is no run store" in say("collect", tmp_path / "nothing", *where)[2]
+    assert "is neither a run store" in say("collect", tmp_path / "nothing", *where)[2]

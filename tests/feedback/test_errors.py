@@ -142,7 +142,7 @@ def test_an_attention_model_with_the_sequence_first_shows_both_shapes():
             return self.head(self.body(x.transpose(0, 1)).transpose(0, 1))
 
     path = FeedbackPath(["body"], error_at="head")
-    with pytest.raises(ShapeMismatch, match=r"'body'.*\(6, 2, 4\).*'head'.*\(2, 6, 3\).*batch_axes \(now 2\)"):
+    with pytest.raises(ShapeMismatch, match=r"'body'.*\(6, 2, 4\).*'head'.*\(2, 6, 3\).*rows=..."):
         attach(SequenceFirst(), path, example=torch.zeros(2, 6, 5))
 
 

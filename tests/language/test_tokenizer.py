@@ -23,14 +23,14 @@ def corpus(lines: dict[str, list[str]] = LINES) -> Corpus:
     return Corpus("Toy", counts, lambda split: iter(lines[split]))
 
 
-def words(tokens: Tokens) -> int:
+def number_of_words(tokens: Tokens) -> int:
     return int(tokens.begins_word[tokens.ids].sum())
 
 
 @given(texts)
 def test_words_with_eos_are_counted_from_the_tokens(lines):
     ids = np.concatenate([np.zeros(0, np.int64), *TOKENIZER.encode_lines(lines)])
-    assert words(Tokens(ids, TOKENIZER.begins_word())) == sum(len(line.split()) + 1 for line in lines)
+    assert number_of_words(Tokens(ids, TOKENIZER.begins_word())) == sum(len(line.split()) + 1 for line in lines)
 
 
 @given(st.lists(words, min_size=1).map(" ".join))
@@ -81,7 +81,7 @@ def test_a_corpus_is_tokenised_once_and_then_read_from_the_cache(data):
     again = tokenised(unread, unread, 280, data)
     for split in LINES:
         np.testing.assert_array_equal(first.splits[split].ids, again.splits[split].ids)
-        assert words(again.splits[split]) == corpus().count[split].words
+        assert number_of_words(again.splits[split]) == corpus().count[split].words
     assert isinstance(again.splits["train"].ids, np.memmap)
     assert again.vocabulary == len(again.tokenizer.texts) < 280
 
@@ -101,7 +101,7 @@ def test_an_interrupted_tokenisation_leaves_nothing_behind(data):
     with pytest.raises(KeyboardInterrupt):
         tokenised(Corpus("Toy", corpus().count, stops), corpus(), 280, data)
     assert not [path for path in Path(data.cache).rglob("*") if path.is_file() and path.suffix != ".lock"]
-    assert words(tokenised(corpus(), corpus(), 280, data).splits["val"]) == corpus().count["val"].words
+    assert number_of_words(tokenised(corpus(), corpus(), 280, data).splits["val"]) == corpus().count["val"].words
 
 
 def test_what_a_killed_tokenisation_left_is_not_used(data):

@@ -42,7 +42,7 @@ def print_table(table: Table) -> None:
         console = Console()
         console.print(*map(terminal, in_parts(grid, console.width)))
     else:
-        Console(width=24 + 26 * max(1, len(table.heads()))).print(terminal(grid))
+        Console(width=max(100, 24 + 26 * len(table.heads()))).print(terminal(grid))
 
 
 def print_tables(request: Request) -> None:

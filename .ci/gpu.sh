@@ -23,7 +23,7 @@ runs=(store.root="$out/runs" trainer.accelerator=auto trainer.progress=none)
 part capture 90 -m pytest -q tests/training/test_capture.py -k "gcn or view_synthesis"
 part steps 110 benchmarks/gpu.py --steps 30 --json "$out/steps.json"
 part steps-captured 110 benchmarks/gpu.py --steps 30 --json "$out/steps-captured.json" trainer.capture=true
-part tests 100 -m pytest -q -m "not engines" tests/training tests/graphs -k "cuda or capture or placement or memory or gpu"
+part tests 100 -m pytest -q tests/training/test_capture.py tests/training/test_placement.py tests/training/test_memory.py
 part memory 40 benchmarks/memory.py --steps 2 --device "$device"
 part numerics 60 benchmarks/numerics.py trainer.tf32=true --only gcn gae --seeds 5 --store "$out/numerics"
 part runs 80 -m dfa_bench run -m task=nodes dataset=cora model=gcn,gat rule=bp,dfa 'seed=range(0,3)' scale=paper "${runs[@]}"

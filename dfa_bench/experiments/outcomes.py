@@ -107,7 +107,7 @@ def _key(experiment: Experiment, overrides: Sequence[str]) -> str:
 def _trusted_code() -> Iterator[Path]:
     """Folders and files of the packages that the user trusts."""
     for name in by_user():
-        if spec := importlib.util.find_spec(name):
+        if spec := importlib.util.find_spec(name.partition(".")[0]):  # of a dotted name, it would import the parent
             yield from map(Path, spec.submodule_search_locations or filter(None, [spec.origin]))
 
 

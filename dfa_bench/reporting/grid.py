@@ -16,6 +16,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+BORDER = 3  # characters of a column on a terminal beside its text
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 # How the terminal shows a look.
@@ -77,8 +78,8 @@ def terminal(grid: Grid, show_lines: bool = False) -> Group:
     shown = RichTable(title=escape(grid.title) or None, show_lines=show_lines)
     for number, head in enumerate(grid.heads):
         is_number = number in grid.numbers
-        needed = max((_lines(row[number]) for row in grid.rows), default=0) if is_number else None
-        shown.add_column(escape(head), justify="right" if is_number else "left", overflow="fold", min_width=needed)
+        width = _width(grid, number) if is_number else None
+        shown.add_column(escape(head), justify="right" if is_number else "left", overflow="fold", min_width=width)
     ends = [grid.grouped and row[0].text != following[0].text for row, following in pairwise(grid.rows)]
     for row, last in zip(grid.rows, [*ends, grid.grouped], strict=False):
         shown.add_row(*map(_in_terminal, row), end_section=last)
@@ -95,7 +96,7 @@ def in_parts(grid: Grid, width: int) -> list[Grid]:
         width: of the terminal, in characters.
     """
     first = min(grid.numbers, default=len(grid.heads))
-    needed = [BORDER + max(_words(head), *(_lines(row[at]) for row in grid.rows)) for at, head in enumerate(grid.heads)]
+    needed = [BORDER + max(_longest_word(head), _width(grid, at)) for at, head in enumerate(grid.heads)]
     left = width - 1 - min(sum(needed[:first]), width // 3)  # a long name is better in several lines than a number
     parts: list[list[int]] = [[]]
     for at in range(first, len(grid.heads)):
@@ -114,9 +115,6 @@ def in_parts(grid: Grid, width: int) -> list[Grid]:
     ]
 
 
-BORDER = 3  # characters of a column beside its text
-
-
 def _with_columns(grid: Grid, first: int, part: Sequence[int]) -> Grid:
     columns = [*range(first), *part]
     rows = [row for row in grid.rows if any(row[at].whole or row[at].quiet for at in part)]
@@ -128,14 +126,14 @@ def _with_columns(grid: Grid, first: int, part: Sequence[int]) -> Grid:
     )
 
 
-def _words(text: str) -> int:
-    """Length of the longest word."""
+def _longest_word(text: str) -> int:
     return max(map(cell_len, text.split()), default=0)
 
 
-def _lines(cell: GridCell) -> int:
-    """Length of the longest line."""
-    return max(map(cell_len, (cell.label, cell.whole, cell.quiet)))
+def _width(grid: Grid, column: int) -> int:
+    """Length of the longest line in the cells of a column."""
+    cells_of_column = [row[column] for row in grid.rows]
+    return max((cell_len(line) for cell in cells_of_column for line in (cell.label, cell.whole, cell.quiet)), default=0)
 
 
 def _in_terminal(cell: GridCell) -> str:

@@ -102,7 +102,7 @@ def watch(request: Request, once: bool) -> int:
     ledger, console = request.ledger(), Console()
     seeds, cards = max(request.seeds, seeds_done(request, ledger)), ledger.cards()
     tables = [plan(each, range(seeds), request.overrides, cards) for each in request.experiments]
-    wanted = {run.identity for table in tables for run in table if run.settings.seed < (request.seeds or seeds)}
+    wanted = {run.identity for table in tables for run in table if run.settings.seed < request.seeds}
     with Board(Watched(tables, wanted, ledger.seconds(), _times_elsewhere(request)), console) as board:
         look = board.update(at_once=True)
         while look is None or (not once and any(each.state != "done" for each in look.states.values())):

@@ -31,13 +31,18 @@ def test_a_new_version_of_a_users_class_makes_other_runs_in_spite_of_the_cache(t
     assert found[0] == found[1] != found[2]
 
 
-def outcomes(cache: Path) -> list[str]:
+def test_a_trusted_package_that_is_not_there_stops_no_plan(tmp_path, monkeypatch):
+    monkeypatch.setenv("DFA_BENCH_TRUST", f"{MINE},{MINE}.models")
+    assert outcomes(tmp_path / "cache", "dfa_bench.tasks.graphs.models.GCN")
+
+
+def outcomes(cache: Path, target: str = f"{MINE}.Net") -> list[str]:
     experiment = Experiment.model_validate(
         {
             "name": "mine",
             "kind": "study",
             "title": "Mine",
-            "overrides": ["task=nodes", "model=gcn", f"model._target_={MINE}.Net"],
+            "overrides": ["task=nodes", "model=gcn", f"model._target_={target}"],
             "metrics": {"accuracy": {"key": "test/accuracy", "digits": 1}},
             "rules": ["dfa"],
             "rows": {"Cora": {"overrides": ["dataset=cora"]}},

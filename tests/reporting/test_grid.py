@@ -152,6 +152,7 @@ def test_a_part_of_a_table_has_the_rows_that_say_something_in_it():
 
 def test_a_table_that_fits_or_has_no_numbers_is_one():
     assert in_parts(wide(2, 3), 200) == [wide(2, 3)]
+    assert in_parts(Grid(["", "n"], [], numbers={1}), 60) == [Grid(["", "n"], [], numbers={1})]
     words = Grid(["a", "b"], [cells("word " * 40, "word " * 40)])
     assert in_parts(words, 60) == [words]
 

@@ -85,7 +85,8 @@ def _scene(
         panel, numbers = _render(rules()[settings.rule.name].label, model, scene, view, neighbours)
         panels.append(panel)
         evidence.append({"scene": settings.dataset.name, **outcome.result.origin, **numbers})
-    data, files = settings.data, build_dataset(settings)
+    first, _ = runs[0]
+    data, files = first.data, build_dataset(first)
     try:
         if isinstance(files, SceneFiles) and not data.stand_in:
             path = released_checkpoint(files, data)
